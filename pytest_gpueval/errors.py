@@ -1,0 +1,78 @@
+"""One tree of errors. Each carries its exit code for `gpueval`; under pytest each is one message without a traceback.
+
+    GpuevalError                1   anything below
+    ├── UsageProblem            2   an option, a name or a suite file is wrong; nothing was started
+    │   ├── SuiteError          2   suite.toml or a file it names
+    │   └── MissingExtra        2   the request needs a package that is not installed
+    ├── DataError               1   a split is missing, damaged, or holds a row that breaks its schema
+    ├── RuntimeFault            1   the model or its server broke its contract
+    ├── GateFailure             1   the gates said no
+    ├── StorageError            1   the output directory cannot be written
+    └── Conflict                5   somebody else, or an earlier run, owns the directory
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class GpuevalError(Exception):
+    """Base of all errors a user can meet. The text is the whole message: what, where, valid values, next step."""
+
+    exit_code = 1
+
+
+class UsageProblem(GpuevalError):
+    """An option, a name or a file given by the user is wrong; nothing has been started."""
+
+    exit_code = 2
+
+
+class SuiteError(UsageProblem):
+    """A suite file, or a file it names, is wrong."""
+
+
+class MissingExtra(UsageProblem):
+    """A package is needed that only an extra installs."""
+
+    def __init__(self, package: str, *, needed_for: str, extra: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the package {package!r}, which is not installed.\n"
+            f"Install it with:  pip install 'pytest-gpueval[{extra}]'"
+        )
+
+
+class DataError(GpuevalError):
+    """A split is missing, damaged, or holds a row that breaks its schema."""
+
+
+class RuntimeFault(GpuevalError):
+    """The model, or the server that holds it, broke its contract."""
+
+
+class GateFailure(GpuevalError):
+    """At least one gate of a case said no. The text is the table of its verdicts."""
+
+
+class StorageError(GpuevalError):
+    """The output directory cannot be written: read-only, full, or gone."""
+
+
+class Conflict(GpuevalError):
+    """Another session, or an earlier run, owns the directory."""
+
+    exit_code = 5
+
+
+def valid_values(wrong: str, valid: Iterable[str], *, what: str) -> str:
+    """The tail of an error about a name: the nearest match, then every valid name.
+
+    >>> valid_values("fats", ["fast", "full"], what="splits")
+    "Did you mean 'fast'? Valid splits: fast, full."
+    """
+    names = sorted(valid)
+    close = get_close_matches(wrong, names, n=1)
+    guess = f"Did you mean {close[0]!r}? " if close else ""
+    listing = f"Valid {what}: {', '.join(names)}." if names else f"There are no {what}."
+    return guess + listing

@@ -1,0 +1,97 @@
+"""Absolute bounds on metrics, judged on the value or on its whole interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+
+class Measured(Protocol):
+    """A metric's value with its 95 % interval; all None where it is unscored."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def n(self) -> int: ...
+
+
+class Bounds(Protocol):
+    """A gate: a metric, perhaps of one label, and its bounds."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def min(self) -> float | None: ...
+    @property
+    def max(self) -> float | None: ...
+    @property
+    def judge(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a gate said. `outcome` is "pass", "fail" or "unscored" (the metric is undefined on this data; counts as a failure)."""
+
+    metric: str
+    label: str | None
+    bound: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    outcome: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the gate lets the case pass."""
+        return self.outcome == "pass"
+
+    @property
+    def name(self) -> str:
+        """The metric as people write it: `strict.f1` or `strict.recall[PERSON]`."""
+        return f"{self.metric}[{self.label}]" if self.label else self.metric
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form used in summary.json."""
+        return asdict(self)
+
+
+def judge(gates: Iterable[Bounds], overall: Mapping[str, Measured], labels: Mapping[str, Mapping[str, Measured]]) -> list[Verdict]:
+    """Judge every gate. A metric that is not there, or undefined, gives the outcome "unscored"."""
+    return [_verdict(gate, labels.get(gate.label, {}) if gate.label else overall) for gate in gates]
+
+
+def _verdict(gate: Bounds, metrics: Mapping[str, Measured]) -> Verdict:
+    bound = " and ".join(f"{sign} {limit:g}" for sign, limit in ((">=", gate.min), ("<=", gate.max)) if limit is not None)
+    if gate.judge == "interval":
+        bound += " (whole interval)"
+    found = metrics.get(gate.metric)
+    if found is None or found.value is None or found.low is None or found.high is None:
+        return Verdict(gate.metric, gate.label, bound, None, None, None, 0, "unscored")
+    least, most = (found.low, found.high) if gate.judge == "interval" else (found.value, found.value)
+    passes = (gate.min is None or least >= gate.min) and (gate.max is None or most <= gate.max)
+    return Verdict(gate.metric, gate.label, bound, found.value, found.low, found.high, found.n, "pass" if passes else "fail")
+
+
+def failure_message(title: str, verdicts: Sequence[Verdict]) -> str:
+    """A table of all verdicts, failed ones first, for the terminal and JUnit."""
+    failed = [verdict for verdict in verdicts if not verdict.ok]
+    header = ("", "metric", "value", "95 % interval", "bound", "documents")
+    rows = [header] + [_cells(verdict) for verdict in (*failed, *(verdict for verdict in verdicts if verdict.ok))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([f"{title}: {len(failed)} of {len(verdicts)} gates failed", "", *lines])
+
+
+def _cells(verdict: Verdict) -> tuple[str, ...]:
+    if verdict.value is None or verdict.low is None or verdict.high is None:
+        return (verdict.outcome.upper(), verdict.name, "-", "-", verdict.bound, "0")
+    interval = f"[{verdict.low:.3f}, {verdict.high:.3f}]"
+    return (verdict.outcome.upper(), verdict.name, f"{verdict.value:.4f}", interval, verdict.bound, str(verdict.n))

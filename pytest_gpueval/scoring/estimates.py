@@ -1,0 +1,152 @@
+"""Ratios of sums over documents, with intervals that know that errors cluster in documents.
+
+Precision, recall, F1 and every rate here are ratios of two sums over documents. Spans of one document are not independent,
+so the interval uses the variance *between* documents (Taylor linearisation of a ratio of cluster totals: Cochran,
+*Sampling Techniques*, 3rd ed. 1977, ch. 6.3 and 9A.5), turned into an effective sample size that a Wilson score interval then uses
+(Wilson 1927; with an effective sample size: Korn and Graubard 1998, Franco et al. 2019). It stays inside [0, 1], does not collapse at 0 or 1,
+needs sums only, and so is the same however the documents were sharded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+# Two-sided 95 % quantile of the standard normal distribution.
+Z_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric with its 95 % interval.
+
+    `value` is None where the metric is undefined (no gold, no prediction): *unscored*, never 0. `n` is the number of documents
+    that had a say.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """The JSON form used in summary.json."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+UNSCORED = Estimate(None, None, None, 0)
+
+
+def wilson(p: float, n: float) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a proportion `p` seen in `n` (possibly fractional, effective) trials."""
+    z2 = Z_95 * Z_95
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def ratio(n: int, sx: float, sy: float, sxx: float, sxy: float, syy: float) -> Estimate:
+    """The estimate of sum(x) / sum(y) over `n` documents with y > 0, where 0 <= x <= y in each.
+
+    Arguments are the sums over documents of x, y, x*x, x*y and y*y.
+    """
+    if n == 0 or sy <= 0:
+        return UNSCORED
+    r = min(1.0, max(0.0, sx / sy))
+    # sum of squared residuals (x - r y)^2; its n/(n-1) multiple estimates the variance of sx - r sy.
+    residual = max(0.0, sxx - 2 * r * sxy + r * r * syy)
+    variance = residual * n / (n - 1) / (sy * sy) if n > 1 else 0.0
+    spread = r * (1 - r)
+    # Documents that all agree tell nothing about the variance: fall back to one vote per document.
+    effective = spread / variance if variance > 0 and spread > 0 else float(n)
+    low, high = wilson(r, min(effective, sy))
+    return Estimate(r, low, high, n)
+
+
+class Moments:
+    """Sums and second moments over documents of (tp, fp, fn); any of precision, recall and F1 follows from them.
+
+    Adding is exact for integers and half-integers below 2**53, so shards merge to the very same numbers in any order.
+    """
+
+    __slots__ = ("fn", "fnfn", "fp", "fpfn", "fpfp", "n", "n_actual", "n_possible", "tp", "tpfn", "tpfp", "tptp")
+
+    def __init__(self) -> None:
+        self.n = self.n_actual = self.n_possible = 0
+        self.tp = self.fp = self.fn = 0.0
+        self.tptp = self.fpfp = self.fnfn = self.tpfp = self.tpfn = self.fpfn = 0.0
+
+    def add(self, tp: float, fp: float, fn: float, times: int = 1) -> None:
+        """Add `times` documents with these counts. A document without any of the three says nothing and is not counted."""
+        if not (tp or fp or fn):
+            return
+        self.n += times
+        if tp or fp:
+            self.n_actual += times
+        if tp or fn:
+            self.n_possible += times
+        self.tp += times * tp
+        self.fp += times * fp
+        self.fn += times * fn
+        self.tptp += times * tp * tp
+        self.fpfp += times * fp * fp
+        self.fnfn += times * fn * fn
+        self.tpfp += times * tp * fp
+        self.tpfn += times * tp * fn
+        self.fpfn += times * fp * fn
+
+    def merge(self, other: Moments) -> None:
+        """Add another shard's moments."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def precision(self) -> Estimate:
+        """tp / (tp + fp) over documents with a prediction."""
+        return ratio(
+            self.n_actual,
+            self.tp,
+            self.tp + self.fp,
+            self.tptp,
+            self.tptp + self.tpfp,
+            self.tptp + 2 * self.tpfp + self.fpfp,
+        )
+
+    def recall(self) -> Estimate:
+        """tp / (tp + fn) over documents with gold."""
+        return ratio(
+            self.n_possible,
+            self.tp,
+            self.tp + self.fn,
+            self.tptp,
+            self.tptp + self.tpfn,
+            self.tptp + 2 * self.tpfn + self.fnfn,
+        )
+
+    def f1(self) -> Estimate:
+        """2 tp / (2 tp + fp + fn) over documents with gold or a prediction."""
+        sxy = 4 * self.tptp + 2 * self.tpfp + 2 * self.tpfn
+        return ratio(
+            self.n,
+            2 * self.tp,
+            2 * self.tp + self.fp + self.fn,
+            4 * self.tptp,
+            sxy,
+            2 * sxy - 4 * self.tptp + self.fpfp + self.fnfn + 2 * self.fpfn,
+        )
+
+
+def proportion(hits: int, n: int) -> Estimate:
+    """The estimate of a plain proportion: `hits` of `n` independent documents."""
+    return ratio(n, hits, n, hits, hits, n)
+
+
+def macro(parts: list[Estimate]) -> Estimate:
+    """The unweighted mean of the scored estimates, its interval from their half-widths taken as independent."""
+    scored = [(p.value, p.low, p.high, p.n) for p in parts if p.value is not None and p.low is not None and p.high is not None]
+    if not scored:
+        return UNSCORED
+    k = len(scored)
+    mean = sum(value for value, *_ in scored) / k
+    below = math.sqrt(sum((value - low) ** 2 for value, low, _, _ in scored)) / k
+    above = math.sqrt(sum((high - value) ** 2 for value, _, high, _ in scored)) / k
+    return Estimate(mean, max(0.0, mean - below), min(1.0, mean + above), max(n for *_, n in scored))

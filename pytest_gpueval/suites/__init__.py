@@ -1,0 +1,1 @@
+"""suite.toml -> Suite -> Case. Reads files and checks them; starts nothing."""

@@ -1,0 +1,127 @@
+"""A suite and its cases, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_gpueval.errors import UsageProblem, valid_values
+
+from .schema import DatasetEntry, Gate, PolicyEntry, RuntimeEntry, SuiteFile
+
+
+@dataclass(frozen=True)
+class Case:
+    """One dataset's split, run by one runtime under one policy: what one test item evaluates."""
+
+    suite: str
+    directory: Path
+    dataset: str
+    split: str
+    task: str
+    labels: tuple[str, ...]
+    label_map: Mapping[str, str]
+    runtime_name: str
+    runtime: RuntimeEntry
+    policy_name: str | None
+    policy: PolicyEntry
+    gates: tuple[Gate, ...]
+    repo: str | None
+    revision: str | None
+    rows: int | None
+    max_error_share: float
+
+    @property
+    def id(self) -> str:
+        """The parameter id: `meddies-fast`."""
+        return f"{self.dataset}-{self.split}"
+
+    def __repr__(self) -> str:
+        return f"Case({self.suite}/{self.id})"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A validated suite file and where it lies."""
+
+    name: str
+    path: Path
+    file: SuiteFile
+
+    @property
+    def directory(self) -> Path:
+        """The suite's folder."""
+        return self.path.parent
+
+    def cases(
+        self, split: str | None = None, runtime: str | None = None, policy: tuple[str, PolicyEntry] | str | None = None
+    ) -> list[Case]:
+        """One case for each dataset that has the split. Raises UsageProblem for an unknown split, runtime or policy."""
+        split = split or self.file.split
+        runtime = runtime or self.file.runtime
+        known = {name for dataset in self.file.datasets.values() for name in dataset.splits}
+        self._known(split, known, "split", "splits")
+        self._known(runtime, self.file.runtimes, "runtime", "runtimes")
+        policy_name, rules = self._policy(policy)
+        base = Case(
+            suite=self.name,
+            directory=self.directory,
+            dataset="",
+            split=split,
+            task=self.file.task,
+            labels=tuple(self.file.labels),
+            label_map={},
+            runtime_name=runtime,
+            runtime=self.file.runtimes[runtime],
+            policy_name=policy_name,
+            policy=rules,
+            gates=(),
+            repo=None,
+            revision=None,
+            rows=None,
+            max_error_share=self.file.max_error_share,
+        )
+        return [self._case(base, name, dataset) for name, dataset in self.file.datasets.items() if split in dataset.splits]
+
+    def _case(self, base: Case, name: str, dataset: DatasetEntry) -> Case:
+        share = dataset.max_error_share
+        return replace(
+            base,
+            dataset=name,
+            label_map=dataset.label_map,
+            gates=_merged(self.file.gates, dataset.gates),
+            repo=dataset.repo,
+            revision=dataset.revision,
+            rows=dataset.splits[base.split].rows,
+            max_error_share=self.file.max_error_share if share is None else share,
+        )
+
+    def _policy(self, policy: tuple[str, PolicyEntry] | str | None) -> tuple[str | None, PolicyEntry]:
+        if isinstance(policy, tuple):
+            self._check_policy_labels(*policy)
+            return policy
+        name = policy or self.file.policy
+        if name is None:
+            return None, PolicyEntry()
+        self._known(name, self.file.policies, "policy", "policies")
+        return name, self.file.policies[name]
+
+    def _check_policy_labels(self, name: str, rules: PolicyEntry) -> None:
+        for label in (*rules.thresholds, *rules.disabled):
+            if label not in self.file.labels:
+                hint = valid_values(label, self.file.labels, what="labels")
+                raise UsageProblem(f"policy {name}: suite {self.name!r} has no label {label!r}. {hint}")
+
+    def _known(self, name: str, valid: Iterable[str], what: str, plural: str) -> None:
+        names = list(valid)
+        if name not in names:
+            raise UsageProblem(f"suite {self.name!r} has no {what} {name!r}. {valid_values(name, names, what=plural)}\nSuite file: {self.path}")
+
+
+def _merged(general: Iterable[Gate], own: Iterable[Gate]) -> tuple[Gate, ...]:
+    """The suite's gates, each replaced by the dataset's own of the same metric and label."""
+    merged: dict[tuple[Any, Any], Gate] = {(gate.metric, gate.label): gate for gate in general}
+    merged.update({(gate.metric, gate.label): gate for gate in own})
+    return tuple(merged.values())

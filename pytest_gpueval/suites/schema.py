@@ -1,0 +1,94 @@
+"""What a suite.toml may say. Unknown keys are errors; the field descriptions are the reference."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+# Ids become parts of node ids and directory names.
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no silent conversions: `rows = "800"` is an error, not 800."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Gate(Strict):
+    """A bound on a metric."""
+
+    metric: str = Field(description="for example strict.f1, char.recall, document.false_positive_rate, accuracy")
+    label: str | None = Field(None, description="judge this label's figure instead of the overall one")
+    min: float | None = None
+    max: float | None = None
+    judge: Literal["value", "interval"] = Field("value", description="'interval': the whole 95 % interval must lie within the bound")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Gate:
+        if self.min is None and self.max is None:
+            raise ValueError("a gate needs 'min' or 'max'")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"'min' {self.min:g} is above 'max' {self.max:g}")
+        return self
+
+
+class RuntimeEntry(Strict):
+    """How predictions are made."""
+
+    kind: str = Field(description="'inprocess', or a kind that a conftest.py adds")
+    target: str | None = Field(None, description="'file.py:Class' relative to the suite, or 'package.module:Class'")
+    options: dict[str, Any] = Field({}, description="given to the model as keyword arguments")
+
+
+class PolicyEntry(Strict):
+    """Which labels count, and from which score on."""
+
+    threshold: Share = Field(0.0, description="least score of a prediction")
+    thresholds: dict[str, Share] = Field({}, description="per label, instead of `threshold`")
+    disabled: list[str] = Field([], description="labels left out on both sides")
+
+
+class SplitEntry(Strict):
+    """One split of a dataset."""
+
+    rows: Annotated[int, Field(gt=0)] | None = Field(None, description="checked against the file when given")
+
+
+class DatasetEntry(Strict):
+    """One dataset: one test item for the chosen split."""
+
+    repo: str | None = Field(None, description="Hub repository")
+    revision: str | None = Field(None, description="commit of the repository")
+    splits: dict[Id, SplitEntry] = Field(min_length=1)
+    label_map: dict[str, str] = Field({}, description="the dataset's own label -> one of the suite's labels")
+    gates: list[Gate] = Field([], description="added to the suite's gates; one of the same metric and label replaces it")
+    max_error_share: Share | None = None
+
+
+class DataEntry(Strict):
+    """Where the embedded splits are."""
+
+    directory: str = Field("data", description="holds <dataset>/<split>.parquet")
+    generator: str | None = Field(None, description="Python file with write(dataset, split, path) for splits that are not committed")
+    note: str = Field("", description="shown wherever the data is named, for example 'synthetic'")
+
+
+class SuiteFile(Strict):
+    """A whole suite.toml."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    description: str = ""
+    task: str = Field(description="'span_detection', 'classification', or one that a conftest.py adds")
+    labels: list[str] = Field([], description="the labels the model knows")
+    split: Id = Field(description="default split")
+    runtime: Id = Field(description="default runtime")
+    policy: Id | None = Field(None, description="default policy")
+    max_error_share: Share = Field(0.0, description="share of rows whose prediction may fail")
+    data: DataEntry = DataEntry()
+    runtimes: dict[Id, RuntimeEntry] = Field(min_length=1)
+    policies: dict[Id, PolicyEntry] = {}
+    gates: list[Gate] = []
+    datasets: dict[Id, DatasetEntry] = Field(min_length=1)
