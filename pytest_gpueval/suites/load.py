@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,7 @@ from .model import Suite
 from .schema import PolicyEntry, SuiteFile
 
 FILE_NAME = "suite.toml"
+T = TypeVar("T", bound=BaseModel)
 
 
 def search_path(root: Path) -> list[Path]:
@@ -62,7 +63,7 @@ def read(path: Path) -> Suite:
     return suite
 
 
-def validated[T: BaseModel](model: type[T], table: Mapping[str, Any], where: str) -> T:
+def validated(model: type[T], table: Mapping[str, Any], where: str) -> T:
     """Check a table against a model. Raises SuiteError with `file:key`, the value and the valid ones, one line for each problem."""
     try:
         return model.model_validate(table)

@@ -1,0 +1,88 @@
+"""One split in one parquet file, read in batches so that memory does not grow with the split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_gpueval.errors import DataError, MissingExtra, valid_values
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+READ_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class ParquetSplit:
+    """A split whose rows are in `path`. `origin` says in words where it comes from."""
+
+    path: Path
+    origin: str
+
+    @cached_property
+    def rows(self) -> int:
+        """The number of rows, from the footer. Raises DataError."""
+        with self._open() as file:
+            return int(file.metadata.num_rows)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The content hash of the file. Raises DataError."""
+        try:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read: {error.strerror}") from None
+
+    def check(self, columns: Sequence[str], rows: int | None) -> None:
+        """Check the file's columns and, if given, its number of rows. Raises DataError."""
+        with self._open() as file:
+            names = file.schema_arrow.names
+        for column in columns:
+            if column not in names:
+                raise DataError(f"{self.path}: column {column!r} is missing. {valid_values(column, names, what='columns')}")
+        if rows is not None and rows != self.rows:
+            raise DataError(
+                f"{self.path}: has {self.rows} rows, but the suite says {rows}.\n"
+                "Either the file is stale, or `rows` in suite.toml must follow it."
+            )
+
+    def read(self, columns: Sequence[str], skip: int = 0, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Rows as dictionaries, in the order of the file, without the first `skip`. Raises DataError."""
+        import pyarrow as pa  # noqa: PLC0415 - heavy
+
+        stop = self.rows if limit is None else min(limit, self.rows)
+        position = 0
+        with self._open() as file:
+            try:
+                for batch in file.iter_batches(batch_size=READ_ROWS, columns=list(columns)):
+                    first, last = max(skip - position, 0), min(stop - position, batch.num_rows)
+                    if first < last:
+                        yield from batch.slice(first, last - first).to_pylist()
+                    position += batch.num_rows
+                    if position >= stop:
+                        return
+            except (pa.ArrowException, OSError) as error:
+                raise DataError(f"{self.path}: damaged after row {position}: {_one_line(error)}") from None
+
+    def _open(self) -> pq.ParquetFile:
+        try:
+            import pyarrow as pa  # noqa: PLC0415 - heavy
+            import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+        except ImportError:
+            raise MissingExtra("pyarrow", needed_for=f"reading {self.path.name}", extra="data") from None
+        try:
+            return pq.ParquetFile(self.path)
+        except FileNotFoundError:
+            raise DataError(f"{self.path}: no such file") from None
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.path}: not a whole parquet file: {_one_line(error)}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

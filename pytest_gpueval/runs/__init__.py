@@ -1,0 +1,1 @@
+"""The run-artifact contract: write, read, resume, redact, capture, validate."""

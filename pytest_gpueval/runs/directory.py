@@ -1,0 +1,145 @@
+"""One run's directory: what state it is in, and how a run may begin in it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from pytest_gpueval.errors import Conflict
+
+from . import results
+from .files import back_up, storage, write_atomically, write_json
+from .records import RunMetadata, Summary
+from .redact import Redactor
+
+COMMAND, METADATA, SUMMARY, LOG, RESULTS = "command.sh", "run_metadata.json", "summary.json", "stdout.log", "results.jsonl"
+
+# What must be equal for an earlier run's results to count as this run's.
+_IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "policy", "gates", "limit")
+
+State = Literal["new", "finished", "resumable", "blocked"]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a run begins: anew, reusing a finished one (`summary`), or after `done` results."""
+
+    state: State
+    summary: Summary | None = None
+
+
+class RunDirectory:
+    """`<session>/<run_id>/` under the contract. All text written through it is redacted."""
+
+    def __init__(self, path: Path, redactor: Redactor) -> None:
+        self.path = path
+        self.redactor = redactor
+
+    @property
+    def run_id(self) -> str:
+        """The directory's name."""
+        return self.path.name
+
+    @property
+    def results_path(self) -> Path:
+        """Where results.jsonl is."""
+        return self.path / RESULTS
+
+    def state(self) -> Beginning:
+        """Look, without touching anything. Raises Conflict for a summary that cannot be read."""
+        summary = read_summary(self.path)
+        if summary is None:
+            return Beginning("resumable" if self.results_path.exists() else "new")
+        if summary.ok:
+            return Beginning("finished", summary)
+        return Beginning("resumable" if summary.status == "interrupted" else "blocked", summary)
+
+    def begin(self, metadata: RunMetadata, command: Sequence[str], *, force: bool) -> Beginning:
+        """Make the directory ready for a run and write command.sh and run_metadata.json.
+
+        Raises Conflict if an earlier run here ended otherwise, or was another run; StorageError if the directory cannot be written.
+        """
+        if force:
+            for name in (LOG, SUMMARY, RESULTS):
+                with storage(self.path):
+                    back_up(self.path / name)
+        beginning = self.state()
+        if beginning.state == "blocked":
+            raise Conflict(blocked_message([self.path]))
+        if beginning.state in ("finished", "resumable"):
+            self._require_same(metadata)
+        if beginning.state == "finished":
+            return beginning
+        with storage(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / SUMMARY).unlink(missing_ok=True)
+        if beginning.state == "resumable":
+            results.drop_torn_tail(self.results_path)
+        write_atomically(self.path / COMMAND, self._script(command))
+        write_json(self.path / METADATA, self.redactor.value(metadata.model_dump(mode="json")))
+        return beginning
+
+    def finish(self, summary: Summary) -> None:
+        """Write summary.json. Raises StorageError."""
+        write_json(self.path / SUMMARY, self.redactor.value(summary.model_dump(mode="json")))
+
+    def _script(self, command: Sequence[str]) -> str:
+        return f"#!/bin/sh\n# Run again: sh {COMMAND}. Secrets are not written here; they are taken from the environment.\n{self.redactor.text(shlex.join(command))}\n"
+
+    def _require_same(self, metadata: RunMetadata) -> None:
+        earlier = _read_json(self.path / METADATA)
+        now = self.redactor.value(metadata.model_dump(mode="json"))
+        changed = [key for key in _IDENTITY if earlier.get(key) != now.get(key)]
+        if changed:
+            details = "\n".join(f"  {key}: {_short(earlier.get(key))} there, {_short(now.get(key))} now" for key in changed)
+            raise Conflict(
+                f"{self.path}: holds an earlier run with another {' and '.join(changed)}:\n{details}\n"
+                "Choose another --gpueval-session, or run anew with --gpueval-force (the old files are backed up)."
+            )
+
+
+def read_summary(path: Path) -> Summary | None:
+    """The summary of a run directory, or None if the run did not end. Raises Conflict if it cannot be read."""
+    file = path / SUMMARY
+    if not file.exists():
+        return None
+    try:
+        return Summary.model_validate(_read_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise Conflict(f"{file}: {key}: {first['msg']}.\nRun anew with --gpueval-force (the file is backed up).") from None
+
+
+def blocked_message(paths: Sequence[Path]) -> str:
+    """What an operator reads who is about to overwrite runs that failed."""
+    lines = []
+    for path in paths:
+        summary = read_summary(path)
+        if summary is not None:
+            lines.append(f"  {path}: {summary.status}" + (f": {summary.reason.splitlines()[0]}" if summary.reason else ""))
+    return (
+        f"{len(lines)} earlier run(s) in this session did not pass:\n" + "\n".join(lines) + "\n"
+        "Run them anew with --gpueval-force (their files are backed up), choose another --gpueval-session, or delete the directories."
+    )
+
+
+def _read_json(file: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Conflict(f"{file}: cannot be read: {error}.\nRun anew with --gpueval-force (the files are backed up).") from None
+    if not isinstance(value, dict):
+        raise Conflict(f"{file}: not a JSON object.\nRun anew with --gpueval-force (the files are backed up).")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:117] + "..."

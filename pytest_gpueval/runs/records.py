@@ -1,0 +1,162 @@
+"""The files of the contract as models. Their JSON Schemas ship in `schemas/`; a change of shape raises SCHEMA_VERSION."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Status = Literal["passed", "failed", "error", "crashed", "oom", "timeout", "interrupted", "skipped"]
+
+
+class Record(BaseModel):
+    """Base: no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Figure(Record):
+    """A metric with its 95 % interval; all null where it is unscored."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class VerdictRecord(Record):
+    """What one gate said."""
+
+    metric: str
+    label: str | None
+    bound: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    outcome: Literal["pass", "fail", "unscored"]
+
+
+class RowCounts(Record):
+    """Rows of the split: `total` = `scored` + `errors` + `skipped` once a run is complete."""
+
+    total: int | None = None
+    scored: int = 0
+    errors: int = 0
+    skipped: int = 0
+
+
+class Latency(Record):
+    """Percentiles of the calls that served the rows, in milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+class Summary(Record):
+    """summary.json: written last, atomically; a run without one did not end."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
+    ok: bool
+    status: Status
+    reason: str | None = Field(None, description="why the run was skipped, interrupted or failed")
+    headline: str | None = None
+    metrics: dict[str, Figure] = {}
+    labels: dict[str, dict[str, Figure]] = {}
+    gates: list[VerdictRecord] = []
+    rows: RowCounts = RowCounts()
+    seconds: float = 0.0
+    samples_per_s: float | None = None
+    latency: Latency | None = None
+    gpu: dict[str, float] | None = Field(None, description="peak memory, utilisation and energy, where sampled")
+    attempts: int = 1
+    error: str | None = None
+
+
+class RunMetadata(Record):
+    """run_metadata.json: what was run, on what, where."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
+    nodeid: str
+    suite: str
+    case: str
+    shard: str | None = None
+    task: str
+    dataset: dict[str, Any]
+    runtime: dict[str, Any]
+    policy: dict[str, Any]
+    gates: list[dict[str, Any]]
+    limit: int | None = None
+    code: dict[str, Any] = Field(description="commit and hash of the uncommitted difference")
+    environment: dict[str, str] = Field(description="allow-listed variables; the value of a secret is '<set>'")
+    packages: dict[str, str]
+    python: str
+    host: str
+    platform: str
+    worker: str
+    gpus: list[str]
+    seed: int | None = None
+    started_at: str
+    plugin_version: str
+
+
+class ResultLine(Record):
+    """One line of results.jsonl. Exactly one of `score`, `error` and `skipped` is there."""
+
+    id: str
+    prediction: Any = None
+    score: dict[str, Any] | None = None
+    latency_ms: float | None = None
+    error: str | None = None
+    skipped: str | None = None
+
+
+class SessionRun(Record):
+    """What became of one item."""
+
+    run_id: str
+    nodeid: str
+    suite: str
+    case: str
+    worker: str
+    status: Status | None
+    ok: bool | None
+    reused: bool = False
+    seconds: float | None = None
+
+
+class SessionRecord(Record):
+    """session.json."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    session: str
+    argv: list[str]
+    suites: list[str]
+    data: str
+    lanes: list[dict[str, Any]]
+    host: str
+    code: dict[str, Any]
+    plugin_version: str
+    started_at: str
+    ended_at: str | None = None
+    exit_status: int | None = None
+    runs: list[SessionRun] = []
+
+
+MODELS: dict[str, type[Record]] = {
+    "summary.json": Summary,
+    "run_metadata.json": RunMetadata,
+    "results.jsonl": ResultLine,
+    "session.json": SessionRecord,
+}
+
+
+def schema_of(file: str) -> str:
+    """The JSON Schema of one file of the contract, as text."""
+    return json.dumps(MODELS[file].model_json_schema(), indent=1, sort_keys=True) + "\n"

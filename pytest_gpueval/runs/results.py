@@ -1,0 +1,84 @@
+"""results.jsonl: one line a sample, each on its way to disk before the next is computed, continued after the last whole line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pytest_gpueval.errors import Conflict
+
+from .files import storage
+from .redact import Redactor
+
+_READ_BYTES = 1 << 20
+
+
+class ResultsWriter:
+    """Appends lines. A line is handed to the operating system whole, so that a killed process leaves at most one torn line."""
+
+    def __init__(self, path: Path, redactor: Redactor) -> None:
+        self._path = path
+        self._redactor = redactor
+        with storage(path):
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record. Raises StorageError."""
+        line = self._redactor.line(encode(record)) + b"\n"
+        with storage(self._path):
+            written = os.write(self._fd, line)
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+
+    def close(self) -> None:
+        """Flush to disk and close. Raises StorageError."""
+        try:
+            with storage(self._path):
+                os.fsync(self._fd)
+        finally:
+            os.close(self._fd)
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """One compact JSON line without its newline. Text that is not valid Unicode (lone surrogates) is escaped."""
+    try:
+        return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:
+        return json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+
+
+def drop_torn_tail(path: Path) -> None:
+    """Cut a file after its last newline. Raises StorageError."""
+    with storage(path), path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            begin = max(0, end - _READ_BYTES)
+            file.seek(begin)
+            found = file.read(end - begin).rfind(b"\n")
+            if found >= 0:
+                end = begin + found + 1
+                break
+            end = begin
+        file.truncate(end)
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a results file. Raises Conflict for a line that is not a record."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                record = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                raise Conflict(_not_ours(path, number)) from None
+            if not isinstance(record, dict) or "id" not in record:
+                raise Conflict(_not_ours(path, number))
+            yield record
+
+
+def _not_ours(path: Path, number: int) -> str:
+    return f"{path}:{number}: not a result line; the run cannot be continued.\nStart it anew with --gpueval-force (the file is backed up first)."

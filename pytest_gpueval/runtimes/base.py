@@ -1,0 +1,44 @@
+"""The seam between a case and whatever computes its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class Asked(Protocol):
+    """What a runtime sees of a sample: never the gold."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def inputs(self) -> Mapping[str, Any]: ...
+
+
+S = TypeVar("S")
+A = TypeVar("A", bound="Asked")
+
+
+class Answer(Generic[S]):
+    """What a runtime says to one sample: a raw value, or the reason why there is none. `latency_ms` is the wall time of the call that served it."""
+
+    __slots__ = ("error", "latency_ms", "sample", "value")
+
+    def __init__(self, sample: S, value: Any, error: str | None, latency_ms: float) -> None:
+        self.sample = sample
+        self.value = value
+        self.error = error
+        self.latency_ms = latency_ms
+
+
+class Runtime(Protocol):
+    """Samples in, answers out."""
+
+    def start(self) -> None:
+        """Load the model and warm it up. Called once, before the first sample. Raises RuntimeFault."""
+
+    def answers(self, samples: Iterable[A], /) -> Iterator[Answer[A]]:
+        """Answer in the order of the samples, holding only a bounded number of them. Raises RuntimeFault when the model breaks its contract."""
+
+    def close(self) -> None:
+        """Give back what the runtime holds."""
