@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class GpuevalError(Exception):
@@ -71,6 +70,8 @@ def valid_values(wrong: str, valid: Iterable[str], *, what: str) -> str:
     >>> valid_values("fats", ["fast", "full"], what="splits")
     "Did you mean 'fast'? Valid splits: fast, full."
     """
+    from difflib import get_close_matches  # noqa: PLC0415 - only when something is wrong
+
     names = sorted(valid)
     close = get_close_matches(wrong, names, n=1)
     guess = f"Did you mean {close[0]!r}? " if close else ""

@@ -19,10 +19,15 @@ def storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be written: {error.strerror or error}.\n"
-            "Free some space, or choose another place with --gpueval-output-dir DIR. What was written before is kept."
-        ) from None
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> StorageError:
+    """The error that says what to do about an OSError."""
+    return StorageError(
+        f"{path}: cannot be written: {error.strerror or error}.\n"
+        "Free some space, or choose another place with --gpueval-output-dir DIR. What was written before is kept."
+    )
 
 
 def write_atomically(path: Path, text: str) -> None:

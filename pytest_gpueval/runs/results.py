@@ -12,7 +12,7 @@ import orjson
 
 from pytest_gpueval.errors import Conflict
 
-from .files import storage
+from .files import cannot_write, storage
 from .redact import Redactor
 
 _READ_BYTES = 1 << 20
@@ -30,10 +30,12 @@ class ResultsWriter:
     def write(self, record: dict[str, Any]) -> None:
         """Append one record. Raises StorageError."""
         line = self._redactor.line(encode(record)) + b"\n"
-        with storage(self._path):
+        try:
             written = os.write(self._fd, line)
             while written < len(line):
                 written += os.write(self._fd, line[written:])
+        except OSError as error:
+            raise cannot_write(self._path, error) from None
 
     def close(self) -> None:
         """Flush to disk and close. Raises StorageError."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pytest_gpueval.errors import RuntimeFault, UsageProblem
+from pytest_gpueval.errors import MissingExtra, RuntimeFault, UsageProblem
 
 from .base import A, Answer
 
@@ -28,20 +28,26 @@ class InProcess:
     that one bad row is one error. `warm_up()` and `close()` are called if the class has them.
     """
 
-    def __init__(self, target: str, options: Mapping[str, Any], directory: Path, batch_size: int) -> None:
+    def __init__(self, target: str, options: Mapping[str, Any], directory: Path, batch_size: int, extra: str | None = None) -> None:
         self._target = target
         self._options = dict(options)
         self._directory = directory
         self._batch_size = batch_size
+        self._extra = extra
         self._model: Any = None
 
     def start(self) -> None:
         """Import, construct and warm up the model. Raises UsageProblem for a target that is not there, RuntimeFault if it raises."""
-        factory = load_object(self._target, self._directory)
         try:
-            self._model = factory(**self._options)
+            self._model = load_object(self._target, self._directory)(**self._options)
             if hasattr(self._model, "warm_up"):
                 self._model.warm_up()
+        except UsageProblem:
+            raise
+        except ModuleNotFoundError as error:
+            if self._extra is None:
+                raise RuntimeFault(f"model {self._target} did not start: {describe(error)}") from error
+            raise MissingExtra(error.name or "?", needed_for=f"model {self._target}", extra=self._extra) from error
         except Exception as error:
             raise RuntimeFault(f"model {self._target} did not start: {describe(error)}\n{traceback.format_exc()}") from error
         if not callable(getattr(self._model, "predict", None)):
@@ -121,6 +127,9 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
+    except ModuleNotFoundError:
+        del sys.modules[name]
+        raise
     except Exception as error:
         del sys.modules[name]
         raise UsageProblem(f"{path}: cannot be imported: {describe(error)}") from error

@@ -150,3 +150,35 @@ def macro(parts: list[Estimate]) -> Estimate:
     below = math.sqrt(sum((value - low) ** 2 for value, low, _, _ in scored)) / k
     above = math.sqrt(sum((high - value) ** 2 for value, _, high, _ in scored)) / k
     return Estimate(mean, max(0.0, mean - below), min(1.0, mean + above), max(n for *_, n in scored))
+
+
+class MeanMoments:
+    """Sums for the mean of a per-sample figure, whatever its range, with a normal interval."""
+
+    __slots__ = ("n", "s", "ss")
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.s = self.ss = 0.0
+
+    def add(self, value: float) -> None:
+        """Add one sample's figure."""
+        self.n += 1
+        self.s += value
+        self.ss += value * value
+
+    def merge(self, other: MeanMoments) -> None:
+        """Add another shard's sums."""
+        self.n += other.n
+        self.s += other.s
+        self.ss += other.ss
+
+    def estimate(self) -> Estimate:
+        """The mean; its interval needs two samples."""
+        if self.n == 0:
+            return UNSCORED
+        mean = self.s / self.n
+        if self.n == 1:
+            return Estimate(mean, None, None, 1)
+        half = Z_95 * math.sqrt(max(0.0, self.ss - self.n * mean * mean) / (self.n - 1) / self.n)
+        return Estimate(mean, mean - half, mean + half, self.n)

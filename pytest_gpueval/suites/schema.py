@@ -41,6 +41,7 @@ class RuntimeEntry(Strict):
     kind: str = Field(description="'inprocess', or a kind that a conftest.py adds")
     target: str | None = Field(None, description="'file.py:Class' relative to the suite, or 'package.module:Class'")
     options: dict[str, Any] = Field({}, description="given to the model as keyword arguments")
+    extra: str | None = Field(None, description="extra of pytest-gpueval that installs what the model imports")
 
 
 class PolicyEntry(Strict):

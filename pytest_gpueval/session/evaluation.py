@@ -1,0 +1,221 @@
+"""One case from rows to metrics, in one pass: every sample is scored and on its way to disk before the next answer is taken."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_gpueval.datasets.parquet import ParquetSplit
+from pytest_gpueval.errors import Conflict, DataError
+from pytest_gpueval.runs import results
+from pytest_gpueval.runs.redact import Redactor
+from pytest_gpueval.runs.results import ResultsWriter
+from pytest_gpueval.runtimes.base import Answer, Runtime
+from pytest_gpueval.scoring.estimates import MeanMoments
+from pytest_gpueval.scoring.task import BadPrediction, BadRow, Metrics, Sample, SampleMetric, Task
+
+Pair = tuple[Sample, Any]
+Report = Callable[[int, int], None]
+
+
+@dataclass
+class Tally:
+    """Rows of a case so far."""
+
+    scored: int = 0
+    errors: int = 0
+    skipped: int = 0
+    first_error: str | None = None
+
+    @property
+    def done(self) -> int:
+        """All rows accounted for."""
+        return self.scored + self.errors + self.skipped
+
+
+class Latencies:
+    """Percentiles from a histogram with 2 % wide bins: flat memory, whatever the number of samples."""
+
+    _WIDTH = math.log(1.02)
+
+    def __init__(self) -> None:
+        self._bins: dict[int, int] = {}
+
+    def add(self, ms: float) -> None:
+        """Add one latency."""
+        key = int(math.log(max(ms, 1e-3)) / self._WIDTH)
+        self._bins[key] = self._bins.get(key, 0) + 1
+
+    def percentiles(self) -> dict[str, float] | None:
+        """p50, p95 and p99 in milliseconds, or None without a latency."""
+        total = sum(self._bins.values())
+        if not total:
+            return None
+        found: dict[str, float] = {}
+        seen = 0
+        wanted = deque((("p50_ms", 0.50), ("p95_ms", 0.95), ("p99_ms", 0.99)))
+        for key in sorted(self._bins):
+            seen += self._bins[key]
+            while wanted and seen >= wanted[0][1] * total:
+                found[wanted.popleft()[0]] = round(math.exp((key + 0.5) * self._WIDTH), 3)
+        return found
+
+
+class Evaluation:
+    """Streams a split through a runtime. Iterate over it once; then ask for `metrics()`."""
+
+    def __init__(
+        self,
+        *,
+        split: ParquetSplit,
+        task: Task,
+        runtime: Callable[[], Runtime],
+        results_path: Path,
+        redactor: Redactor,
+        extra: Mapping[str, SampleMetric] | None = None,
+        limit: int | None = None,
+        on_bad_row: Literal["fail", "skip"] = "fail",
+        report: Report = lambda _done, _total: None,
+    ) -> None:
+        self.split = split
+        self.task = task
+        self.tally = Tally()
+        self.latencies = Latencies()
+        self.seconds = 0.0
+        self.fresh = 0
+        self._runtime = runtime
+        self._path = results_path
+        self._redactor = redactor
+        self._extra = dict(extra or {})
+        self._means = {name: MeanMoments() for name in self._extra}
+        self._counts = task.counts()
+        self._limit = limit
+        self._skip_bad = on_bad_row == "skip"
+        self._report = report
+        # Rows that were read and wait for their answer, in the order of the split; a bad row waits as its finished record.
+        self._waiting: deque[Sample | dict[str, Any]] = deque()
+
+    @property
+    def total(self) -> int:
+        """Rows of the split that this run covers."""
+        rows = self.split.rows
+        return rows if self._limit is None else min(rows, self._limit)
+
+    def __iter__(self) -> Iterator[Pair]:
+        """Scored samples with their predictions: first those that an earlier, interrupted run left, then fresh ones."""
+        rows = self._samples()
+        if self._path.exists():
+            yield from self._replay(rows)
+        self._report(self.tally.done, self.total)
+        ahead = next(rows, None)
+        if ahead is None and not self._waiting:  # nothing left: no need to load a model
+            return
+        writer = ResultsWriter(self._path, self._redactor)
+        begin = time.perf_counter()
+        try:
+            if ahead is not None:
+                for answer in self._runtime().answers(chain([ahead], rows)):
+                    self._write_skipped(writer)
+                    self._waiting.popleft()
+                    pair = self._take(answer, writer)
+                    self._report(self.tally.done, self.total)
+                    if pair is not None:
+                        yield pair
+            self._write_skipped(writer)
+        finally:
+            self.seconds += time.perf_counter() - begin
+            writer.close()
+
+    def metrics(self) -> Metrics:
+        """The metrics of all samples scored so far, the user's own ones included."""
+        own = self._counts.metrics()
+        means = {name: moments.estimate() for name, moments in self._means.items()}
+        return Metrics({**own.overall, **means}, own.labels)
+
+    def _samples(self) -> Iterator[Sample]:
+        """Rows as samples. A bad row raises DataError, or waits among the others as a skipped record."""
+        for number, row in enumerate(self.split.read(self.task.columns, limit=self._limit), 1):
+            name = row["id"]
+            try:
+                if not isinstance(name, str):
+                    raise BadRow(f"'id' is {type(name).__name__}, not a string")
+                sample = self.task.sample(row)
+            except BadRow as problem:
+                if not self._skip_bad:
+                    raise DataError(
+                        f"{self.split.path}: row {number} (id {name!r}): {problem}.\n"
+                        "Mend the data, or count such rows without scoring them: --gpueval-on-bad-row skip"
+                    ) from None
+                self._waiting.append({"id": str(name), "skipped": self._redactor.text(str(problem))})
+                continue
+            self._waiting.append(sample)
+            yield sample
+
+    def _replay(self, rows: Iterator[Sample]) -> Iterator[Pair]:
+        """Fold the results of an interrupted run into the counts, checking that they are of these rows."""
+        for number, record in enumerate(results.read(self._path), 1):
+            if not self._waiting:
+                next(rows, None)  # puts at least one row among the waiting, unless the split ends
+            expected = self._waiting.popleft() if self._waiting else None
+            name = expected["id"] if isinstance(expected, dict) else expected.id if expected is not None else None
+            if record["id"] != name:
+                raise Conflict(
+                    f"{self._path}:{number}: holds the result of {record['id']!r}, but the split has {name!r} there.\n"
+                    "The data changed since: run anew with --gpueval-force (the file is backed up)."
+                )
+            self._fold(record)
+            if isinstance(expected, Sample) and "score" in record:
+                yield expected, record["prediction"]
+
+    def _write_skipped(self, writer: ResultsWriter) -> None:
+        """Write the bad rows that stand before the next sample."""
+        while self._waiting and isinstance(self._waiting[0], dict):
+            record = self._waiting.popleft()
+            assert isinstance(record, dict)  # noqa: S101 - for the type checker
+            writer.write(record)
+            self._fold(record)
+
+    def _take(self, answer: Answer[Sample], writer: ResultsWriter) -> Pair | None:
+        """Score one answer, write it, count it."""
+        sample, error = answer.sample, answer.error
+        record: dict[str, Any]
+        prediction: Any = None
+        if error is None:
+            try:
+                prediction = self.task.prediction(answer.value, sample)
+            except BadPrediction as problem:
+                error = str(problem)
+        if error is not None:
+            record = {"id": sample.id, "error": self._redactor.text(error), "latency_ms": round(answer.latency_ms, 3)}
+        else:
+            parts = self.task.score(sample, prediction)
+            for name, metric in self._extra.items():
+                parts[name] = metric(sample, prediction)
+            record = {"id": sample.id, "prediction": prediction, "score": parts, "latency_ms": round(answer.latency_ms, 3)}
+        writer.write(record)
+        self._fold(record)
+        self.fresh += 1
+        return None if error is not None else (sample, prediction)
+
+    def _fold(self, record: dict[str, Any]) -> None:
+        """Add one record to the counts. The only way in: fresh and replayed results cannot differ."""
+        if "score" in record:
+            parts = record["score"]
+            self._counts.add(parts)
+            self.tally.scored += 1
+            for name, moments in self._means.items():
+                if parts.get(name) is not None:
+                    moments.add(parts[name])
+        elif "error" in record:
+            self.tally.errors += 1
+            self.tally.first_error = self.tally.first_error or f"{record['id']}: {record['error']}"
+        else:
+            self.tally.skipped += 1
+        if "latency_ms" in record:
+            self.latencies.add(record["latency_ms"])

@@ -1,0 +1,63 @@
+"""What was run, on what: commit, packages, environment, machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import socket
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pytest_gpueval.hosts import local
+from pytest_gpueval.runs.redact import is_secret_name
+
+# Variables worth recording, by name or prefix. Everything else stays unrecorded: nobody has looked at it.
+_ALLOWED = ("CUDA_VISIBLE_DEVICES", "DATA_DIR", "LANG", "LC_ALL", "OMP_NUM_THREADS", "PYTHONHASHSEED", "TZ", "VLLM_BASE_URL", "OPENAI_API_BASE")
+_ALLOWED_PREFIXES = ("CUDA_", "GPUEVAL_", "GR_", "HF_", "NCCL_", "NVIDIA_", "OPENBLAS_", "MKL_", "PYTORCH_", "TORCH_", "TRITON_")
+
+_PACKAGES = ("pytest", "pytest-xdist", "pytest-gpueval", "numpy", "pyarrow", "torch", "transformers", "datasets", "natasha", "tritonclient", "vllm")
+
+
+def code_state(root: Path) -> dict[str, Any]:
+    """Commit, branch-independent; `diff_sha256` of uncommitted changes to tracked files, None where the tree is clean. Empty outside git."""
+    commit = local.run(["git", "rev-parse", "HEAD"], root)
+    if commit is None:
+        return {"commit": None, "dirty": None, "diff_sha256": None}
+    difference = local.run(["git", "diff", "HEAD", "--no-ext-diff", "--no-color"], root) or ""
+    untracked = local.run(["git", "status", "--porcelain", "--untracked-files=normal"], root) or ""
+    return {
+        "commit": commit.strip(),
+        "dirty": bool(untracked.strip()),
+        "diff_sha256": hashlib.sha256(difference.encode()).hexdigest() if difference else None,
+    }
+
+
+def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The allow-listed variables; of a secret only that it is set."""
+    kept: dict[str, str] = {}
+    for name, value in sorted(variables.items()):
+        if is_secret_name(name):
+            kept[name] = "<set>"
+        elif name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES):
+            kept[name] = value
+    return kept
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that change results, where installed."""
+    found: dict[str, str] = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, str]:
+    """Python, host name and platform."""
+    return {"python": sys.version.split()[0], "host": socket.gethostname(), "platform": platform.platform()}

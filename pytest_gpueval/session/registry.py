@@ -1,0 +1,68 @@
+"""Names in suite files -> code: tasks, runtimes and metrics, the package's own and those that conftest.py files add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_gpueval.errors import UsageProblem, valid_values
+from pytest_gpueval.runtimes.base import Runtime
+from pytest_gpueval.runtimes.inprocess import InProcess
+from pytest_gpueval.scoring.classification import Classification
+from pytest_gpueval.scoring.spans import SpanDetection
+from pytest_gpueval.scoring.task import SampleMetric, Task
+
+if TYPE_CHECKING:
+    from pluggy import HookRelay
+
+    from pytest_gpueval.suites.model import Case
+
+TaskFactory = Callable[..., Task]
+RuntimeFactory = Callable[["Case", int], Runtime]
+
+
+def task(case: Case, hooks: HookRelay) -> Task:
+    """The task of a case under its policy. Raises UsageProblem."""
+    known: dict[str, TaskFactory] = {"span_detection": SpanDetection, "classification": Classification}
+    known.update(_added(hooks.pytest_gpueval_tasks()))
+    factory = _look_up(case, "task", case.task, known)
+    policy = case.policy
+    thresholds = {label: policy.thresholds.get(label, policy.threshold) for label in case.labels}
+    try:
+        return factory(
+            labels=case.labels,
+            label_map=case.label_map,
+            thresholds=thresholds if any(thresholds.values()) else {},
+            ignored=policy.disabled,
+        )
+    except ValueError as error:
+        raise UsageProblem(f"suite {case.suite!r}: task {case.task}: {error}") from None
+
+
+def runtime(case: Case, workers: int, hooks: HookRelay) -> Runtime:
+    """The runtime of a case, not started. Raises UsageProblem."""
+    known: dict[str, RuntimeFactory] = {"inprocess": _in_process}
+    known.update(_added(hooks.pytest_gpueval_runtimes()))
+    return _look_up(case, "kind of runtime", case.runtime.kind, known)(case, workers)
+
+
+def metrics(hooks: HookRelay) -> dict[str, SampleMetric]:
+    """The metrics that conftest.py files add."""
+    return _added(hooks.pytest_gpueval_metrics())
+
+
+def _in_process(case: Case, workers: int) -> Runtime:
+    entry = case.runtime
+    if entry.target is None:
+        raise UsageProblem(f"suite {case.suite!r}: runtimes.{case.runtime_name}.target: missing; an in-process runtime needs 'file.py:Class'")
+    return InProcess(entry.target, entry.options, case.directory, workers, entry.extra)
+
+
+def _added(answers: list[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: value for answer in reversed(answers) for name, value in answer.items()}
+
+
+def _look_up(case: Case, what: str, name: str, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        raise UsageProblem(f"suite {case.suite!r}: unknown {what} {name!r}. {valid_values(name, known, what='names')}")
+    return known[name]

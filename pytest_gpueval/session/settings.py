@@ -1,0 +1,125 @@
+"""The options of a session, from the command line or the ini file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_gpueval.errors import UsageProblem, valid_values
+
+if TYPE_CHECKING:
+    import pytest
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option; `--gpueval-on-bad-row` is `on_bad_row` in Settings and `gpueval_on_bad_row` in the ini file."""
+
+    flag: str
+    help: str
+    default: str | None = None
+    metavar: str | None = None
+    switch: bool = False
+
+    @property
+    def name(self) -> str:
+        """The ini key and argparse destination."""
+        return self.flag.lstrip("-").replace("-", "_")
+
+    @property
+    def field(self) -> str:
+        """The field of Settings."""
+        return self.name.removeprefix("gpueval_")
+
+
+OPTIONS = (
+    Option("--gpueval-suite", "run these suites: names of folders in suites/", metavar="NAME[,NAME]"),
+    Option("--gpus", "GPUs to use, one worker each: 0-7, 0,2,4, a UUID, all, auto (GPUs, else CPU lanes) or none (CPU lanes)", metavar="SPEC"),
+    Option("--gpueval-split", "split to evaluate (default: the suite's)", metavar="NAME"),
+    Option("--gpueval-runtime", "runtime that makes the predictions (default: the suite's)", metavar="NAME"),
+    Option("--gpueval-policy", "policy of the suite, or of a TOML or YAML file of your own", metavar="NAME|FILE:NAME"),
+    Option("--gpueval-workers", "samples in flight per item", default="16", metavar="N"),
+    Option("--gpueval-data", "where rows come from: embedded, hub, or a directory with <dataset>/<split>.parquet", "embedded", "SOURCE"),
+    Option("--gpueval-output-dir", "sessions are written here", "reports/evaluations", "DIR"),
+    Option("--gpueval-session", "name of the session; an existing one is finished (default: a new name)", metavar="NAME"),
+    Option("--gpueval-force", "run again what an earlier run of this session left; its files are backed up", switch=True),
+    Option("--gpueval-limit", "evaluate only the first N rows of each split", metavar="N"),
+    Option("--gpueval-on-bad-row", "what a row that breaks its schema does: fail the case, or be skipped and counted", "fail", "fail|skip"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options, checked."""
+
+    root: Path
+    suite: tuple[str, ...]
+    gpus: str | None
+    split: str | None
+    runtime: str | None
+    policy: str | None
+    workers: int
+    data: str
+    output_dir: Path
+    session: str | None
+    force: bool
+    limit: int | None
+    on_bad_row: Literal["fail", "skip"]
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Settings:
+        """Read and check the options. Raises UsageProblem."""
+        raw = {option.field: _value(config, option) for option in OPTIONS}
+        return cls(
+            root=config.rootpath,
+            suite=tuple(name.strip() for name in (raw["suite"] or "").split(",") if name.strip()),
+            gpus=raw["gpus"],
+            split=raw["split"],
+            runtime=raw["runtime"],
+            policy=raw["policy"],
+            workers=_count("--gpueval-workers", raw["workers"]),
+            data=raw["data"],
+            output_dir=config.invocation_params.dir / raw["output_dir"],
+            session=_session_name(raw["session"]),
+            force=bool(raw["force"]),
+            limit=None if raw["limit"] is None else _count("--gpueval-limit", raw["limit"]),
+            on_bad_row=_choice("--gpueval-on-bad-row", raw["on_bad_row"], ("fail", "skip")),
+        )
+
+    def arguments(self, config: pytest.Config) -> list[str]:
+        """The options that were given, as command-line arguments; those that choose suites and devices excepted."""
+        given: list[str] = []
+        for option in OPTIONS:
+            value = config.getoption(option.name)
+            if value and option.field not in ("suite", "gpus", "force", "session", "output_dir"):
+                given += [option.flag] if option.switch else [option.flag, str(value)]
+        return given
+
+
+def _value(config: pytest.Config, option: Option) -> Any:
+    value = config.getoption(option.name)
+    if value is not None and value is not False:
+        return value
+    ini = config.getini(option.name)
+    return ini if ini not in ("", None) else (False if option.switch else option.default)
+
+
+def _count(flag: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageProblem(f"{flag} {text}: expected a whole number from 1 on")
+    return int(text)
+
+
+def _choice(flag: str, value: str, valid: tuple[Any, ...]) -> Any:
+    if value not in valid:
+        raise UsageProblem(f"{flag} {value}: {valid_values(value, valid, what='values')}")
+    return value
+
+
+def _session_name(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if name in (".", "..") or name.startswith("-") or not all(c.isalnum() or c in "._-" for c in name) or len(name) > 150:
+        raise UsageProblem(f"--gpueval-session {name!r}: a name is made of letters, digits and . _ -; it is a directory below --gpueval-output-dir")
+    return name
