@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,14 +113,16 @@ class Evaluation:
         if self._path.exists():
             yield from self._replay(rows)
         self._report(self.tally.done, self.total)
-        ahead = next(rows, None)
-        if ahead is None and not self._waiting:  # nothing left: no need to load a model
+        ahead = [row for row in self._waiting if isinstance(row, Sample)]  # read while replaying
+        if not ahead:
+            ahead = list(islice(rows, 1))
+        if not self._waiting:  # nothing left: no need to load a model
             return
         writer = ResultsWriter(self._path, self._redactor)
         begin = time.perf_counter()
         try:
-            if ahead is not None:
-                for answer in self._runtime().answers(chain([ahead], rows)):
+            if ahead:
+                for answer in self._runtime().answers(chain(ahead, rows)):
                     self._write_skipped(writer)
                     self._waiting.popleft()
                     pair = self._take(answer, writer)

@@ -1,0 +1,59 @@
+"""suite.toml as a pytest module whose functions are the package's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from pytest_gpueval import items
+from pytest_gpueval.suites.load import FILE_NAME
+
+from . import plan
+from .settings import Settings
+from .start import SETTINGS, user_errors
+
+
+class SuiteModule(pytest.Module):
+    """Collects `test_eval` for a suite file."""
+
+    def _getobj(self) -> ModuleType:
+        with user_errors():
+            plan.read_suite(self.path)
+        return items
+
+
+def module(path: Path, parent: pytest.Collector) -> SuiteModule:
+    """The collector of a suite file."""
+    return SuiteModule.from_parent(parent, path=path)
+
+
+def asked_for(path: Path, session: pytest.Session) -> bool:
+    """Whether a suite file was named: itself, its folder, or by --gpueval-suite. A bare `pytest` must not start an evaluation."""
+    return path.name == FILE_NAME and (session.isinitpath(path) or session.isinitpath(path.parent))
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Give `case` to the functions of a suite, and to those marked `gpueval(suite=...)`."""
+    if "case" not in metafunc.fixturenames:
+        return
+    with user_errors():
+        settings = metafunc.config.stash.get(SETTINGS, None) or Settings.of(metafunc.config)
+        suite: Any = None
+        marker = metafunc.definition.get_closest_marker("gpueval")
+        if isinstance(metafunc.definition.getparent(pytest.Module), SuiteModule):
+            suite = plan.read_suite(metafunc.definition.path)
+        elif marker is not None:
+            suite = plan.suite_named(_suite_of(marker), settings.root)
+        if suite is not None:
+            cases = plan.cases(suite, settings)
+            metafunc.parametrize("case", cases, ids=[case.id for case in cases])
+
+
+def _suite_of(marker: pytest.Mark) -> str:
+    name = marker.kwargs.get("suite", marker.args[0] if marker.args else None)
+    if not isinstance(name, str):
+        raise pytest.UsageError('the marker gpueval needs a suite: @pytest.mark.gpueval(suite="guardrails_ru")')
+    return name

@@ -1,0 +1,272 @@
+"""The process that owns the session's directory: it locks it, hears what runs do, and writes what became of them."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import socket
+from collections.abc import Generator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from filelock import FileLock, Timeout
+
+from pytest_gpueval import __version__
+from pytest_gpueval.errors import Conflict, GpuevalError
+from pytest_gpueval.reports import html, markdown
+from pytest_gpueval.reports.table import Row
+from pytest_gpueval.runs import redact, results
+from pytest_gpueval.runs.directory import RunDirectory, blocked_message, read_summary
+from pytest_gpueval.runs.files import storage, write_atomically, write_json
+from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, Summary
+from pytest_gpueval.runs.redact import Redactor
+
+from . import lanes, plan, provenance
+from .display import Display
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_gpueval.suites.model import Suite
+
+CONTROLLER = pytest.StashKey["Controller"]()
+
+
+class Controller:
+    """Plugin of the process that a user started."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, laid: Sequence[lanes.Lane], suites: Sequence[Suite]) -> None:
+        self.config = config
+        self.settings = settings
+        self.redactor = Redactor.of(os.environ)
+        self.code = provenance.code_state(settings.root)
+        self.session_dir = _session_dir(settings, [suite.name for suite in suites])
+        self.data = plan.data_words(settings, suites)
+        self.runs: dict[str, SessionRun] = {}
+        self.error: GpuevalError | None = None
+        self._lock = _locked(self.session_dir)
+        self._suites = suites
+        self._lanes = laid
+        self._record = SessionRecord(
+            session=self.session_dir.name,
+            argv=redact.arguments(["pytest", *config.invocation_params.args], self.redactor),
+            suites=[suite.name for suite in suites],
+            data=self.data,
+            lanes=[lane.as_dict() for lane in laid],
+            host=socket.gethostname(),
+            code=self.code,
+            plugin_version=__version__,
+            started_at=_now(),
+        )
+        self.display = Display(config, self.session_dir)
+        self._own_junit = self._claim_junit()
+        self._write_record()
+
+    # What workers tell.
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """A worker's message; under xdist this runs in the thread that receives it."""
+        event, run_id = message["event"], message["run_id"]
+        if event == "start":
+            self.runs[run_id] = SessionRun(
+                run_id=run_id, nodeid=message["nodeid"], suite=message["suite"], case=message["case"], worker=message["worker"], status=None, ok=None
+            )
+        elif event == "end" and run_id in self.runs:
+            changes = {key: message[key] for key in ("status", "ok", "seconds", "reused") if key in message}
+            self.runs[run_id] = self.runs[run_id].model_copy(update=changes)
+        self.display.hear(message)
+
+    # xdist.
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand the worker what was decided here, and a channel to report on."""
+        channel = node.gateway.newchannel()
+        channel.setcallback(self.hear)
+        node.workerinput["gpueval"] = {"session_dir": str(self.session_dir), "code": self.code}
+        node.workerinput["gpueval_channel"] = channel
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Refuse to overwrite before the first item starts."""
+        self._refuse_blocked(ids)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
+        """A worker died: its item's summary says so."""
+        for run_id, run in self.runs.items():
+            if run.nodeid == crashitem and run.status is None:
+                reason = f"worker {run.worker} died while running this item; see {self.session_dir / run_id / 'stdout.log'}"
+                self._conclude(run_id, Summary(run_id=run_id, ok=False, status="crashed", reason=reason))
+                report.user_properties = [("gpueval.status", "crashed"), ("gpueval.run_dir", str(self.session_dir / run_id))]
+
+    # pytest.
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Without xdist: refuse to overwrite before the first item starts."""
+        if session.items:
+            self._refuse_blocked([item.nodeid for item in session.items])
+
+    def pytest_report_header(self) -> list[str]:
+        """What runs, on what data, with which runtime, where."""
+        names = ", ".join(suite.name for suite in self._suites)
+        cases = [case for suite in self._suites for case in plan.cases(suite, self.settings)]
+        splits = "/".join(dict.fromkeys(case.split for case in cases))
+        rows = sum(case.rows or 0 for case in cases)
+        runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in cases))
+        policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in cases))
+        where = lanes.describe(self._lanes) if self._lanes else "one process"
+        return [
+            f"gpueval: {names} · {splits} ({len(cases)} datasets, {rows:,} rows, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
+            f"gpueval: session {_shown(self.session_dir)}",
+        ]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Every run that began has a summary; the session says how it ended."""
+        self.display.close()
+        for run_id, run in list(self.runs.items()):
+            if run.status is None and not run.reused:
+                self._conclude(run_id, Summary(run_id=run_id, ok=False, status="interrupted", reason="the session ended before this run did"))
+        self._record = self._record.model_copy(update={"ended_at": _now(), "exit_status": int(exitstatus), "runs": list(self.runs.values())})
+        try:
+            self._write_record()
+            rows = self.rows()
+            if rows:
+                write_atomically(self.session_dir / "report.md", self.redactor.text(markdown.session(self._record.model_dump(), rows)))
+                write_atomically(self.session_dir / "report.html", self.redactor.text(html.session(self._record.model_dump(), rows)))
+        except GpuevalError as error:
+            self.error = error
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None, None, None]:
+        """The table of results, and where to look next."""
+        self._copy_junit()
+        yield
+        self.display.summary(terminalreporter, self.rows(), self.error)
+
+    def pytest_unconfigure(self) -> None:
+        """Let the directory go."""
+        self.display.close()
+        self._lock.release()
+
+    def rows(self) -> list[Row]:
+        """One row for each run of this session, in the order they began."""
+        found: list[Row] = []
+        for run_id, run in self.runs.items():
+            summary = _summary_or_none(self.session_dir / run_id)
+            if summary is not None:
+                found.append(Row(run.suite, run.case, run_id, run.worker, run.reused, summary))
+        return found
+
+    def _refuse_blocked(self, nodeids: Sequence[str]) -> None:
+        """Raise UsageError if runs of these items failed earlier in this session. Raises nothing under --gpueval-force."""
+        if self.settings.force or not self.session_dir.exists():
+            return
+        blocked = []
+        wanted = set(nodeids)
+        for file in sorted(self.session_dir.glob("*/run_metadata.json")):
+            try:
+                nodeid = json.loads(file.read_text(encoding="utf-8")).get("nodeid")
+                state = RunDirectory(file.parent, self.redactor).state().state
+            except (OSError, ValueError, GpuevalError):
+                continue  # the run itself will say what is wrong with its directory
+            if nodeid in wanted and state == "blocked":
+                blocked.append(file.parent)
+        if blocked:
+            raise pytest.UsageError(blocked_message(blocked))
+
+    def _conclude(self, run_id: str, summary: Summary) -> None:
+        """Write the summary of a run whose worker no longer can, unless it did."""
+        directory = RunDirectory(self.session_dir / run_id, self.redactor)
+        if not directory.path.is_dir() or _summary_or_none(directory.path) is not None:
+            return
+        self.runs[run_id] = self.runs[run_id].model_copy(update={"status": summary.status, "ok": False})
+        try:
+            directory.finish(summary.model_copy(update={"rows": _counted(directory.results_path)}))
+        except GpuevalError as error:
+            self.error = error
+
+    def _claim_junit(self) -> bool:
+        """Have pytest write its JUnit XML into the session's directory, unless the user wants it elsewhere. True if it is ours."""
+        if self.config.option.xmlpath:
+            return False
+        self.config.option.xmlpath = str(self.session_dir / "junit.xml")
+        return True
+
+    def _copy_junit(self) -> None:
+        if not self._own_junit:
+            source = Path(os.path.expandvars(self.config.option.xmlpath)).expanduser()
+            if source.exists() and source.resolve() != (self.session_dir / "junit.xml").resolve():
+                with storage(self.session_dir):
+                    shutil.copyfile(source, self.session_dir / "junit.xml")
+
+    def _write_record(self) -> None:
+        write_json(self.session_dir / "session.json", self.redactor.value(self._record.model_dump(mode="json")))
+
+
+def _session_dir(settings: Settings, suites: Sequence[str]) -> Path:
+    """The session's directory: the one named, or a new one named after the suites and the time."""
+    if settings.session is not None:
+        return settings.output_dir / settings.session
+    name = f"{'+'.join(suites) or 'session'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    candidates = [name, *(f"{name}-{number}" for number in range(2, 1000))]
+    return next(path for path in (settings.output_dir / candidate for candidate in candidates) if not path.exists())
+
+
+def _locked(directory: Path) -> FileLock:
+    """Make the directory and own it until the session ends. Raises Conflict, StorageError."""
+    with storage(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / ".lock")
+        owner = directory / ".owner.json"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise Conflict(f"{directory}: another session is writing here ({_owner(owner)}).\nWait for it, or choose another --gpueval-session.") from None
+        owner.write_text(json.dumps({"pid": os.getpid(), "user": getpass.getuser(), "host": socket.gethostname(), "started_at": _now()}))
+    return lock
+
+
+def _owner(file: Path) -> str:
+    try:
+        owner = json.loads(file.read_text())
+        return f"pid {owner['pid']} of {owner['user']} on {owner['host']}, since {owner['started_at']}"
+    except (OSError, ValueError, KeyError):
+        return "owner unknown"
+
+
+def _counted(path: Path) -> RowCounts:
+    """Count what a dead worker left in its results."""
+    counts = RowCounts()
+    if path.exists():
+        results.drop_torn_tail(path)
+        for record in results.read(path):
+            kind = "scored" if "score" in record else "errors" if "error" in record else "skipped"
+            setattr(counts, kind, getattr(counts, kind) + 1)
+    return counts
+
+
+def _summary_or_none(path: Path) -> Summary | None:
+    try:
+        return read_summary(path)
+    except Conflict:
+        return None
+
+
+def _shown(path: Path) -> str:
+    """Relative to the current directory where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+

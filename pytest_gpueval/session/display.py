@@ -1,0 +1,189 @@
+"""What a user sees while a session runs, and at its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pytest_gpueval.reports.table import HEADERS, Row, value_with_interval
+from pytest_gpueval.runs.directory import read_summary
+
+_LOG_EVERY_S = 30.0
+_WINDOW_S = 15.0
+
+
+class Track:
+    """One worker's current item: how far it is and how fast it goes."""
+
+    def __init__(self, case: str, now: float) -> None:
+        self.case = case
+        self.done = 0
+        self.total = 0
+        self._points: list[tuple[float, int]] = []
+        self._begin = now
+
+    def update(self, done: int, total: int, now: float) -> None:
+        """Take in how far the item is."""
+        self.done, self.total = done, total
+        self._points = [point for point in self._points if now - point[0] <= _WINDOW_S] + [(now, done)]
+
+    def rate(self) -> float | None:
+        """Samples per second over the last seconds; None until two reports came."""
+        if len(self._points) < 2:
+            return None
+        (t0, n0), (t1, n1) = self._points[0], self._points[-1]
+        return (n1 - n0) / (t1 - t0) if t1 > t0 else None
+
+    def words(self) -> str:
+        """`meddies-fast  412/800  56/s  ETA 0:07`."""
+        rate = self.rate()
+        eta = f"ETA {clock((self.total - self.done) / rate)}" if rate else "starting" if not self.done else ""
+        speed = f"{rate:,.0f}/s" if rate else ""
+        return f"{self.case:<28} {self.done:>7,}/{self.total:<7,} {speed:>9}  {eta}"
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, `1:01:05`."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+class Display:
+    """Progress on a tty (a line for each worker, redrawn), in a log (a line every 30 s), or nothing under -q; one line for each finished run."""
+
+    def __init__(self, config: pytest.Config, session_dir: Path) -> None:
+        self._config = config
+        self._session_dir = session_dir
+        self._reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+        self._tracks: dict[str, Track] = {}
+        self._lock = threading.RLock()
+        self._live: Live | None = None
+        self._last_line = time.perf_counter()
+        self._quiet = self._reporter is None or config.option.verbose < 0
+        self._own_lines = self._reporter is not None and config.option.verbose == 0
+        config.pluginmanager.register(self, "gpueval-display")
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """Follow a worker."""
+        with self._lock:
+            now = time.perf_counter()
+            worker = message["worker"]
+            if message["event"] == "start":
+                self._tracks[worker] = Track(message["case"], now)
+            elif message["event"] == "progress" and worker in self._tracks:
+                self._tracks[worker].update(message["done"], message["total"], now)
+            elif message["event"] == "end":
+                self._tracks.pop(worker, None)
+                self._print_run(message)
+            self._draw(now)
+
+    def close(self) -> None:
+        """Clear the live lines."""
+        with self._lock:
+            self._erase()
+            self._tracks.clear()
+
+    # pytest's own output must not meet the live lines.
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logstart(self) -> Generator[None, None, None]:
+        """Step aside while pytest writes."""
+        yield from self._aside()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self) -> Generator[None, None, None]:
+        """Step aside while pytest writes."""
+        yield from self._aside()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """No dots for runs that get a line of their own."""
+        if not self._own_lines or not any(name == "gpueval.run_dir" for name, _ in getattr(report, "user_properties", ())):
+            return None
+        category = {"passed": "passed", "failed": "failed", "skipped": "skipped"}.get(report.outcome, "")
+        if report.when == "call":
+            return category, "", ""
+        return ("error" if report.failed else category if report.skipped else ""), "", ""
+
+    def pytest_sessionstart(self) -> None:
+        """No file names between the lines of runs."""
+        if self._own_lines:
+            self._reporter.showfspath = False
+
+    def summary(self, reporter: Any, rows: Sequence[Row], error: Exception | None) -> None:
+        """The table of the session, and where to look next."""
+        if rows and self._config.option.verbose > -2:
+            reporter.section("gpueval", sep="=")
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for name in HEADERS:
+                table.add_column(name, justify="right" if name in ("rows", "samples/s") else "left", no_wrap=True)
+            for row in rows:
+                *cells, verdict = row.cells()
+                table.add_row(*cells, Text(verdict, style="green" if row.summary.ok else "bold red"))
+            self._console().print(table)
+        if error is not None:
+            reporter.write_line(f"ERROR: {error}", red=True, bold=True)
+        files = [self._session_dir / name for name in ("report.html", "junit.xml")]
+        if rows:
+            reporter.write_line("   ".join(f"{file.suffix[1:] if file.name != 'report.html' else 'report'}: {file}" for file in files if file.exists()))
+
+    def _print_run(self, message: Mapping[str, Any]) -> None:
+        """One line for a finished run."""
+        if not self._own_lines or self._reporter is None:
+            return
+        self._erase()
+        summary = read_summary(self._session_dir / message["run_id"])
+        figure = summary.metrics.get(summary.headline or "") if summary else None
+        status = message.get("status", "error")
+        note = "reused" if message.get("reused") else f"{summary.samples_per_s:,.0f}/s" if summary and summary.samples_per_s else ""
+        text = f"{message['case']:<28} {status:<12}"
+        if summary and figure is not None:
+            text += f" {summary.rows.scored:>7,} rows  {summary.headline} {value_with_interval(figure)}  {note:>9}"
+        text += f"  {clock(message.get('seconds') or 0):>6}  {message['worker']}"
+        self._reporter.ensure_newline()
+        self._reporter.write_line(text, green=status == "passed", red=status not in ("passed", "skipped"))
+
+    def _draw(self, now: float) -> None:
+        if self._quiet or not self._tracks:
+            self._erase()
+            return
+        if self._tty():
+            lines = "\n".join(f" {worker:<6} {track.words()}" for worker, track in sorted(self._tracks.items()))
+            if self._live is None:
+                self._reporter.ensure_newline()
+                self._live = Live(console=self._console(), transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+                self._live.start()
+            self._live.update(Text(lines, no_wrap=True, overflow="ellipsis"), refresh=True)
+        elif now - self._last_line >= _LOG_EVERY_S:
+            self._last_line = now
+            self._reporter.ensure_newline()
+            for worker, track in sorted(self._tracks.items()):
+                self._reporter.write_line(f"{worker:<6} {track.words()}")
+
+    def _aside(self) -> Generator[None, None, None]:
+        with self._lock:
+            self._erase()
+            result = yield
+            return result  # noqa: B901 - a hook wrapper
+
+    def _erase(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _tty(self) -> bool:
+        return bool(self._reporter.isatty) and self._config.option.verbose >= 0
+
+    def _console(self) -> Console:
+        writer = self._reporter._tw  # noqa: SLF001 - the only way to write where the reporter writes
+        return Console(file=writer._file, force_terminal=bool(writer.hasmarkup) or None, highlight=False, soft_wrap=False, width=None if self._tty() else 120)  # noqa: SLF001

@@ -1,0 +1,73 @@
+"""Settings and suite files -> cases, and the names their runs get."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+from pytest_gpueval.datasets import sources
+from pytest_gpueval.datasets.parquet import ParquetSplit
+from pytest_gpueval.runtimes.inprocess import load_file
+from pytest_gpueval.suites import load
+from pytest_gpueval.suites.model import Case, Suite
+from pytest_gpueval.suites.schema import PolicyEntry
+
+from .settings import Settings
+
+
+@cache
+def read_suite(path: Path) -> Suite:
+    """Read a suite file once. Raises SuiteError."""
+    return load.read(path)
+
+
+def suite_named(name: str, root: Path) -> Suite:
+    """A suite by its name. Raises UsageProblem."""
+    return read_suite(load.find(name, root))
+
+
+def suite_paths(settings: Settings) -> list[Path]:
+    """The files of the suites on the command line. Raises UsageProblem."""
+    return [load.find(name, settings.root) for name in settings.suite]
+
+
+def cases(suite: Suite, settings: Settings) -> list[Case]:
+    """The cases of a suite under the session's options. Raises UsageProblem."""
+    policy: tuple[str, PolicyEntry] | str | None = settings.policy
+    if isinstance(policy, str) and ":" in policy:
+        policy = load.read_policy(policy)
+    return suite.cases(settings.split, settings.runtime, policy)
+
+
+def run_id(case: Case, parameters: str, stem: str, function: str) -> str:
+    """The name of an item's run directory: `guardrails_ru-meddies-fast`; a test of the user's own adds its file and name."""
+    parts = [case.suite, parameters]
+    if function != "test_eval":
+        parts.append(f"{stem}.{function}")
+    name = "-".join(parts)
+    clean = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:150]
+    return clean if clean == name else f"{clean}-{blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def open_split(case: Case, settings: Settings, dataset: str | None = None, split: str | None = None) -> ParquetSplit:
+    """The split of a case, or another of its suite, generated first where the suite can. Raises DataError, UsageProblem."""
+    suite = read_suite(case.directory / load.FILE_NAME)
+    data = suite.file.data
+    generator = case.directory / data.generator if data.generator else None
+    where = sources.Location(case.suite, case.directory / data.directory, data.note, generator)
+    dataset, split = dataset or case.dataset, split or case.split
+    path = sources.locate(settings.data, where, dataset, split)
+    embedded = settings.data == "embedded"
+    module = load_file(generator) if embedded and generator is not None and not path.exists() else None
+    return sources.ensure(path, dataset, split, data_words(settings, [suite]), module)
+
+
+def data_words(settings: Settings, suites: Sequence[Suite]) -> str:
+    """The data of a session in words: `embedded: synthetic`."""
+    if settings.data != "embedded":
+        return settings.data
+    notes = sorted({suite.file.data.note for suite in suites if suite.file.data.note})
+    return f"embedded: {', '.join(notes)}" if notes else "embedded"

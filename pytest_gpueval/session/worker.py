@@ -1,0 +1,196 @@
+"""The process that runs items: a pytest of its own, or an xdist worker. It owns the models and the run directories it writes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_gpueval.errors import GateFailure, GpuevalError, StorageError
+from pytest_gpueval.runs.records import Status
+from pytest_gpueval.runs.redact import Redactor
+from pytest_gpueval.runtimes.base import Runtime
+from pytest_gpueval.suites.model import Case
+
+from . import plan, registry
+from .recorder import Run
+from .settings import Settings
+
+RUN = pytest.StashKey[Run]()
+_PROGRESS_EVERY_S = 0.5
+
+Notify = Callable[[Mapping[str, Any]], None]
+
+
+class Worker:
+    """Plugin of a process that runs items."""
+
+    def __init__(
+        self, config: pytest.Config, settings: Settings, session_dir: Path, code: Mapping[str, Any], name: str, redactor: Redactor, send: Notify
+    ) -> None:
+        self.settings = settings
+        self.session_dir = session_dir
+        self.code = dict(code)
+        self.name = name
+        self.redactor = redactor
+        self.hooks = config.hook
+        self.gpus = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
+        self._send = send
+        self._arguments = settings.arguments(config)
+        self._runtimes: dict[tuple[Any, ...], Runtime] = {}
+        self._last_progress = 0.0
+
+    # What runs ask of their worker.
+
+    def runtime(self, case: Case) -> Runtime:
+        """The started runtime of a case; kept for the cases after it. Raises RuntimeFault."""
+        key = (case.directory, case.runtime_name, case.runtime.model_dump_json())
+        if key not in self._runtimes:
+            runtime = registry.runtime(case, self.settings.workers, self.hooks)
+            runtime.start()
+            self._runtimes[key] = runtime
+        return self._runtimes[key]
+
+    def command(self, nodeid: str) -> list[str]:
+        """The command that runs one item again, into the same session."""
+        place = ["--gpueval-output-dir", str(self.session_dir.parent), "--gpueval-session", self.session_dir.name]
+        # --rootdir makes the command work from anywhere; the file of the node id is given in full.
+        file, _, rest = nodeid.partition("::")
+        target = f"{(self.settings.root / file).resolve()}::{rest}"
+        return [sys.executable, "-m", "pytest", "--rootdir", str(self.settings.root), target, *self._arguments, *place]
+
+    def notify(self, event: str, run: Run, **details: Any) -> None:
+        """Tell the controller what a run is doing."""
+        base = {"event": event, "worker": self.name, "nodeid": run.nodeid, "run_id": run.directory.run_id, "suite": run.case.suite, "case": run.case.id}
+        self._send({**base, **details})
+
+    def progress(self, run: Run, done: int, total: int) -> None:
+        """Tell how far a run is, twice a second at most."""
+        now = time.perf_counter()
+        if now - self._last_progress >= _PROGRESS_EVERY_S or done == total:
+            self._last_progress = now
+            self.notify("progress", run, done=done, total=total)
+
+    def close(self) -> None:
+        """Close all models."""
+        while self._runtimes:
+            self._runtimes.popitem()[1].close()
+
+    # Hooks.
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Make the item's Run, and see that an interrupted one says so."""
+        run = self._run_of(item)
+        if run is None:
+            return (yield)
+        item.stash[RUN] = run
+        try:
+            return (yield)
+        except (KeyboardInterrupt, pytest.exit.Exception) as stop:
+            run.finish("interrupted", reason=self.redactor.text(str(stop)) or "interrupted by the user")
+            raise
+        finally:
+            summary = run.summary
+            known = {"status": summary.status, "ok": summary.ok, "seconds": summary.seconds} if summary else {}
+            self.notify("end", run, reused=run.reused, **known)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Begin the run inside pytest's own capture."""
+        run = item.stash.get(RUN, None)
+        if run is not None:
+            run.begin()
+        with _phase(run):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Capture the call."""
+        with _phase(item.stash.get(RUN, None)):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Capture the teardown."""
+        with _phase(item.stash.get(RUN, None)):
+            return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        """A reused run does not run again: its stored verdict stands."""
+        run = pyfuncitem.stash.get(RUN, None)
+        return True if run is not None and run.reused else None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Write the summary before the report travels; give errors of ours as one message."""
+        report = yield
+        run = item.stash.get(RUN, None)
+        if run is not None:
+            self._conclude(run, item, call, report)
+        return report
+
+    def _conclude(self, run: Run, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        error = call.excinfo.value if call.excinfo is not None else None
+        if isinstance(error, GpuevalError):
+            report.longrepr = str(error)
+        if report.longrepr is not None and not isinstance(report.longrepr, tuple):
+            text = str(report.longrepr)
+            if self.redactor.text(text) != text:
+                report.longrepr = self.redactor.text(text)
+        report.sections = [(title, self.redactor.text(text)) for title, text in report.sections]
+        if report.when == "call" or not report.passed:
+            try:
+                run.finish(_status(report, error), reason=None if report.passed else _reason(report), error=_error_text(error))
+            except StorageError as problem:  # the run is over; that it could not be recorded is its outcome
+                report.outcome = "failed"
+                report.longrepr = f"{report.longrepr}\n{problem}" if report.longrepr else str(problem)
+            item.user_properties[:] = [pair for pair in item.user_properties if not pair[0].startswith("gpueval.")]
+            item.user_properties += run.properties()
+            report.user_properties = list(item.user_properties)
+
+    def _run_of(self, item: pytest.Item) -> Run | None:
+        callspec = getattr(item, "callspec", None)
+        case = callspec.params.get("case") if callspec is not None else None
+        if not isinstance(case, Case):
+            return None
+        name = plan.run_id(case, callspec.id, item.path.stem, getattr(item, "originalname", item.name))
+        return Run(self, case, item.nodeid, name)
+
+
+@contextmanager
+def _phase(run: Run | None) -> Iterator[None]:
+    if run is None:
+        yield
+        return
+    with run.phase():
+        yield
+
+
+def _status(report: pytest.TestReport, error: BaseException | None) -> Status:
+    if report.passed:
+        return "passed"
+    if report.skipped:
+        return "skipped"
+    if isinstance(error, MemoryError) or (error is not None and "out of memory" in str(error).lower()):
+        return "oom"
+    return "failed" if isinstance(error, (GateFailure, AssertionError, pytest.fail.Exception)) else "error"
+
+
+def _reason(report: pytest.TestReport) -> str:
+    if isinstance(report.longrepr, tuple):  # a skip: (path, line, reason)
+        return report.longrepr[2]
+    return str(report.longrepr or "")
+
+
+def _error_text(error: BaseException | None) -> str | None:
+    if error is None or isinstance(error, (GateFailure, AssertionError, pytest.skip.Exception)):
+        return None
+    return f"{type(error).__name__}: {error}"
