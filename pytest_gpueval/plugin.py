@@ -39,7 +39,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Prepare the session if the plugin is asked for."""
-    if _asked_for(config) and not hasattr(config, "workerinput"):
+    if _asked_for(config):
         from pytest_gpueval.session import start  # noqa: PLC0415
 
         start.prepare(config)
@@ -75,6 +75,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _asked_for(config: pytest.Config) -> bool:
     """Whether an option of ours, or a suite file among the arguments, was given. Cheap: decides whether anything is imported."""
     option = config.option
-    if option.gpueval_suite or option.gpus or option.gpueval_session:
+    if option.gpueval_suite or option.gpus or option.gpueval_session or config.getini("gpueval_suite"):
         return True
     return any(_SUITE_FILE in argument or Path(argument, _SUITE_FILE).exists() for argument in config.args)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from pytest_gpueval import items
 from pytest_gpueval.suites.load import FILE_NAME
+from pytest_gpueval.suites.model import Suite
 
 from . import plan
-from .settings import Settings
-from .start import SETTINGS, user_errors
+from .start import SETTINGS, ensure, user_errors
 
 
 class SuiteModule(pytest.Module):
@@ -40,15 +39,15 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     if "case" not in metafunc.fixturenames:
         return
     with user_errors():
-        settings = metafunc.config.stash.get(SETTINGS, None) or Settings.of(metafunc.config)
-        suite: Any = None
+        suite: Suite | None = None
         marker = metafunc.definition.get_closest_marker("gpueval")
         if isinstance(metafunc.definition.getparent(pytest.Module), SuiteModule):
             suite = plan.read_suite(metafunc.definition.path)
         elif marker is not None:
-            suite = plan.suite_named(_suite_of(marker), settings.root)
+            suite = plan.suite_named(_suite_of(marker), metafunc.config.rootpath)
         if suite is not None:
-            cases = plan.cases(suite, settings)
+            ensure(metafunc.config, suite)
+            cases = plan.cases(suite, metafunc.config.stash[SETTINGS])
             metafunc.parametrize("case", cases, ids=[case.id for case in cases])
 
 

@@ -64,13 +64,12 @@ class Display:
     def __init__(self, config: pytest.Config, session_dir: Path) -> None:
         self._config = config
         self._session_dir = session_dir
-        self._reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+        self._reporter: Any = None
         self._tracks: dict[str, Track] = {}
         self._lock = threading.RLock()
         self._live: Live | None = None
         self._last_line = time.perf_counter()
-        self._quiet = self._reporter is None or config.option.verbose < 0
-        self._own_lines = self._reporter is not None and config.option.verbose == 0
+        self._own_lines = False
         config.pluginmanager.register(self, "gpueval-display")
 
     def hear(self, message: Mapping[str, Any]) -> None:
@@ -110,13 +109,15 @@ class Display:
         """No dots for runs that get a line of their own."""
         if not self._own_lines or not any(name == "gpueval.run_dir" for name, _ in getattr(report, "user_properties", ())):
             return None
-        category = {"passed": "passed", "failed": "failed", "skipped": "skipped"}.get(report.outcome, "")
-        if report.when == "call":
-            return category, "", ""
-        return ("error" if report.failed else category if report.skipped else ""), "", ""
+        if report.when == "call" or report.skipped:
+            return report.outcome, "", report.outcome.upper()
+        return ("error", "", "ERROR") if report.failed else ("", "", "")
 
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:
-        """No file names between the lines of runs."""
+        """Write where pytest's reporter writes; no file names between the lines of runs."""
+        self._reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        self._own_lines = self._reporter is not None and self._config.option.verbose == 0
         if self._own_lines:
             self._reporter.showfspath = False
 
@@ -139,7 +140,7 @@ class Display:
 
     def _print_run(self, message: Mapping[str, Any]) -> None:
         """One line for a finished run."""
-        if not self._own_lines or self._reporter is None:
+        if not self._own_lines:
             return
         self._erase()
         summary = read_summary(self._session_dir / message["run_id"])
@@ -154,7 +155,7 @@ class Display:
         self._reporter.write_line(text, green=status == "passed", red=status not in ("passed", "skipped"))
 
     def _draw(self, now: float) -> None:
-        if self._quiet or not self._tracks:
+        if self._reporter is None or self._config.option.verbose < 0 or not self._tracks:
             self._erase()
             return
         if self._tty():

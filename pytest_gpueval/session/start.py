@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 
 from pytest_gpueval.errors import GpuevalError, UsageProblem
+from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME
+from pytest_gpueval.suites.model import Suite
 
 from . import lanes, plan
+from .controller import Controller
 from .settings import Settings
+from .worker import Notify, Worker
 
 SETTINGS = pytest.StashKey[Settings]()
 LANES = pytest.StashKey[list[lanes.Lane]]()
@@ -35,7 +39,7 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 def prepare(config: pytest.Config) -> None:
-    """On the controller, before pytest is configured: read the options, add the suites, lay the lanes."""
+    """Before pytest is configured: read the options and add the suites; on the controller lay the lanes too."""
     with user_errors():
         settings = Settings.of(config)
         paths = plan.suite_paths(settings)
@@ -43,9 +47,9 @@ def prepare(config: pytest.Config) -> None:
             config.args = ([] if config.args_source is not pytest.Config.ArgsSource.ARGS else config.args) + [
                 str(path) for path in paths if str(path) not in config.args
             ]
-        if not (paths or settings.gpus or settings.session or _named_suites(config)):
-            return
         config.stash[SETTINGS] = settings
+        if is_worker(config):
+            return
         most = sum(len(plan.cases(plan.read_suite(path), settings)) for path in _named_suites(config))
         config.stash[LANES] = laid = lanes.lay(settings.gpus, _processes(config), max(1, most))
         if laid and not lanes.apply(laid, config):
@@ -57,16 +61,30 @@ def configure(config: pytest.Config) -> None:
     if is_worker(config):
         _configure_worker(config, config.workerinput)  # type: ignore[attr-defined]
     elif SETTINGS in config.stash and not config.option.collectonly:
-        from .controller import Controller  # noqa: PLC0415
-
         with user_errors():
-            controller = Controller(config, config.stash[SETTINGS], config.stash[LANES], suites_of(config))
-        config.pluginmanager.register(controller, "gpueval-controller")
-        if config.option.dist == "no" if config.pluginmanager.hasplugin("xdist") else True:
-            _register_worker(config, config.stash[SETTINGS], controller.session_dir, controller.code, _lane_name(config), controller)
+            _open_session(config, suites_of(config))
 
 
-def suites_of(config: pytest.Config) -> list[plan.Suite]:
+def ensure(config: pytest.Config, suite: Suite) -> None:
+    """Open a session late, for tests marked `gpueval` that run without an option of ours. Raises UsageProblem in an xdist worker."""
+    if SETTINGS in config.stash:
+        return
+    if is_worker(config):
+        raise UsageProblem("tests marked gpueval need a session when xdist runs them: add --gpueval-session NAME")
+    config.stash[SETTINGS], config.stash[LANES] = Settings.of(config), []
+    if not config.option.collectonly:
+        _open_session(config, [suite])
+
+
+def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
+    """Own the session's directory; without xdist, run its items too."""
+    controller = Controller(config, config.stash[SETTINGS], config.stash[LANES], suites)
+    config.pluginmanager.register(controller, "gpueval-controller")
+    if getattr(config.option, "dist", "no") == "no":
+        _register_worker(config, config.stash[SETTINGS], controller.session_dir, controller.code, _lane_name(config), controller.hear)
+
+
+def suites_of(config: pytest.Config) -> list[Suite]:
     """The suites that the command line names."""
     return [plan.read_suite(path) for path in _named_suites(config)]
 
@@ -80,19 +98,11 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     """In an xdist worker: everything decided comes from the controller."""
     if "gpueval" not in given:
         return
-    with user_errors():
-        settings = Settings.of(config)
-    config.stash[SETTINGS] = settings
     told = given["gpueval"]
-    _register_worker(config, settings, Path(told["session_dir"]), told["code"], given["workerid"], given["gpueval_channel"])
+    _register_worker(config, config.stash[SETTINGS], Path(told["session_dir"]), told["code"], given["workerid"], given["gpueval_channel"].send)
 
 
-def _register_worker(config: pytest.Config, settings: Settings, session_dir: Path, code: Any, name: str, listener: Any) -> None:
-    from pytest_gpueval.runs.redact import Redactor  # noqa: PLC0415
-
-    from .worker import Worker  # noqa: PLC0415
-
-    send = listener.hear if hasattr(listener, "hear") else listener.send
+def _register_worker(config: pytest.Config, settings: Settings, session_dir: Path, code: Any, name: str, send: Notify) -> None:
     worker = Worker(config, settings, session_dir, code, name, Redactor.of(os.environ), send)
     config.pluginmanager.register(worker, "gpueval-worker")
     config.add_cleanup(worker.close)
