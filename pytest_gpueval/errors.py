@@ -1,14 +1,14 @@
 """One tree of errors. Each carries its exit code for `gpueval`; under pytest each is one message without a traceback.
 
-    GpuevalError                1   anything below
-    ├── UsageProblem            2   an option, a name or a suite file is wrong; nothing was started
-    │   ├── SuiteError          2   suite.toml or a file it names
-    │   └── MissingExtra        2   the request needs a package that is not installed
-    ├── DataError               1   a split is missing, damaged, or holds a row that breaks its schema
-    ├── RuntimeFault            1   the model or its server broke its contract
-    ├── GateFailure             1   the gates said no
-    ├── StorageError            1   the output directory cannot be written
-    └── Conflict                5   somebody else, or an earlier run, owns the directory
+GpuevalError                1   anything below
+├── UsageProblem            2   an option, a name or a suite file is wrong; nothing was started
+│   ├── SuiteError          2   suite.toml or a file it names
+│   └── MissingExtra        2   the request needs a package that is not installed
+├── DataError               1   a split is missing, damaged, or holds a row that breaks its schema
+├── RuntimeFault            1   the model or its server broke its contract
+├── GateFailure             1   the gates said no
+├── StorageError            1   the output directory cannot be written
+└── Conflict                5   somebody else, or an earlier run, owns the directory
 """
 
 from __future__ import annotations
@@ -36,10 +36,7 @@ class MissingExtra(UsageProblem):
     """A package is needed that only an extra installs."""
 
     def __init__(self, package: str, *, needed_for: str, extra: str) -> None:
-        super().__init__(
-            f"{needed_for} needs the package {package!r}, which is not installed.\n"
-            f"Install it with:  pip install 'pytest-gpueval[{extra}]'"
-        )
+        super().__init__(f"{needed_for} needs the package {package!r}, which is not installed.\nInstall it with:  pip install 'pytest-gpueval[{extra}]'")
 
 
 class DataError(GpuevalError):

@@ -25,7 +25,8 @@ def run(request: pytest.FixtureRequest, case: Case) -> Run:  # noqa: ARG001 - a 
     """The run of this item: its directory `run.path`, its evaluation, and `run.judge()`, which lets the gates speak."""
     from pytest_gpueval.session.worker import RUN  # noqa: PLC0415
 
-    return request.node.stash[RUN]
+    found: Run = request.node.stash[RUN]
+    return found
 
 
 @pytest.fixture

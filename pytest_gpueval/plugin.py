@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
             group.addoption(option.flag, dest=option.name, action="store_true", default=False, help=option.help)
         else:
             group.addoption(option.flag, dest=option.name, default=None, metavar=option.metavar, help=option.help)
-        parser.addini(option.name, option.help, default=None, type="bool" if option.switch else "string")
+        parser.addini(option.name, option.help, default=None, type=option.ini_type)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

@@ -47,10 +47,7 @@ class ParquetSplit:
             if column not in names:
                 raise DataError(f"{self.path}: column {column!r} is missing. {valid_values(column, names, what='columns')}")
         if rows is not None and rows != self.rows:
-            raise DataError(
-                f"{self.path}: has {self.rows} rows, but the suite says {rows}.\n"
-                "Either the file is stale, or `rows` in suite.toml must follow it."
-            )
+            raise DataError(f"{self.path}: has {self.rows} rows, but the suite says {rows}.\nEither the file is stale, or `rows` in suite.toml must follow it.")
 
     def read(self, columns: Sequence[str], skip: int = 0, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries, in the order of the file, without the first `skip`. Raises DataError."""

@@ -66,8 +66,6 @@ def cache_directory() -> Path:
 
 def _fingerprint(generator: Path) -> str:
     """A short hash of the generator's sources: a changed generator never meets its own old output."""
-
-
     digest = hashlib.sha256()
     for file in sorted((generator.parent).rglob("*.py")):
         digest.update(file.relative_to(generator.parent).as_posix().encode() + b"\0" + file.read_bytes())

@@ -1,4 +1,4 @@
-"""This machine."""
+"""The machine we are on."""
 
 from __future__ import annotations
 

@@ -52,9 +52,7 @@ def captured(path: Path, redactor: Redactor) -> Iterator[None]:
 
 
 def _text(fd: int) -> io.TextIOWrapper:
-    return io.TextIOWrapper(
-        io.FileIO(fd, "w", closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True, line_buffering=True
-    )
+    return io.TextIOWrapper(io.FileIO(fd, "w", closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True, line_buffering=True)
 
 
 def _close_after(pumps: list[threading.Thread], fd: int) -> None:

@@ -90,7 +90,8 @@ class RunDirectory:
         write_json(self.path / SUMMARY, self.redactor.value(summary.model_dump(mode="json")))
 
     def _script(self, command: Sequence[str]) -> str:
-        return f"#!/bin/sh\n# Run again: sh {COMMAND}. Secrets are not written here; they are taken from the environment.\n{self.redactor.text(shlex.join(command))}\n"
+        comment = f"# Run again: sh {COMMAND}. Secrets are not written here; they are taken from the environment."
+        return f"#!/bin/sh\n{comment}\n{self.redactor.text(shlex.join(command))}\n"
 
     def _require_same(self, metadata: RunMetadata) -> None:
         earlier = _read_json(self.path / METADATA)

@@ -101,7 +101,7 @@ class Moments:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def precision(self) -> Estimate:
-        """tp / (tp + fp) over documents with a prediction."""
+        """Tp / (tp + fp) over documents with a prediction."""
         return ratio(
             self.n_actual,
             self.tp,
@@ -112,7 +112,7 @@ class Moments:
         )
 
     def recall(self) -> Estimate:
-        """tp / (tp + fn) over documents with gold."""
+        """Tp / (tp + fn) over documents with gold."""
         return ratio(
             self.n_possible,
             self.tp,

@@ -83,9 +83,7 @@ def _move(entry: list[int], characters: int) -> None:
     entry[6] -= characters
 
 
-def _drop_identical(
-    gold: Sequence[Span], predicted: Sequence[Span], counts: dict[str, list[int]]
-) -> tuple[list[Span], list[Span]]:
+def _drop_identical(gold: Sequence[Span], predicted: Sequence[Span], counts: dict[str, list[int]]) -> tuple[list[Span], list[Span]]:
     """Count identical spans of two sorted lists into `counts`; return what is left of each."""
     left: list[Span] = []
     right: list[Span] = []
@@ -223,14 +221,14 @@ class SpanCounts:
         overall: dict[str, Estimate] = {}
         labels: dict[str, dict[str, Estimate]] = {}
         for scheme, (a, b, c, d) in SCHEMES.items():
-            credits = ((a * k1 + b * k2 + c * k3 + d * k4, g, p, n) for (k1, k2, k3, k4, g, p), n in self._documents.items())
-            overall.update(_figures(scheme, _moments(credits)))
+            credited = ((a * k1 + b * k2 + c * k3 + d * k4, g, p, n) for (k1, k2, k3, k4, g, p), n in self._documents.items())
+            overall.update(_figures(scheme, _moments(credited)))
         overall.update(_figures("char", self._characters))
         for label, histogram in sorted(self._labels.items()):
             figures = labels[label] = {}
             for scheme, (a, _, c, _) in SCHEMES.items():
-                credits = ((a * k1 + c * k3, g, p, n) for (k1, k3, g, p), n in histogram.items())
-                figures.update(_figures(scheme, _moments(credits)))
+                credited = ((a * k1 + c * k3, g, p, n) for (k1, k3, g, p), n in histogram.items())
+                figures.update(_figures(scheme, _moments(credited)))
             figures.update(_figures("char", self._label_characters[label]))
         for scheme in (*SCHEMES, "char"):
             overall[f"{scheme}.f1_macro"] = macro([figures[f"{scheme}.f1"] for figures in labels.values()])
@@ -253,10 +251,10 @@ class SpanCounts:
         return {**_figures("document", moments), "document.false_positive_rate": proportion(false_positives, negatives)}
 
 
-def _moments(credits: Iterable[tuple[float, int, int, int]]) -> Moments:
+def _moments(credited: Iterable[tuple[float, int, int, int]]) -> Moments:
     """Moments of (credit, gold, predicted, times)."""
     moments = Moments()
-    for credit, possible, actual, times in credits:
+    for credit, possible, actual, times in credited:
         moments.add(credit, actual - credit, possible - credit, times)
     return moments
 

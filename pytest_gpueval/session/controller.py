@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from pytest_gpueval import __version__
 from pytest_gpueval.errors import Conflict, GpuevalError
 from pytest_gpueval.reports import html, markdown
-from pytest_gpueval.reports.table import Row
-from pytest_gpueval.runs import redact, results
+from pytest_gpueval.reports.table import Figure, Row
+from pytest_gpueval.runs import records, redact, results
 from pytest_gpueval.runs.directory import RunDirectory, blocked_message, read_summary
 from pytest_gpueval.runs.files import storage, write_atomically, write_json
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, Summary
@@ -78,6 +78,9 @@ class Controller:
             changes = {key: message[key] for key in ("status", "ok", "seconds", "reused") if key in message}
             self.runs[run_id] = self.runs[run_id].model_copy(update=changes)
         self.display.hear(message)
+        summary = _summary_or_none(self.session_dir / run_id) if event == "end" else None
+        if summary is not None:
+            self.display.run_finished(_row(self.runs[run_id], summary))
 
     # xdist.
 
@@ -160,7 +163,7 @@ class Controller:
         for run_id, run in self.runs.items():
             summary = _summary_or_none(self.session_dir / run_id)
             if summary is not None:
-                found.append(Row(run.suite, run.case, run_id, run.worker, run.reused, summary))
+                found.append(_row(run, summary))
         return found
 
     def _refuse_blocked(self, nodeids: Sequence[str]) -> None:
@@ -207,6 +210,32 @@ class Controller:
 
     def _write_record(self) -> None:
         write_json(self.session_dir / "session.json", self.redactor.value(self._record.model_dump(mode="json")))
+
+
+def _row(run: SessionRun, summary: Summary) -> Row:
+    """A run for the reports."""
+    return Row(
+        suite=run.suite,
+        case=run.case,
+        run_id=run.run_id,
+        worker=run.worker,
+        reused=run.reused,
+        ok=summary.ok,
+        status=summary.status,
+        reason=summary.reason,
+        headline=summary.headline,
+        metrics=_figures(summary.metrics),
+        labels={label: _figures(figures) for label, figures in summary.labels.items()},
+        scored=summary.rows.scored,
+        errors=summary.rows.errors,
+        skipped=summary.rows.skipped,
+        samples_per_s=summary.samples_per_s,
+        seconds=summary.seconds,
+    )
+
+
+def _figures(metrics: Mapping[str, records.Figure]) -> dict[str, Figure]:
+    return {name: Figure(figure.value, figure.low, figure.high) for name, figure in metrics.items()}
 
 
 def _session_dir(settings: Settings, suites: Sequence[str]) -> Path:
@@ -268,5 +297,3 @@ def _shown(path: Path) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-

@@ -14,8 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pytest_gpueval.reports.table import HEADERS, Row, value_with_interval
-from pytest_gpueval.runs.directory import read_summary
+from pytest_gpueval.reports.table import HEADERS, Row
 
 _LOG_EVERY_S = 30.0
 _WINDOW_S = 15.0
@@ -83,7 +82,6 @@ class Display:
                 self._tracks[worker].update(message["done"], message["total"], now)
             elif message["event"] == "end":
                 self._tracks.pop(worker, None)
-                self._print_run(message)
             self._draw(now)
 
     def close(self) -> None:
@@ -130,7 +128,7 @@ class Display:
                 table.add_column(name, justify="right" if name in ("rows", "samples/s") else "left", no_wrap=True)
             for row in rows:
                 *cells, verdict = row.cells()
-                table.add_row(*cells, Text(verdict, style="green" if row.summary.ok else "bold red"))
+                table.add_row(*cells, Text(verdict, style="green" if row.ok else "bold red"))
             self._console().print(table)
         if error is not None:
             reporter.write_line(f"ERROR: {error}", red=True, bold=True)
@@ -138,21 +136,20 @@ class Display:
         if rows:
             reporter.write_line("   ".join(f"{file.suffix[1:] if file.name != 'report.html' else 'report'}: {file}" for file in files if file.exists()))
 
-    def _print_run(self, message: Mapping[str, Any]) -> None:
+    def run_finished(self, row: Row) -> None:
         """One line for a finished run."""
         if not self._own_lines:
             return
-        self._erase()
-        summary = read_summary(self._session_dir / message["run_id"])
-        figure = summary.metrics.get(summary.headline or "") if summary else None
-        status = message.get("status", "error")
-        note = "reused" if message.get("reused") else f"{summary.samples_per_s:,.0f}/s" if summary and summary.samples_per_s else ""
-        text = f"{message['case']:<28} {status:<12}"
-        if summary and figure is not None:
-            text += f" {summary.rows.scored:>7,} rows  {summary.headline} {value_with_interval(figure)}  {note:>9}"
-        text += f"  {clock(message.get('seconds') or 0):>6}  {message['worker']}"
-        self._reporter.ensure_newline()
-        self._reporter.write_line(text, green=status == "passed", red=status not in ("passed", "skipped"))
+        with self._lock:
+            self._erase()
+            note = "reused" if row.reused else f"{row.samples_per_s:,.0f}/s" if row.samples_per_s else ""
+            result = f" {row.scored:>7,} rows  {row.headline} {row.value()}  {note:>9}" if row.headline in row.metrics else ""
+            self._reporter.ensure_newline()
+            self._reporter.write_line(
+                f"{row.case:<28} {row.status:<12}{result}  {clock(row.seconds):>6}  {row.worker}",
+                green=row.status == "passed",
+                red=row.status not in ("passed", "skipped"),
+            )
 
     def _draw(self, now: float) -> None:
         if self._reporter is None or self._config.option.verbose < 0 or not self._tracks:
@@ -175,7 +172,7 @@ class Display:
         with self._lock:
             self._erase()
             result = yield
-            return result  # noqa: B901 - a hook wrapper
+            return result
 
     def _erase(self) -> None:
         if self._live is not None:

@@ -47,7 +47,7 @@ def lay(spec: str | None, processes: int | None, most: int, environment: Mapping
             raise UsageProblem(f"--gpus {spec} means {len(chosen)} worker(s), one for each GPU, but -n asks for {processes}. Leave out -n.")
         return [Lane(f"gpu{device.index}", device, {"CUDA_VISIBLE_DEVICES": device.uuid}) for device in chosen]
     cores = len(os.sched_getaffinity(0))
-    count = processes if processes else max(1, min(cores, most))
+    count = processes or max(1, min(cores, most))
     threads = {name: str(max(1, cores // count)) for name in _THREAD_VARIABLES if name not in environment}
     return [Lane(f"cpu{number}", None, {"CUDA_VISIBLE_DEVICES": "", **threads}) for number in range(count)]
 
@@ -58,13 +58,7 @@ def apply(lanes: Sequence[Lane], config: pytest.Config) -> bool:
     Raises UsageProblem for `--tx` beside `--gpus`.
     """
     option = config.option
-    serial = (
-        len(lanes) == 1
-        or not config.pluginmanager.hasplugin("xdist")
-        or option.numprocesses == 0
-        or option.usepdb
-        or option.collectonly
-    )
+    serial = len(lanes) == 1 or not config.pluginmanager.hasplugin("xdist") or option.numprocesses == 0 or option.usepdb or option.collectonly
     if serial:
         os.environ.update(lanes[0].environment)
         return False

@@ -202,7 +202,7 @@ def _figures(metrics: Any) -> dict[str, Figure]:
     return {name: Figure(**{key: _rounded(value) for key, value in estimate.as_dict().items()}) for name, estimate in estimates.items()}
 
 
-def _rounded(value: float | int | None) -> Any:
+def _rounded(value: float | None) -> Any:
     """Twelve digits: beyond them lies the order of additions, not the model."""
     return round(value, 12) if isinstance(value, float) else value
 

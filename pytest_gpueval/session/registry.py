@@ -25,7 +25,7 @@ def task(case: Case, hooks: HookRelay) -> Task:
     """The task of a case under its policy. Raises UsageProblem."""
     known: dict[str, TaskFactory] = {"span_detection": SpanDetection, "classification": Classification}
     known.update(_added(hooks.pytest_gpueval_tasks()))
-    factory = _look_up(case, "task", case.task, known)
+    factory: TaskFactory = _look_up(case, "task", case.task, known)
     policy = case.policy
     thresholds = {label: policy.thresholds.get(label, policy.threshold) for label in case.labels}
     try:
@@ -43,7 +43,8 @@ def runtime(case: Case, workers: int, hooks: HookRelay) -> Runtime:
     """The runtime of a case, not started. Raises UsageProblem."""
     known: dict[str, RuntimeFactory] = {"inprocess": _in_process}
     known.update(_added(hooks.pytest_gpueval_runtimes()))
-    return _look_up(case, "kind of runtime", case.runtime.kind, known)(case, workers)
+    factory: RuntimeFactory = _look_up(case, "kind of runtime", case.runtime.kind, known)
+    return factory(case, workers)
 
 
 def metrics(hooks: HookRelay) -> dict[str, SampleMetric]:

@@ -28,6 +28,11 @@ class Option:
         return self.flag.lstrip("-").replace("-", "_")
 
     @property
+    def ini_type(self) -> Literal["bool", "string"]:
+        """The type of the ini key."""
+        return "bool" if self.switch else "string"
+
+    @property
     def field(self) -> str:
         """The field of Settings."""
         return self.name.removeprefix("gpueval_")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from .settings import Settings
 from .worker import Notify, Worker
 
 SETTINGS = pytest.StashKey[Settings]()
-LANES = pytest.StashKey[list[lanes.Lane]]()
+LANES = pytest.StashKey[Sequence[lanes.Lane]]()
 
 
 @contextmanager

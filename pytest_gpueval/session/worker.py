@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -59,11 +59,12 @@ class Worker:
 
     def command(self, nodeid: str) -> list[str]:
         """The command that runs one item again, into the same session."""
-        place = ["--gpueval-output-dir", str(self.session_dir.parent), "--gpueval-session", self.session_dir.name]
+        place = ["--gpueval-output-dir", str(self.session_dir.parent), "--gpueval-session", self.session_dir.name, "--gpueval-force"]
         # --rootdir makes the command work from anywhere; the file of the node id is given in full.
         file, _, rest = nodeid.partition("::")
         target = f"{(self.settings.root / file).resolve()}::{rest}"
-        return [sys.executable, "-m", "pytest", "--rootdir", str(self.settings.root), target, *self._arguments, *place]
+        devices = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"] if self.gpus else []
+        return [*devices, sys.executable, "-m", "pytest", "--rootdir", str(self.settings.root), target, *self._arguments, *place]
 
     def notify(self, event: str, run: Run, **details: Any) -> None:
         """Tell the controller what a run is doing."""
@@ -158,8 +159,7 @@ class Worker:
 
     def _run_of(self, item: pytest.Item) -> Run | None:
         callspec = getattr(item, "callspec", None)
-        case = callspec.params.get("case") if callspec is not None else None
-        if not isinstance(case, Case):
+        if callspec is None or not isinstance(case := callspec.params.get("case"), Case):
             return None
         name = plan.run_id(case, callspec.id, item.path.stem, getattr(item, "originalname", item.name))
         return Run(self, case, item.nodeid, name)

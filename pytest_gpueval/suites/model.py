@@ -55,9 +55,7 @@ class Suite:
         """The suite's folder."""
         return self.path.parent
 
-    def cases(
-        self, split: str | None = None, runtime: str | None = None, policy: tuple[str, PolicyEntry] | str | None = None
-    ) -> list[Case]:
+    def cases(self, split: str | None = None, runtime: str | None = None, policy: tuple[str, PolicyEntry] | str | None = None) -> list[Case]:
         """One case for each dataset that has the split. Raises UsageProblem for an unknown split, runtime or policy."""
         split = split or self.file.split
         runtime = runtime or self.file.runtime

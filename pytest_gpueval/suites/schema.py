@@ -88,7 +88,7 @@ class SuiteFile(Strict):
     runtime: Id = Field(description="default runtime")
     policy: Id | None = Field(None, description="default policy")
     max_error_share: Share = Field(0.0, description="share of rows whose prediction may fail")
-    data: DataEntry = DataEntry()
+    data: DataEntry = Field(default_factory=DataEntry)
     runtimes: dict[Id, RuntimeEntry] = Field(min_length=1)
     policies: dict[Id, PolicyEntry] = {}
     gates: list[Gate] = []

@@ -1,0 +1,3 @@
+"""Tests of the plugin run real pytest sessions."""
+
+pytest_plugins = ["pytester"]

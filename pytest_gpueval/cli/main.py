@@ -1,0 +1,42 @@
+"""The commands. Each noun has a module of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pytest_gpueval import __version__
+
+from . import runs, suites
+
+EXIT_CODES = """Exit codes: 0 ok, 1 failed, 2 usage, 5 locked or conflicting."""
+
+app = typer.Typer(
+    name="gpueval",
+    help="GPU evaluations as pytest sessions: look at suites, and at the runs that sessions left.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("suites")(suites.suites)
+app.command("init")(suites.init)
+app.add_typer(runs.app, name="runs")
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        print(f"gpueval {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:  # noqa: FBT002
+    """Options before the command."""
+
+
+def run() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,105 @@
+"""gpueval suites, gpueval init."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .output import Json, Pretty, form, show, user_errors
+
+_TEMPLATE = """description = "What this suite measures"
+task = "classification"            # or "span_detection"
+labels = ["negative", "positive"]
+split = "fast"                     # default split
+runtime = "cpu"                    # default runtime
+
+[data]
+directory = "data"                 # data/<dataset>/<split>.parquet with columns id, text, label
+
+[runtimes.cpu]
+kind = "inprocess"
+target = "model.py:Model"
+
+[[gates]]
+metric = "accuracy"
+min = 0.5
+
+[datasets.example]
+splits.fast = {{ rows = {rows} }}
+"""
+
+_MODEL = '''"""The model of this suite: replace `predict` by yours."""
+
+from collections.abc import Mapping, Sequence
+
+
+class Model:
+    """Anything with `predict(batch) -> batch`; `warm_up()` and `close()` are called if they are there."""
+
+    def predict(self, batch: Sequence[Mapping[str, str]]) -> list[str]:
+        """One answer for each row, in their order."""
+        return ["positive" if "good" in row["text"] else "negative" for row in batch]
+'''
+
+_ROWS = [("a good start", "positive"), ("nothing works", "negative"), ("good enough", "positive"), ("not great", "negative")]
+
+
+def suites(json_: Json = False, pretty: Pretty = False) -> None:  # noqa: FBT002 - command-line switches
+    """List the suites that --gpueval-suite can name.
+
+    Examples:
+      gpueval suites
+
+      gpueval suites --json
+    """
+    from pytest_gpueval.suites import load
+
+    with user_errors():
+        rows = []
+        for name, path in load.available(Path.cwd()).items():
+            suite = load.read(path)
+            file = suite.file
+            splits = sorted({split for dataset in file.datasets.values() for split in dataset.splits})
+            rows.append(
+                {
+                    "suite": name,
+                    "kind": file.kind,
+                    "datasets": len(file.datasets),
+                    "splits": ", ".join(splits),
+                    "runtimes": ", ".join(file.runtimes),
+                    "policies": ", ".join(file.policies),
+                    "description": file.description,
+                    "path": str(path),
+                }
+            )
+    show(rows, ("suite", "datasets", "splits", "runtimes", "policies", "description"), form(json_, pretty))
+
+
+def init(name: Annotated[str, typer.Argument(help="Name of the new suite: a folder in suites/.")]) -> None:
+    """Write a new suite that runs, to be changed into yours.
+
+    Example:
+      gpueval init sentiment && pytest --gpueval-suite sentiment
+    """
+    from pytest_gpueval.errors import Conflict, MissingExtra, UsageProblem
+
+    with user_errors():
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise UsageProblem(f"{name!r}: a suite's name is made of letters, digits, _ and -")
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError:
+            raise MissingExtra("pyarrow", needed_for="writing the example split", extra="data") from None
+        directory = Path("suites", name)
+        if directory.exists():
+            raise Conflict(f"{directory} exists already; choose another name")
+        data = directory / "data" / "example"
+        data.mkdir(parents=True)
+        (directory / "suite.toml").write_text(_TEMPLATE.format(rows=len(_ROWS)), encoding="utf-8")
+        (directory / "model.py").write_text(_MODEL, encoding="utf-8")
+        rows = [{"id": f"example-{number}", "text": text, "label": label} for number, (text, label) in enumerate(_ROWS)]
+        pq.write_table(pa.Table.from_pylist(rows), data / "fast.parquet")
+    print(f"{directory}/ written. Run it:  pytest --gpueval-suite {name}")  # noqa: T201
