@@ -1,0 +1,1 @@
+"""Text about finished runs. Nothing here reads or writes a file."""

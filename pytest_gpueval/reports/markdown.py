@@ -1,0 +1,47 @@
+"""report.md: the session for a pull request or a wiki."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .table import HEADERS, Row, value_with_interval
+
+
+def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """The report of a session."""
+    lines = [
+        f"# {escape(record['session'])}",
+        "",
+        f"Suites {escape(', '.join(record['suites']))} · data {escape(record['data'])} · commit {escape(str(record['code'].get('commit')))[:12]}"
+        f"{' (with uncommitted changes)' if record['code'].get('dirty') else ''} · host {escape(record['host'])} · {record['started_at']}",
+        "",
+        _line(HEADERS),
+        _line(["---"] * len(HEADERS)),
+        *(_line([escape(cell) for cell in row.cells()]) for row in rows),
+    ]
+    for row in rows:
+        if row.reason:
+            lines += ["", f"## {escape(row.case)}: {row.status}", "", "```text", row.reason.replace("```", "'''"), "```"]
+    for row in rows:
+        if row.labels:
+            lines += ["", f"## {escape(row.case)} per label", "", *_labels(row)]
+    return "\n".join(lines) + "\n"
+
+
+def _labels(row: Row) -> list[str]:
+    names = list(dict.fromkeys(name for figures in row.labels.values() for name in figures if name.endswith("f1")))
+    table = [_line(["label", *names]), _line(["---"] * (len(names) + 1))]
+    for label, figures in row.labels.items():
+        table.append(_line([escape(label), *(value_with_interval(figures.get(name)) for name in names)]))
+    return table
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, in one line of a table."""
+    flat = " ".join(text.split())
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|~" else c for c in flat)

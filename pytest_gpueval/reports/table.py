@@ -1,0 +1,60 @@
+"""The rows that every report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+HEADERS = ("dataset", "rows", "metric", "value [95 % CI]", "samples/s", "verdict")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A metric with its interval; None where it is unscored."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run, as reports need it."""
+
+    suite: str
+    case: str
+    run_id: str
+    worker: str
+    reused: bool
+    ok: bool
+    status: str
+    reason: str | None
+    headline: str | None
+    metrics: Mapping[str, Figure]
+    labels: Mapping[str, Mapping[str, Figure]]
+    scored: int
+    errors: int
+    skipped: int
+    samples_per_s: float | None
+    seconds: float
+
+    def cells(self) -> tuple[str, ...]:
+        """The texts under HEADERS."""
+        rows = f"{self.scored:,}"
+        notes = [f"{n} {what}" for n, what in ((self.errors, "errors"), (self.skipped, "skipped")) if n]
+        rate = f"{self.samples_per_s:,.0f}" if self.samples_per_s is not None else "-"
+        verdict = self.status + (" (reused)" if self.reused else "")
+        return (self.case, f"{rows} ({', '.join(notes)})" if notes else rows, self.headline or "-", self.value(), rate, verdict)
+
+    def value(self) -> str:
+        """The headline metric with its interval."""
+        return value_with_interval(self.metrics.get(self.headline or ""))
+
+
+def value_with_interval(figure: Figure | None) -> str:
+    """`0.912 [0.897, 0.926]`, or a dash."""
+    if figure is None or figure.value is None:
+        return "-"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.3f}"
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
