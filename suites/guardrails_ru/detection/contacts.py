@@ -43,8 +43,13 @@ _RU_PHONE = re.compile(
     r")(?![0-9]|[\-.][0-9])"
 )
 _RU_SHORT = re.compile(
-    r"(?<![0-9A-Za-z+])(?<![0-9][.,\-/)])(?:\([0-9]{3,5}\)|9[0-9]{2})" + _S + r"[0-9]{1,3}" + _S
-    + r"[0-9]{2}" + _S + r"[0-9]{2}(?![0-9]|[\-.][0-9])"
+    r"(?<![0-9A-Za-z+])(?<![0-9][.,\-/)])(?:\([0-9]{3,5}\)|9[0-9]{2})"
+    + _S
+    + r"[0-9]{1,3}"
+    + _S
+    + r"[0-9]{2}"
+    + _S
+    + r"[0-9]{2}(?![0-9]|[\-.][0-9])"
 )
 _WORLD_PHONE = re.compile(
     r"(?<![0-9A-Za-z+])(?:\+|00(?=[1-9]))[1-9](?:[ \-‑–.()]{0,3}[0-9]){6,13}(?![0-9])"
@@ -141,6 +146,20 @@ def _phone(text: str, start: int, end: int, region: str | None, base: float) -> 
     return Finding(start, end, "PHONE", score, NUMBERED)
 
 
+def _world_phone(text: str, start: int, end: int, region: str) -> Finding | None:
+    """Judge a number with a plus; digits after a space may belong to the sentence, not to it."""
+    possible: Finding | None = None
+    for _ in range(4):
+        found = _phone(text, start, end, region, 0.97)
+        if found and found.score >= 0.97:
+            return found
+        possible = possible or found
+        end = text.rfind(" ", start, end)
+        if end - start < 8:
+            break
+    return possible
+
+
 def find_phones(text: str, region: str = "RU") -> Iterator[Finding]:
     """Telephone numbers: Russian, in the international form, North American, local after a word."""
     shapes = ((_RU_PHONE, "RU", 0.95), (_RU_SHORT, "RU", 0.65), (_US_PHONE, "US", 0.7))
@@ -153,17 +172,7 @@ def find_phones(text: str, region: str = "RU") -> Iterator[Finding]:
             if found:
                 yield found
     for match in _WORLD_PHONE.finditer(text):
-        end = match.end()
-        for _ in range(3):
-            found = _phone(text, match.start(), end, region, 0.97)
-            if found is None or found.score >= 0.97:
-                break
-            shorter = text.rfind(" ", match.start(), end)
-            if shorter - match.start() < 8:
-                break
-            end = shorter
-        if found is None or found.score < 0.9:
-            found = _phone(text, match.start(), match.end(), region, 0.97)
+        found = _world_phone(text, match.start(), match.end(), region)
         if found:
             yield found
     for match in _LOCAL_PHONE.finditer(text):

@@ -32,7 +32,11 @@ _RU = re.compile(
     re.IGNORECASE,
 )
 _RU_MONTH_YEAR = re.compile(
-    r"(?<![\w\-])(?P<m>" + _RU_MONTHS + r"|март[еу]|август[еу])\s{1,2}(?P<y>" + _YEAR + r")(?![0-9])",
+    r"(?<![\w\-])(?P<m>"
+    + _RU_MONTHS
+    + r"|март[еу]|август[еу])\s{1,2}(?P<y>"
+    + _YEAR
+    + r")(?![0-9])",
     re.IGNORECASE,
 )
 _EN_MONTHS = (
@@ -40,17 +44,23 @@ _EN_MONTHS = (
     "|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
 )
 _EN_MONTH_FIRST = re.compile(
-    r"(?<![\w\-])(?P<m>" + _EN_MONTHS + r")\.?\s{1,2}(?P<d>[0-3]?[0-9])(?:st|nd|rd|th)?(?![0-9:%\w])"
+    r"(?<![\w\-])(?P<m>"
+    + _EN_MONTHS
+    + r")\.?\s{1,2}(?P<d>[0-3]?[0-9])(?:st|nd|rd|th)?(?![0-9:%\w])"
     r"(?:,?\s{1,2}(?P<y>" + _YEAR + r")(?![0-9]))?",
     re.IGNORECASE,
 )
 _EN_DAY_FIRST = re.compile(
-    r"(?<![0-9\w.,\-])(?P<d>[0-3]?[0-9])(?:st|nd|rd|th)?[ \-](?:of )?(?P<m>" + _EN_MONTHS
-    + r")(?!\w)\.?(?:,?[ \-]{1,2}(?P<y>" + _YEAR + r")(?![0-9]))?",
+    r"(?<![0-9\w.,\-])(?P<d>[0-3]?[0-9])(?:st|nd|rd|th)?[ \-](?:of )?(?P<m>"
+    + _EN_MONTHS
+    + r")(?!\w)\.?(?:,?[ \-]{1,2}(?P<y>"
+    + _YEAR
+    + r")(?![0-9]))?",
     re.IGNORECASE,
 )
 _EN_MONTH_YEAR = re.compile(
-    r"(?<![\w\-])(?P<m>" + _EN_MONTHS + r")\.?,?\s{1,2}(?P<y>" + _YEAR + r")(?![0-9])", re.IGNORECASE
+    r"(?<![\w\-])(?P<m>" + _EN_MONTHS + r")\.?,?\s{1,2}(?P<y>" + _YEAR + r")(?![0-9])",
+    re.IGNORECASE,
 )
 _BIRTH_YEAR = re.compile(
     r"(?<![0-9\w.,\-])" + _YEAR + r"(?=\s?(?:г\.?\s?р\b|год[а]?\s(?:рожд|р\.)))", re.IGNORECASE

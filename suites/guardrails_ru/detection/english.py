@@ -135,15 +135,15 @@ def find_persons(text: str, lexicon: Lexicon) -> Iterator[Finding]:
     if not lexicon.first:
         return
     start = 0
-    while match := _PAIR.search(text, start):
-        first = match["first"].lower()
+    while pair := _PAIR.search(text, start):
+        first = pair["first"].lower()
         if first not in lexicon.first or first in _NOT_FIRST:
-            start = match.end("first")
+            start = pair.end("first")
             continue
-        listed = match["last"].lower() in lexicon.last
-        score = 0.85 if listed and first not in _COMMON else 0.6 if listed else 0.65
-        yield Finding(match.start(), match.end(), "PERSON", score, NAMED)
-        start = match.end()
+        listed = pair["last"].lower() in lexicon.last
+        score = 0.85 if listed and first not in _COMMON else 0.6 if listed else 0.5
+        yield Finding(pair.start(), pair.end(), "PERSON", score, NAMED)
+        start = pair.end()
     for single in _SINGLE.finditer(text):
         if single.group().lower() in lexicon.frequent:
             yield Finding(single.start(), single.end(), "PERSON", 0.6, NAMED)

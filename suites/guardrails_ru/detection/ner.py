@@ -170,15 +170,13 @@ class RussianNer:
     def _decode(self, segment: list[Token], emissions: npt.NDArray[np.float64]) -> Iterator[Entity]:
         best = self._viterbi(emissions)
         tags = [self._tags[index] for index in best]
-        if all(tag == "O" for tag in tags):
-            return
         sure: npt.NDArray[np.float64] | None = None
         index = 0
         while index < len(tags):
-            kind = tags[index][2:]
-            if not kind:
-                index += 1
+            if not tags[index].startswith("B-"):
+                index += 1  # "I-" without a beginning is no entity, as in slovnet
                 continue
+            kind = tags[index][2:]
             stop = index + 1
             while stop < len(tags) and tags[stop] == "I-" + kind:
                 stop += 1

@@ -21,21 +21,31 @@ _NOT_NAMES = frozenset(
     """инн снилс кпп огрн огрнип бик окпо октмо оквэд фио ф.и.о паспорт серия номер телефон тел email
     e-mail почта адрес дата сайт карта ip url id sms смс пин pin cvc cvv qr р/с к/с кв дом ул г д рф.
     здравствуйте привет спасибо уважаемый уважаемая уважаемые клиент заказ заявка договор мне вам
-    добрый день""".split()
+    добрый день поставщик покупатель заказчик исполнитель продавец арендатор арендодатель владелец
+    плательщик получатель отправитель""".split()
 )
+_LONGEST = 200  # characters: no name is longer, only a text without words is
 _EDGE = " \t\n\r.,;:!?()[]{}<>|/\\*#@+=~_—–-"
-_MALE = "ович(?:а|у|ем|ом|е)?|[еь]вич(?:а|у|ем|ом|е)?|ьич(?:а|у|ом|ем|е)?|[кмф][иу]ч(?:а|у|ом|ем|е)?"
+_MALE = (
+    "ович(?:а|у|ем|ом|е)?|[еь]вич(?:а|у|ем|ом|е)?|ьич(?:а|у|ом|ем|е)?|[кмф][иу]ч(?:а|у|ом|ем|е)?"
+)
 _FEMALE = "[ое]вн(?:а|ы|е|у|ой|ою)|(?:ин|[ие])ичн(?:а|ы|е|у|ой|ою)"
 _PATRONYMIC = f"(?:{_MALE}|{_FEMALE})"
 _WORD = "[А-ЯЁ][а-яё]{1,24}"
 _SURNAME = f"{_WORD}(?:-{_WORD})?"
 _FULL_NAME = re.compile(
-    rf"(?<![\w\-])(?:{_SURNAME} {{1,2}})?{_WORD} {{1,2}}[А-ЯЁ][а-яё]{{0,24}}?{_PATRONYMIC}"
-    rf"(?![\w\-])(?: {{1,2}}{_SURNAME}(?![\w\-]))?"
+    rf"(?<![\w\-])(?:(?P<last>{_SURNAME}) {{1,2}})?(?P<first>{_WORD}) {{1,2}}"
+    rf"[А-ЯЁ][а-яё]{{0,24}}?{_PATRONYMIC}(?![\w\-])(?P<after> {{1,2}}{_SURNAME}(?![\w\-]))?"
 )
 _FULL_NAME_CAPITALS = re.compile(
-    r"(?<![\w\-])(?:[А-ЯЁ]{2,24}(?:-[А-ЯЁ]{2,24})? {1,2})?[А-ЯЁ]{2,20} {1,2}"
+    r"(?<![\w\-])(?:(?P<last>[А-ЯЁ]{2,24}(?:-[А-ЯЁ]{2,24})?) {1,2})?(?P<first>[А-ЯЁ]{2,20}) {1,2}"
     r"[А-ЯЁ]{1,16}(?:ВИЧ|ЬИЧ|ВИЧА|ВИЧУ|ОВНА|ЕВНА|ОВНЫ|ЕВНЫ|ОВНЕ|ЕВНЕ|ИЧНА|ИЧНЫ)(?![\w\-])"
+    r"(?P<after> {1,2}[А-ЯЁ]{2,24}(?![\w\-]))?"
+)
+_LIKE_SURNAME = re.compile(
+    r"(?:[оеё]в|[иы]н)(?:а|у|ым|е|ой|ых|ы|ыми?)?$|[сц]к(?:ий|ая|ого|ой|ому|им|ом|ую|их)$"
+    r"|(?:енко|ук|юк|чук|ко|дзе|швили|ян|янц|[иы]х|ич|ко|ец|ль|ман|берг|ун|ый|ой|ая)$",
+    re.IGNORECASE,
 )
 _FULL_NAME_SMALL = re.compile(
     rf"(?<![\w\-])(?:(?P<last>[а-яё]{{2,24}}) )?(?P<first>[а-яё]{{2,20}}) [а-яё]{{1,20}}?{_PATRONYMIC}"
@@ -78,10 +88,10 @@ _TOWN = re.compile(
 
 
 def load_first_names() -> frozenset[str]:
-    """Return the Russian first names in natasha's dictionary, in lower case."""
+    """Return the Russian first names in natasha's dictionary, in lower case and without ё."""
     lines = natasha_file("data/dict/first.txt").read_text(encoding="utf-8").splitlines()
     names = (line.partition("#")[0].strip() for line in lines)
-    return frozenset(name for name in names if len(name) > 2)
+    return frozenset(name.replace("ё", "е") for name in names if len(name) > 2)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -100,7 +110,7 @@ def find_entities(text: str, model: RussianNer) -> Iterator[Finding]:
     for entity in model.tag(text):
         start, end = _trimmed(text, entity.start, entity.end)
         surface = text[start:end]
-        if end - start < 2 or surface.lower() in _NOT_NAMES:
+        if not 2 <= end - start <= _LONGEST or surface.lower() in _NOT_NAMES:
             continue
         label = _KINDS[entity.kind]
         if label == "PERSON" and any(char.isdigit() or char == "@" for char in surface):
@@ -119,15 +129,24 @@ def find_entities(text: str, model: RussianNer) -> Iterator[Finding]:
 
 def find_persons(text: str, first_names: frozenset[str]) -> Iterator[Finding]:
     """Full names by their patronymic, surnames with initials, and introduced names."""
-    for pattern, score in ((_FULL_NAME, 0.93), (_FULL_NAME_CAPITALS, 0.93), (_INITIALS, 0.9)):
+    for pattern in (_FULL_NAME, _FULL_NAME_CAPITALS):
         for match in pattern.finditer(text):
-            yield Finding(match.start(), match.end(), "PERSON", score, NAMED)
+            last = match["last"]
+            # "Вчера Анна Петровна Смирнова": a capital opens the sentence, not the name.
+            led = last and not match["after"] and _LIKE_SURNAME.search(last)
+            start = match.start() if led else match.start("first")
+            yield Finding(start, match.end(), "PERSON", 0.93, NAMED)
+    for match in _INITIALS.finditer(text):
+        yield Finding(match.start(), match.end(), "PERSON", 0.9, NAMED)
     for match in _FULL_NAME_SMALL.finditer(text):
-        if match["first"] in first_names:
-            yield Finding(match.start(), match.end(), "PERSON", 0.75, NAMED)
+        if match["first"].replace("ё", "е") in first_names:
+            last = match["last"]
+            led = last and _LIKE_SURNAME.search(last)
+            start = match.start() if led else match.start("first")
+            yield Finding(start, match.end(), "PERSON", 0.75, NAMED)
     for match in _INTRODUCED.finditer(text):
         name = match["name"]
-        if name[0].isupper() or name in first_names:
+        if name[0].isupper() or name.replace("ё", "е") in first_names:
             yield Finding(match.start("name"), match.end("name"), "PERSON", 0.8, NAMED)
 
 
