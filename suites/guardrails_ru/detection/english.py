@@ -25,8 +25,10 @@ _TITLED = re.compile(
     rf"(?: [A-Z]\.)?(?: {_LAST}){{0,2}})(?![\w])"
 )
 _INTRODUCED = re.compile(
-    r"(?i:\bmy name is|\bi am|\bi['’]m|\bthis is|\bname:|\bdear|\bhi|\bhello|\bregards,|\bsincerely,"
-    rf"|\bcontact|\bsigned by|\bcall(?:ed)?|\bask for)\s{{1,2}}(?P<name>{_CAP}(?: [A-Z]\.)?(?: {_LAST}){{0,2}})(?![\w])"
+    r"(?i:\bmy name is|\bi am|\bi['’]m|\bthis is|\bname:|\bdear|\bhi|\bhello|\bregards,"
+    r"|\bsincerely,"
+    rf"|\bcontact|\bsigned by|\bcall(?:ed)?|\bask for)\s{{1,2}}(?P<name>{_CAP}(?: [A-Z]\.)?"
+    rf"(?: {_LAST}){{0,2}})(?![\w])"
 )
 _PAIR = re.compile(
     rf"(?<![\w'’\-])(?P<first>{_CAP})(?:(?: [A-Z]\.| {_CAP})?) (?P<last>{_LAST})(?![\w])"
@@ -34,17 +36,21 @@ _PAIR = re.compile(
 _SINGLE = re.compile(r"(?<![\w'’\-.@/])[A-Z][a-z]{2,15}(?![\w@\-])")
 _ORG = re.compile(
     r"(?<![\w])(?:[A-Z][\w&'’\-]{0,24}(?:,? (?:&|and|of|for) | |, )){1,5}"
-    r"(?:Inc|LLC|Ltd|Limited|Corp|Corporation|PLC|plc|GmbH|LLP|Group|Holdings?|Bank|University|College"
-    r"|Institute|Hospital|Foundation|Association|Technologies|Solutions|Systems|Partners|Airlines)(?!\w)\.?"
+    r"(?:Inc|LLC|Ltd|Limited|Corp|Corporation|PLC|plc|GmbH|LLP|Group|Holdings?|Bank|University"
+    r"|College"
+    r"|Institute|Hospital|Foundation|Association|Technologies|Solutions|Systems|Partners"
+    r"|Airlines)(?!\w)\.?"
 )
 _STREET = re.compile(
-    r"(?<![\w\-.,])[0-9]{1,5}[A-Z]? (?:[NSEW]\.? )?(?:(?:[A-Z][a-z'’]{1,20}|[0-9]{1,3}(?:st|nd|rd|th)) ){1,3}"
+    r"(?<![\w\-.,])[0-9]{1,5}[A-Z]? (?:[NSEW]\.? )?(?:(?:[A-Z][a-z'’]{1,20}|[0-9]{1,3}(?:st|nd"
+    r"|rd|th)) ){1,3}"
     r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Square|Sq"
     r"|Terrace|Way|Parkway|Pkwy|Highway|Hwy|Circle|Close|Gardens|Row)(?!\w)\.?"
     r"(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Flat|#)\.? ?[0-9A-Z]{1,6}(?!\w))?"
 )
 _STATE = re.compile(
-    r"(?<![\w])(?P<town>[A-Z][a-z]{2,20}(?: [A-Z][a-z]{2,20}){0,2}), (?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI"
+    r"(?<![\w])(?P<town>[A-Z][a-z]{2,20}(?: [A-Z][a-z]{2,20}){0,2}), (?:A[KLRZ]|C[AOT]|D[CE]|FL"
+    r"|GA|HI"
     r"|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY])"
     r"(?: [0-9]{5}(?:-[0-9]{4})?)?(?!\w)"
 )
@@ -52,22 +58,25 @@ _PLACE = re.compile(
     r"(?<![\w.@/\-])(?P<lead>(?:in|In|from|From|to|at|near|of|visit|leave|live[sd]? in|born in) )?"
     r"(?P<name>[A-Z][a-z]{2,20}(?: [A-Z][a-z]{2,20}){0,2})(?![\w@\-])"
 )
-_COMMON = frozenset(
-    """will may mark grace hope faith april june august summer rose art bill jack frank rich chase
-    dawn joy van so an see long my in ok king prince lane drew dean grant miles ray guy gene page
-    king young love sunday monday tuesday wednesday thursday friday saturday january february march
-    july september october november december christian queen star angel early many major rusty
-    victory crystal amber ruby pearl olive iris violet daisy ivy lily heather holly sandy stormy
-    charity constance patience prudence merry happy easter royal see le la the yes no china india
-    asia america london paris florence sydney virginia georgia carolina dakota austin dallas houston
-    israel jordan chad kenya cuba mobile reading bath orange split nice""".split()
-)
+_COMMON_TEXT = """
+    will may mark grace hope faith april june august summer rose art bill jack frank rich chase
+    dawn joy van so an see long my in ok king prince lane drew dean grant miles ray guy gene
+    page king young love sunday monday tuesday wednesday thursday friday saturday january
+    february march july september october november december christian queen star angel early
+    many major rusty victory crystal amber ruby pearl olive iris violet daisy ivy lily heather
+    holly sandy stormy charity constance patience prudence merry happy easter royal see le la
+    the yes no china india asia america london paris florence sydney virginia georgia carolina
+    dakota austin dallas houston israel jordan chad kenya cuba mobile reading bath orange split
+    nice
+"""
+_COMMON = frozenset(_COMMON_TEXT.split())
 # Words at the head of a pair of capitals that are not a first name.
-_NOT_FIRST = frozenset(
-    """the this that these those my our your his her dear hello hi please contact call new north
-    south east west san los las saint st united great mr mrs ms dr in on at from to for and or but if
-    when so see main bank university will""".split()
-)
+_NOT_FIRST_TEXT = """
+    the this that these those my our your his her dear hello hi please contact call new north
+    south east west san los las saint st united great mr mrs ms dr in on at from to for and or
+    but if when so see main bank university will
+"""
+_NOT_FIRST = frozenset(_NOT_FIRST_TEXT.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,7 @@ def load_lexicon(census: bool = True) -> Lexicon:
     spec = importlib.util.find_spec("names")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            "the census lists of English names come with the package names, which is not installed; "
+            "the census lists of English names are in the package names, which is not installed; "
             "install it (pip install names) or use Detector(english_names='rules')"
         )
     root = Path(next(iter(spec.submodule_search_locations)))
@@ -127,7 +136,7 @@ def find_persons(text: str, lexicon: Lexicon) -> Iterator[Finding]:
     for match in _INTRODUCED.finditer(text):
         first = match["name"].split()[0].lower()
         known = first in lexicon.first
-        if first in _NOT_FIRST or first in lexicon.places and not known:
+        if first in _NOT_FIRST or (first in lexicon.places and not known):
             continue
         if known or " " in match["name"]:
             score = 0.85 if known else 0.6
