@@ -60,6 +60,9 @@ _US_PHONE = re.compile(
     r"[0-9]{3}[ \-.][0-9]{4}(?:\s?(?:x|ext\.?)\s?[0-9]{1,5})?(?![0-9A-Za-z]|[\-.][0-9])"
 )
 _LOCAL_PHONE = re.compile(r"(?<![0-9\-+])[0-9]{2,3}-[0-9]{2}-[0-9]{2}(?![0-9\-])")
+# Other kinds of number that an undivided Russian telephone number has the length of.
+_ELEVEN_DIGITS = frozenset({"SNILS", "OTHER"})
+_TEN_DIGITS = frozenset({"SNILS", "INN", "PASSPORT", "OTHER"})
 _OPEN_OF = {")": "(", "]": "["}
 
 
@@ -75,14 +78,12 @@ def _trimmed(text: str, start: int, end: int) -> int:
     """Return the end of a URL without the sentence's own punctuation after it."""
     while end > start:
         last = text[end - 1]
-        if last in ".,;:!?'’…*":
-            end -= 1
-        elif last in _OPEN_OF and text.count(last, start, end) > text.count(
-            _OPEN_OF[last], start, end
+        opening = _OPEN_OF.get(last)
+        if last not in ".,;:!?'’…*" and (
+            opening is None or text.count(last, start, end) <= text.count(opening, start, end)
         ):
-            end -= 1
-        else:
             break
+        end -= 1
     return end
 
 
@@ -142,7 +143,7 @@ def _phone(text: str, start: int, end: int, region: str | None, base: float) -> 
     score = base if verdict == "valid" else min(base, 0.65)
     if kind == "PHONE":
         score = 0.99 if verdict == "valid" else 0.9
-    elif kind is not None and kind not in ("DATE", "IP_ADDRESS") and base < 0.95:
+    elif base < 0.95 and kind in (_ELEVEN_DIGITS if base > 0.8 else _TEN_DIGITS):
         score *= 0.6
     return Finding(start, end, "PHONE", score, NUMBERED)
 

@@ -35,11 +35,12 @@ _PAIR = re.compile(
 )
 _SINGLE = re.compile(r"(?<![\w'’\-.@/])[A-Z][a-z]{2,15}(?![\w@\-])")
 _ORG = re.compile(
-    r"(?<![\w])(?:[A-Z][\w&'’\-]{0,24}(?:,? (?:&|and|of|for) | |, )){1,5}"
-    r"(?:Inc|LLC|Ltd|Limited|Corp|Corporation|PLC|plc|GmbH|LLP|Group|Holdings?|Bank|University"
-    r"|College"
-    r"|Institute|Hospital|Foundation|Association|Technologies|Solutions|Systems|Partners"
-    r"|Airlines)(?!\w)\.?"
+    r"(?<![\w])(?:(?:[A-Z][\w&'’\-]{0,24}(?:,? (?:&|and|of|for) | |, )){1,5}"
+    r"(?:Inc|LLC|Ltd|Limited|Corp|Corporation|PLC|plc|GmbH|LLP)(?!\w)\.?"
+    r"|(?:[A-Z][\w&'’\-]{0,24}(?:,? (?:&|and|of|for) | )){1,5}"
+    r"(?:Group|Holdings?|Bank|University"
+    r"|College|Institute|Hospital|Foundation|Association|Technologies|Solutions|Systems|Partners"
+    r"|Airlines)(?!\w))"
 )
 _STREET = re.compile(
     r"(?<![\w\-.,])[0-9]{1,5}[A-Z]? (?:[NSEW]\.? )?(?:(?:[A-Z][a-z'’]{1,20}|[0-9]{1,3}(?:st|nd"

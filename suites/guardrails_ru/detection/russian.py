@@ -20,9 +20,9 @@ _LATIN = re.compile("[A-Za-z]")
 _NOT_NAMES_TEXT = """
     инн снилс кпп огрн огрнип бик окпо октмо оквэд фио ф.и.о паспорт серия номер телефон тел
     email e-mail почта адрес дата сайт карта ip url id sms смс пин pin cvc cvv qr р/с к/с кв дом
-    ул г д рф. здравствуйте привет спасибо уважаемый уважаемая уважаемые клиент заказ заявка
-    договор мне вам добрый день поставщик покупатель заказчик исполнитель продавец арендатор
-    арендодатель владелец плательщик получатель отправитель
+    ул г д рф. д.р др омс дмс гк нк ук коап здравствуйте привет спасибо уважаемый уважаемая
+    уважаемые клиент заказ заявка договор мне вам добрый день поставщик покупатель заказчик
+    исполнитель продавец арендатор арендодатель владелец плательщик получатель отправитель
 """
 _NOT_NAMES = frozenset(_NOT_NAMES_TEXT.split())
 _LONGEST = 200  # characters: no name is longer, only a text without words is
@@ -72,6 +72,7 @@ _STREET = (
     r"|ш\.|шоссе|б-р\.?|бульвар[ауе]?|наб\.|набережн(?:ая|ой|ую)|пл\.|площад[ьи]|проезд[ауе]?|тупик"
     r"|мкр\.?|микрорайон[ауе]?|кв-л|линия|аллея)"
 )
+_KIND_AFTER = r"(?: (?:проспект|бульвар|переулок|шоссе|проезд|тупик|набережная|площадь)(?![\w]))"
 _NAME_OF_STREET = (
     r"(?:[0-9]{1,3}(?:-?(?:я|й|ая|ой|го|лет|летия))? (?=[А-ЯЁа-яё]))?"
     r"[А-ЯЁ0-9][А-ЯЁа-яё0-9\-.]{0,24}(?: [А-ЯЁ][А-ЯЁа-яё\-.]{1,24}){0,2}(?: (?:года|мая|марта"
@@ -85,7 +86,7 @@ _HOUSE = (
     r"(?![\w])){0,2})"
 )
 _ADDRESS = re.compile(
-    rf"(?<![\w\-])(?:{_STREET} {{0,2}}{_NAME_OF_STREET}{_HOUSE}?"
+    rf"(?<![\w\-])(?:{_STREET} {{0,2}}{_NAME_OF_STREET}{_KIND_AFTER}?{_HOUSE}?"
     rf"|[А-ЯЁ][а-яё\-]{{2,24}}(?:ая|ий|ый|ой|ский|ого|ом|ому|ую) {_STREET}(?![\w]){_HOUSE}?)"
 )
 _TOWN = re.compile(
@@ -118,9 +119,11 @@ def find_entities(text: str, model: RussianNer) -> Iterator[Finding]:
     for entity in model.tag(text):
         start, end = _trimmed(text, entity.start, entity.end)
         surface = text[start:end]
+        label = _KINDS[entity.kind]
         if not 2 <= end - start <= _LONGEST or surface.lower() in _NOT_NAMES:
             continue
-        label = _KINDS[entity.kind]
+        if label == "ORGANIZATION" and surface.split()[0].lower() in _NOT_NAMES:
+            continue
         if label == "PERSON" and any(char.isdigit() or char == "@" for char in surface):
             continue
         score = entity.score
