@@ -24,7 +24,7 @@ _ENGLISH_NAMES = ("census", "rules")
 
 def _flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"option {name} is true or false, not {value!r}")
+        raise ValueError(f"option {name} is true or false, not {value!r}")  # noqa: TRY004 - one kind of error for all options
     return value
 
 
@@ -47,10 +47,7 @@ class Detector:
     def __init__(self, **options: object) -> None:
         unknown = sorted(set(options) - set(self.OPTIONS))
         if unknown:
-            raise ValueError(
-                f"unknown option {', '.join(unknown)}; the detector's options are "
-                f"{', '.join(self.OPTIONS)}"
-            )
+            raise ValueError(f"unknown option {', '.join(unknown)}; the detector's options are {', '.join(self.OPTIONS)}")
         self._with_ner = _flag("ner", options.get("ner", True))
         self._with_english = _flag("english", options.get("english", True))
         names = options.get("english_names", "census")
@@ -73,7 +70,7 @@ class Detector:
         if self._with_ner:
             self._ner = RussianNer()
         if self._with_english:
-            self._lexicon = english.load_lexicon(self._census)
+            self._lexicon = english.load_lexicon(census=self._census)
         self._loaded = True
         self._detect("Иван Петров живёт в Казани, его телефон +7 916 123-45-67; ask John Smith.")
 
@@ -141,13 +138,10 @@ def _labels(value: object) -> frozenset[str]:
     if value is None:
         return LABELS
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ValueError(f"option labels is a list of labels, not {value!r}")
+        raise ValueError(f"option labels is a list of labels, not {value!r}")  # noqa: TRY004 - one kind of error for all options
     chosen = frozenset(str(label) for label in value)
     if chosen - LABELS:
-        raise ValueError(
-            f"unknown label {', '.join(sorted(chosen - LABELS))}; the labels are "
-            f"{', '.join(sorted(LABELS))}"
-        )
+        raise ValueError(f"unknown label {', '.join(sorted(chosen - LABELS))}; the labels are {', '.join(sorted(LABELS))}")
     return chosen
 
 

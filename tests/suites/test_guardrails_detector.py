@@ -1,4 +1,5 @@
 """The detector of ``guardrails_ru``: what it finds, where, and what it must never do."""
+# ruff: noqa: RUF001 - the sentences are Russian
 
 from __future__ import annotations
 
@@ -191,15 +192,11 @@ def test_snils_check(digits: str, valid: bool) -> None:
         ("\ufeffИНН\t7707083893\u2028", [("INN", "7707083893")]),
     ],
 )
-def test_offsets_are_those_of_the_text_as_it_came(
-    detector: Detector, text: str, expected: Found
-) -> None:
+def test_offsets_are_those_of_the_text_as_it_came(detector: Detector, text: str, expected: Found) -> None:
     assert found(detector, text) == expected
 
 
-@pytest.mark.parametrize(
-    "text", ["", " ", "\n\n\t", "\u200b\ufeff", "\u0301", "\ud800", "🙂", "\x00"]
-)
+@pytest.mark.parametrize("text", ["", " ", "\n\n\t", "\u200b\ufeff", "\u0301", "\ud800", "🙂", "\x00"])
 def test_nothing_in_nothing(detector: Detector, text: str) -> None:
     assert detector.predict([{"id": 1, "text": text}]) == [[]]
 
@@ -223,9 +220,7 @@ def test_another_detector_says_the_same(detector: Detector) -> None:
     other.close()
 
 
-ALPHABET = st.sampled_from(
-    list("аяАЯёaZz019 \n\t.,:;@/+-()«»\"'№%_&#\u0301\u0306\u200d\u00ad\u00a0🙂٣ßİ")
-)
+ALPHABET = st.sampled_from(list("аяАЯёaZz019 \n\t.,:;@/+-()«»\"'№%_&#\u0301\u0306\u200d\u00ad\u00a0🙂٣ßİ"))
 PIECES = st.sampled_from([text for text, _ in RUSSIAN + ENGLISH])
 
 
@@ -301,9 +296,7 @@ def test_the_network_agrees_with_slovnet() -> None:
     theirs.navec(Navec.load(str(natasha_file(EMBEDDINGS))))
     ours = RussianNer()
     lines = [text for text, _ in RUSSIAN]
-    expected = [
-        [(span.start, span.stop, span.type) for span in theirs(line).spans] for line in lines
-    ]
+    expected = [[(span.start, span.stop, span.type) for span in theirs(line).spans] for line in lines]
     alone = [[(e.start, e.end, e.kind) for e in ours.tag(line)] for line in lines]
     assert alone == expected
     packed: list[tuple[int, int, str]] = []

@@ -25,11 +25,11 @@ _TLD = (
     "|cc|co|ru|su|рф|рус|москва|бел|укр|by|kz|ua|uz|am|ge|eu|uk|us|de|fr|it|es|pl|cz|nl|ch|se|no|fi"
     "|cn|jp|in|br|ca|au|tr|xyz|tech|moscow|tatar"
 )
-_URL = re.compile(r"(?:\b(?:https?|ftp)://|(?<![\w.@\-])www\.)[^\s<>\"«»“”`{}|\\^]{2,2000}", re.I)
+_URL = re.compile(r"(?:\b(?:https?|ftp)://|(?<![\w.@\-])www\.)[^\s<>\"«»“”`{}|\\^]{2,2000}", re.IGNORECASE)
 _DOMAIN = re.compile(
     r"(?<![\w.@/\-])(?:[\w](?:[\w\-]{0,61}[\w])?\.){1,5}(?:" + _TLD + r")(?![\w@\-]|\.[\w])"
     r"(?::[0-9]{2,5})?(?:/[^\s<>\"«»“”`{}|\\^]{0,2000})?",
-    re.I,
+    re.IGNORECASE,
 )
 _IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w]|\.[0-9])")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]{2,39}(?:(?:[0-9]{1,3}\.){3}[0-9]{1,3})?(?![\w:])")
@@ -43,17 +43,9 @@ _RU_PHONE = re.compile(
     r")(?![0-9]|[\-.][0-9])"
 )
 _RU_SHORT = re.compile(
-    r"(?<![0-9A-Za-z+])(?<![0-9][.,\-/)])(?:\([0-9]{3,5}\)|9[0-9]{2})"
-    + _S
-    + r"[0-9]{1,3}"
-    + _S
-    + r"[0-9]{2}"
-    + _S
-    + r"[0-9]{2}(?![0-9]|[\-.][0-9])"
+    r"(?<![0-9A-Za-z+])(?<![0-9][.,\-/)])(?:\([0-9]{3,5}\)|9[0-9]{2})" + _S + r"[0-9]{1,3}" + _S + r"[0-9]{2}" + _S + r"[0-9]{2}(?![0-9]|[\-.][0-9])"
 )
-_WORLD_PHONE = re.compile(
-    r"(?<![0-9A-Za-z+])(?:\+|00(?=[1-9]))[1-9](?:[ \-‑–.()]{0,3}[0-9]){6,13}(?![0-9])"
-)
+_WORLD_PHONE = re.compile(r"(?<![0-9A-Za-z+])(?:\+|00(?=[1-9]))[1-9](?:[ \-‑–.()]{0,3}[0-9]){6,13}(?![0-9])")
 _US_PHONE = re.compile(
     r"(?<![0-9A-Za-z+])(?<![0-9][.,\-/])(?:\(1?[2-9][0-9]{2}\)[ \-.]?|"
     r"(?:1[ \-.])?[2-9][0-9]{2}[ \-.])"
@@ -79,9 +71,7 @@ def _trimmed(text: str, start: int, end: int) -> int:
     while end > start:
         last = text[end - 1]
         opening = _OPEN_OF.get(last)
-        if last not in ".,;:!?'’…*" and (
-            opening is None or text.count(last, start, end) <= text.count(opening, start, end)
-        ):
+        if last not in ".,;:!?'’…*" and (opening is None or text.count(last, start, end) <= text.count(opening, start, end)):
             break
         end -= 1
     return end

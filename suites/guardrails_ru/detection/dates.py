@@ -22,49 +22,31 @@ _ISO = re.compile(
     r"(?<![0-9A-Za-z])(?<![0-9][.,\-/])(?P<y>" + _YEAR + r")(?P<sep>[.\-/])(?P<m>[0-9]{1,2})"
     r"(?P=sep)(?P<d>[0-9]{1,2})(?![0-9])(?![.\-/][0-9])"
 )
-_RU_MONTHS = (
-    "январ[яьюе]|феврал[яьюе]|марта?|апрел[яьюе]|ма[яйюе]|июн[яьюе]|июл[яьюе]|августа?"
-    "|сентябр[яьюе]|октябр[яьюе]|ноябр[яьюе]|декабр[яьюе]"
-)
+_RU_MONTHS = "январ[яьюе]|феврал[яьюе]|марта?|апрел[яьюе]|ма[яйюе]|июн[яьюе]|июл[яьюе]|августа?|сентябр[яьюе]|октябр[яьюе]|ноябр[яьюе]|декабр[яьюе]"
 _RU = re.compile(
     r"(?<![0-9\w.,\-])(?P<q>[«\"]?)(?P<d>[0-9]{1,2})(?(q)[»\"]?)(?:-?(?:го|е|ое))?\s{1,2}"
     r"(?P<m>" + _RU_MONTHS + r")(?!\w)(?:,?\s{1,2}(?P<y>" + _YEAR + r")(?![0-9]))?",
     re.IGNORECASE,
 )
 _RU_MONTH_YEAR = re.compile(
-    r"(?<![\w\-])(?P<m>"
-    + _RU_MONTHS
-    + r"|март[еу]|август[еу])\s{1,2}(?P<y>"
-    + _YEAR
-    + r")(?![0-9])",
+    r"(?<![\w\-])(?P<m>" + _RU_MONTHS + r"|март[еу]|август[еу])\s{1,2}(?P<y>" + _YEAR + r")(?![0-9])",
     re.IGNORECASE,
 )
-_EN_MONTHS = (
-    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
-    "|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
-)
+_EN_MONTHS = "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
 _EN_MONTH_FIRST = re.compile(
-    r"(?<![\w\-])(?P<m>"
-    + _EN_MONTHS
-    + r")\.?\s{1,2}(?P<d>[0-3]?[0-9])(?:st|nd|rd|th)?(?![0-9:%\w])"
+    r"(?<![\w\-])(?P<m>" + _EN_MONTHS + r")\.?\s{1,2}(?P<d>[0-3]?[0-9])(?:st|nd|rd|th)?(?![0-9:%\w])"
     r"(?:,?\s{1,2}(?P<y>" + _YEAR + r")(?![0-9]))?",
     re.IGNORECASE,
 )
 _EN_DAY_FIRST = re.compile(
-    r"(?<![0-9\w.,\-])(?P<d>[0-3]?[0-9])(?:st|nd|rd|th)?[ \-](?:of )?(?P<m>"
-    + _EN_MONTHS
-    + r")(?!\w)\.?(?:,?[ \-]{1,2}(?P<y>"
-    + _YEAR
-    + r")(?![0-9]))?",
+    r"(?<![0-9\w.,\-])(?P<d>[0-3]?[0-9])(?:st|nd|rd|th)?[ \-](?:of )?(?P<m>" + _EN_MONTHS + r")(?!\w)\.?(?:,?[ \-]{1,2}(?P<y>" + _YEAR + r")(?![0-9]))?",
     re.IGNORECASE,
 )
 _EN_MONTH_YEAR = re.compile(
     r"(?<![\w\-])(?P<m>" + _EN_MONTHS + r")\.?,?\s{1,2}(?P<y>" + _YEAR + r")(?![0-9])",
     re.IGNORECASE,
 )
-_BIRTH_YEAR = re.compile(
-    r"(?<![0-9\w.,\-])" + _YEAR + r"(?=\s?(?:г\.?\s?р\b|год[а]?\s(?:рожд|р\.)))", re.IGNORECASE
-)
+_BIRTH_YEAR = re.compile(r"(?<![0-9\w.,\-])" + _YEAR + r"(?=\s?(?:г\.?\s?р\b|год[а]?\s(?:рожд|р\.)))", re.IGNORECASE)
 _RU_START = ("янв", "фев", "мар", "апр", "ма", "июн", "июл", "авг", "сен", "окт", "ноя", "дек")
 _EN_START = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NAMED = (
@@ -106,10 +88,8 @@ def _numeric(text: str) -> Iterator[Finding]:
             yield Finding(match.start(), match.end(), "DATE", 0.95)
 
 
-def find_dates(text: str, has_digits: bool = True) -> Iterator[Finding]:
+def find_dates(text: str) -> Iterator[Finding]:
     """All the dates of a text; every supported form has a digit in it."""
-    if not has_digits:
-        return
     yield from _numeric(text)
     for pattern, starts in _NAMED:
         for match in pattern.finditer(text):

@@ -30,9 +30,7 @@ _INTRODUCED = re.compile(
     rf"|\bcontact|\bsigned by|\bcall(?:ed)?|\bask for)\s{{1,2}}(?P<name>{_CAP}(?: [A-Z]\.)?"
     rf"(?: {_LAST}){{0,2}})(?![\w])"
 )
-_PAIR = re.compile(
-    rf"(?<![\w'’\-])(?P<first>{_CAP})(?:(?: [A-Z]\.| {_CAP})?) (?P<last>{_LAST})(?![\w])"
-)
+_PAIR = re.compile(rf"(?<![\w'’\-])(?P<first>{_CAP})(?:(?: [A-Z]\.| {_CAP})?) (?P<last>{_LAST})(?![\w])")
 _SINGLE = re.compile(r"(?<![\w'’\-.@/])[A-Z][a-z]{2,15}(?![\w@\-])")
 _ORG = re.compile(
     r"(?<![\w])(?:(?:[A-Z][\w&'’\-]{0,24}(?:,? (?:&|and|of|for) | |, )){1,5}"
@@ -90,7 +88,7 @@ class Lexicon:
     places: frozenset[str] = field(default_factory=frozenset)
 
 
-def load_lexicon(census: bool = True) -> Lexicon:
+def load_lexicon(*, census: bool = True) -> Lexicon:
     """Read the lists; without ``census`` names are left to titles and introductions."""
     places = _load_places()
     if not census:
@@ -117,8 +115,8 @@ def load_lexicon(census: bool = True) -> Lexicon:
 
 def _load_places() -> frozenset[str]:
     """Return the towns and countries that ``phonenumbers`` describes area codes with."""
-    from phonenumbers.geodata import GEOCODE_DATA
-    from phonenumbers.geodata.locale import LOCALE_DATA
+    from phonenumbers.geodata import GEOCODE_DATA  # noqa: PLC0415 - loaded with the model
+    from phonenumbers.geodata.locale import LOCALE_DATA  # noqa: PLC0415 - loaded with the model
 
     places: set[str] = set()
     for descriptions in GEOCODE_DATA.values():

@@ -75,10 +75,7 @@ def natasha_file(name: str) -> Path:
     """Return the path of a data file in natasha's installed package, without importing it."""
     spec = importlib.util.find_spec("natasha")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "the detector's language model comes with the package natasha, which is not installed; "
-            "install pytest-gpueval[guardrails-ru]"
-        )
+        raise ModuleNotFoundError("the detector's language model comes with the package natasha, which is not installed; install pytest-gpueval[guardrails-ru]")
     path = Path(next(iter(spec.submodule_search_locations)), name)
     if not path.is_file():
         raise FileNotFoundError(f"natasha is installed without its data file {name}")
@@ -89,14 +86,14 @@ class RussianNer:
     """The loaded model; ``tag`` is a pure function of the text."""
 
     def __init__(self) -> None:
-        from navec import Navec
-        from razdel import tokenize
-        from slovnet import NER
+        from navec import Navec  # noqa: PLC0415 - loaded with the model
+        from razdel import tokenize  # noqa: PLC0415 - loaded with the model
+        from slovnet import NER  # noqa: PLC0415 - loaded with the model
 
         loaded: Any = NER.load(str(natasha_file(WEIGHTS)))
         loaded.navec(Navec.load(str(natasha_file(EMBEDDINGS))))
         network, encoder = loaded.infer.model, loaded.infer.encoder
-        from slovnet.shape import word_shape
+        from slovnet.shape import word_shape  # noqa: PLC0415 - loaded with the model
 
         self._word_shape = word_shape
         self._tokenize = tokenize
@@ -136,9 +133,7 @@ class RussianNer:
         for line in text.splitlines(keepends=True):
             for token in self._tokenize(line):
                 segment.append(Token(offset + token.start, offset + token.stop, token.text))
-                if len(segment) >= MAX_SEGMENT - 64 and (
-                    token.text in ".!?;" or len(segment) == MAX_SEGMENT
-                ):
+                if len(segment) >= MAX_SEGMENT - 64 and (token.text in ".!?;" or len(segment) == MAX_SEGMENT):
                     yield segment
                     segment = []
             if segment:
@@ -183,9 +178,7 @@ class RussianNer:
             if sure is None:
                 sure = self._posteriors(emissions)[np.arange(len(best)), best]
             score = round(float(sure[index:stop].min()), 4)
-            yield Entity(
-                segment[index].start, segment[stop - 1].end, kind, min(max(score, 0.01), 1.0)
-            )
+            yield Entity(segment[index].start, segment[stop - 1].end, kind, min(max(score, 0.01), 1.0))
             index = stop
 
     def _viterbi(self, emissions: npt.NDArray[np.float64]) -> list[int]:
