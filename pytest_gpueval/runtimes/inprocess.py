@@ -115,7 +115,8 @@ def load_file(path: Path) -> ModuleType:
     """Import a Python file of a suite's folder under a name of its own; files beside it can be imported by it. Raises UsageProblem."""
     if not path.is_file():
         raise UsageProblem(f"{path}: no such file")
-    name = f"gpueval_suite_{path.parent.name}.{path.stem}"
+    package = _package_of(path.parent)
+    name = f"{package}.{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     if str(path.parent) not in sys.path:
@@ -134,6 +135,16 @@ def load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise UsageProblem(f"{path}: cannot be imported: {describe(error)}") from error
     return module
+
+
+def _package_of(directory: Path) -> str:
+    """A package whose folder is the suite's, so that its files can import each other relatively without meeting another suite's."""
+    name = f"gpueval_suite_{directory.name}"
+    if name not in sys.modules:
+        package = ModuleType(name, f"The Python files of {directory}.")
+        package.__path__ = [str(directory)]
+        sys.modules[name] = package
+    return name
 
 
 def _import(place: str, target: str) -> ModuleType:
