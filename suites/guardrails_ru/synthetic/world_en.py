@@ -71,19 +71,21 @@ class PersonEn:
     middle: str
 
     def render(self, rng: random.Random, form: str) -> str:
-        """The name as full, fl, first, last, lf, initial, title, upper or any."""
+        """The name as fl, mid, initial, lf, first, last, upper, formal or any; no title."""
         if form == "any":
-            form = weighted(rng, (("fl", 10), ("mid", 3), ("initial", 2), ("title", 3), ("lf", 1), ("first", 2)))
-        title = pick(rng, ("Mr. ", "Mr ", "Dr. ") if self.male else ("Ms. ", "Mrs. ", "Ms ", "Dr. "))
+            form = weighted(rng, (("fl", 10), ("mid", 3), ("initial", 2), ("lf", 1), ("first", 2)))
+        if form == "formal":
+            form = "last" if chance(rng, 0.6) else "fl"
         forms = {
             "fl": f"{self.first} {self.last}", "mid": f"{self.first} {self.middle}. {self.last}",
-            "initial": f"{self.first[0]}. {self.last}", "title": self.last if chance(rng, 0.6) else "",
-            "lf": f"{self.last}, {self.first}", "first": self.first, "last": self.last,
-            "upper": f"{self.first} {self.last}".upper(),
+            "initial": f"{self.first[0]}. {self.last}", "lf": f"{self.last}, {self.first}", "first": self.first,
+            "last": self.last, "upper": f"{self.first} {self.last}".upper(),
         }  # fmt: skip
-        if form == "title":
-            return title + (forms["title"] or forms["fl"])
         return forms[form]
+
+    def title(self, rng: random.Random) -> str:
+        """A form of address with its space; it is no part of the name."""
+        return pick(rng, ("Mr. ", "Mr ", "Dr. ") if self.male else ("Ms. ", "Mrs. ", "Ms ", "Dr. "))
 
     def local(self, rng: random.Random) -> str:
         """The local part of this person's mail address, plain ASCII."""
