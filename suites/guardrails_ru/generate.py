@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Write, hash and check the synthetic data embedded in the suite `guardrails_ru`."""
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def committed_hash(dataset: str, split: str) -> str:
     """The hash recorded in `data/hashes.json`, or the empty string."""
     if not HASHES.is_file():
         return ""
-    entry = json.loads(HASHES.read_text(encoding="utf-8"))["datasets"].get(dataset, {}).get(split, {})
+    entry = (
+        json.loads(HASHES.read_text(encoding="utf-8"))["datasets"].get(dataset, {}).get(split, {})
+    )
     return str(entry.get("content_hash", ""))
 
 
@@ -68,7 +71,9 @@ def check(dataset: str, split: str, folder: Path) -> list[str]:
     problems = []
     recorded = committed_hash(dataset, split)
     if recorded != fresh:
-        problems.append(f"{dataset} {split}: recorded hash {recorded or '(none)'}, fresh rows {fresh}")
+        problems.append(
+            f"{dataset} {split}: recorded hash {recorded or '(none)'}, fresh rows {fresh}"
+        )
     path = folder / dataset / f"{split}.parquet"
     if path.is_file():
         stored = content_hash(read(path))
@@ -83,13 +88,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--split", choices=SPLITS, default="fast", help="which split (default: fast)")
     parser.add_argument(
-        "--dataset", action="append", choices=list(FAST_ROWS), metavar="ID", help="only this one; repeatable"
+        "--split", choices=SPLITS, default="fast", help="which split (default: fast)"
     )
-    parser.add_argument("--output-dir", type=Path, default=DATA, metavar="DIR", help="default: the suite's data/")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when anything differs")
-    parser.add_argument("--labels", action="store_true", help="print the label maps as TOML and stop")
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        choices=list(FAST_ROWS),
+        metavar="ID",
+        help="only this one; repeatable",
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, default=DATA, metavar="DIR", help="default: the suite's data/"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when anything differs"
+    )
+    parser.add_argument(
+        "--labels", action="store_true", help="print the label maps as TOML and stop"
+    )
     return parser
 
 
@@ -109,7 +126,10 @@ def main(argv: list[str] | None = None) -> int:
             continue
         path = options.output_dir / dataset / f"{options.split}.parquet"
         write(dataset, options.split, path)
-        results[dataset, options.split] = row_count(dataset, options.split), content_hash(read(path))
+        results[dataset, options.split] = (
+            row_count(dataset, options.split),
+            content_hash(read(path)),
+        )
         print(f"{dataset} {options.split}: {row_count(dataset, options.split)} rows, {path}")
     if results and options.output_dir.resolve() == DATA:
         _record(results)

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """`scanpatch`: scanned Russian forms as an OCR engine returns them."""
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ E-mail  {email:1}
 [Законный представитель|Поручитель|Супруг(а)]: {p2:full}
 Гражданство: {country:nom}
 Прибыл{g1:|а} из: {city:gen}
-Дата прибытия: {date:num}   Дата убытия: {date:num}
+Дата прибытия: {date:num}   Дата убытия: {later:num}
 """)
 
 BLANKS = lines("""

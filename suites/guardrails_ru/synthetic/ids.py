@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905
 """Identifiers: documents, cards, phones, network names, and numbers that only look like them."""
 
 from __future__ import annotations
@@ -176,7 +177,9 @@ def domain(rng: random.Random, language: str) -> str:
 
 def email(rng: random.Random, local: str, language: str) -> str:
     """A mail address: the given local part with optional digits and tag, and a host."""
-    tail = weighted(rng, (("", 5), (str(between(rng, 1, 99)), 3), (str(between(rng, 1961, 2009)), 2)))
+    tail = weighted(
+        rng, (("", 5), (str(between(rng, 1, 99)), 3), (str(between(rng, 1961, 2009)), 2))
+    )
     tag = "+" + pick(rng, WORDS) if chance(rng, 0.06) else ""
     return f"{local}{tail}{tag}@{domain(rng, language)}"
 

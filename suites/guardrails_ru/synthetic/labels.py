@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Label vocabularies: what each dataset calls its spans, and the twelve canonical labels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """`hf-sample-en`: short English support mail, invoices, tickets and notes."""
 
 from __future__ import annotations

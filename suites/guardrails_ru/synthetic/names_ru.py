@@ -1,3 +1,4 @@
+# ruff: noqa: E501, RUF001, RUF002, SIM905
 """Composed Russian names: surnames by stem and ending, six cases, patronymics, initials.
 
 Cases are numbered in the school order: nom, gen, dat, acc, ins, pre.
@@ -176,23 +177,37 @@ def surname(rng: random.Random, male: bool, turkic: bool) -> Forms:
     """A surname in six cases for the given gender."""
     if turkic:
         stem = pick(rng, TURKIC)
-        return _adjectival(stem + ("ев" if stem[-1] in "аиь" else pick(rng, ("ов", "ов", "ин"))), male, "ov")
+        return _adjectival(
+            stem + ("ев" if stem[-1] in "аиь" else pick(rng, ("ов", "ов", "ин"))), male, "ov"
+        )
     family = weighted(
-        rng, (("ov", 40), ("ev", 16), ("in", 20), ("skij", 9), ("enko", 7), ("hard", 8), ("fixed", 3))
+        rng,
+        (("ov", 40), ("ev", 16), ("in", 20), ("skij", 9), ("enko", 7), ("hard", 8), ("fixed", 3)),
     )
     if family == "ov":
         stem = pick(rng, OV)
         return _adjectival(stem if stem.endswith("ов") else stem + "ов", male, "ov")
     if family == "ev":
         stem = pick(rng, EV)
-        return _adjectival(stem + ("ёв" if stem in ("Кисел", "Воробь", "Соловь", "Муравь", "Корол", "Журавл", "Ковал") else "ев"), male, "ov")
+        return _adjectival(
+            stem
+            + (
+                "ёв"
+                if stem in ("Кисел", "Воробь", "Соловь", "Муравь", "Корол", "Журавл", "Ковал")
+                else "ев"
+            ),
+            male,
+            "ov",
+        )
     if family == "in":
         stem = pick(rng, IN)
         return _adjectival(stem if stem.endswith(("ин", "ын")) else stem + "ин", male, "ov")
     if family == "skij":
         stem = pick(rng, SKIJ)
         tail = "к" if stem.endswith(("ец", "иц", "ск", "цк")) else "ск"
-        return _adjectival(stem.removesuffix("ск") + (tail if not stem.endswith("ск") else "ск"), male, "skij")
+        return _adjectival(
+            stem.removesuffix("ск") + (tail if not stem.endswith("ск") else "ск"), male, "skij"
+        )
     if family == "enko":
         return fixed(pick(rng, ENKO).removesuffix("е") + "енко")
     if family == "fixed":

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, RUF001, RUF002
 """Span-aware noise: every edit replaces single cells, so marks stay on their characters."""
 
 from __future__ import annotations
@@ -7,7 +8,10 @@ import random
 from .builder import Builder
 from .rng import chance, pick
 
-FRAGILE = frozenset({"email", "url", "domain", "ip", "card", "snils", "inn", "passport", "phone", "date", "birth"})
+QUOTE_PAIRS = (('"', '"'), ("„", "“"), ("“", "”"), ("'", "'"))
+FRAGILE = frozenset(
+    {"email", "url", "domain", "ip", "card", "snils", "inn", "passport", "phone", "date", "birth"}
+)
 """Kinds that typing noise leaves alone: one lost character would make the gold itself wrong."""
 OCR_LETTERS = dict(zip("аеорсухАВЕКМНОРСТХ", "aeopcyxABEKMHOPCTX", strict=True))
 OCR_DIGITS = {"0": "О", "3": "З", "1": "l"}
@@ -20,7 +24,9 @@ def _free(builder: Builder) -> list[bool]:
     return [kind.split(".")[0] not in FRAGILE for kind in builder.kinds()]
 
 
-def map_cells(builder: Builder, table: dict[str, str], rng: random.Random, probability: float) -> None:
+def map_cells(
+    builder: Builder, table: dict[str, str], rng: random.Random, probability: float
+) -> None:
     """Replace cells found in the table, each with the given probability."""
     for index, cell in enumerate(builder.cells):
         if cell in table and chance(rng, probability):
@@ -78,7 +84,14 @@ def yo(builder: Builder) -> None:
 
 def combining(builder: Builder) -> None:
     """Write `й` and `ё` as a letter and a combining accent outside addresses."""
-    table = {"й": "и\u0306", "ё": "е\u0308", "Й": "И\u0306", "é": "e\u0301", "ü": "u\u0308", "ñ": "n\u0303"}
+    table = {
+        "й": "и\u0306",
+        "ё": "е\u0308",
+        "Й": "И\u0306",
+        "é": "e\u0301",
+        "ü": "u\u0308",
+        "ñ": "n\u0303",
+    }
     free = _free(builder)
     for index, cell in enumerate(builder.cells):
         if free[index]:
@@ -95,7 +108,7 @@ def stress(builder: Builder, rng: random.Random) -> None:
 
 def quotes(builder: Builder, rng: random.Random) -> None:
     """Turn every quote of the row into another style."""
-    left, right = pick(rng, ('""', "„“", "“”", "''"))
+    left, right = QUOTE_PAIRS[rng.randrange(len(QUOTE_PAIRS))]
     table = {"«": left, "»": right}
     builder.cells[:] = [table.get(cell, cell) for cell in builder.cells]
 

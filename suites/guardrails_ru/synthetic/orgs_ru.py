@@ -1,3 +1,4 @@
+# ruff: noqa: E501, RUF001, SIM905
 """Composed Russian organisations: companies, banks, hospitals, schools, offices."""
 
 from __future__ import annotations
@@ -47,14 +48,17 @@ def brand(rng: random.Random) -> str:
 
 def company(rng: random.Random) -> str:
     """A company with its legal form."""
-    form = weighted(rng, (("ООО", 10), ("АО", 4), ("ПАО", 2), ("ЗАО", 1), ("ТК", 1), ("ТСЖ", 1), ("НКО", 0.5)))
+    form = weighted(
+        rng, (("ООО", 10), ("АО", 4), ("ПАО", 2), ("ЗАО", 1), ("ТК", 1), ("ТСЖ", 1), ("НКО", 0.5))
+    )
     return f"{form} {quoted(rng, brand(rng))}"
 
 
-def bank(rng: random.Random) -> str:
-    """An invented bank."""
+def bank(rng: random.Random, case: str) -> str:
+    """An invented bank in the nominative, instrumental or prepositional case."""
+    word = {"nom": "банк", "ins": "банком", "pre": "банке"}[case or "nom"]
     name = pick(rng, BANKS).replace("_", " ")
-    return weighted(rng, ((f"банк {quoted(rng, name)}", 3), (f"АКБ {quoted(rng, name)}", 1)))
+    return weighted(rng, ((f"{word} {quoted(rng, name)}", 3), (f"АКБ {quoted(rng, name)}", 1)))
 
 
 def hospital(rng: random.Random) -> str:
@@ -66,7 +70,10 @@ def hospital(rng: random.Random) -> str:
         (f"ГКБ № {number}", 4),
         (f"ГКБ №{number}", 2),
         (f"ЦРБ № {number}", 1),
-        (f"клиника {quoted(rng, pick(rng, SINGLES).replace('_', ' ') + pick(rng, ('', '-Мед', ' плюс')))}", 2),
+        (
+            f"клиника {quoted(rng, pick(rng, SINGLES).replace('_', ' ') + pick(rng, ('', '-Мед', ' плюс')))}",
+            2,
+        ),
         (f"МЦ {quoted(rng, pick(rng, HEADS) + 'мед')}", 2),
         (f"ГАУЗ {quoted(rng, 'Городская поликлиника №' + str(number))}", 1),
     )
@@ -89,4 +96,13 @@ def school(rng: random.Random) -> str:
 def office(rng: random.Random) -> str:
     """A state office, undeclined abbreviations only."""
     number = between(rng, 1, 46)
-    return pick(rng, (f"ИФНС № {number}", f"МФЦ № {number}", f"УФМС № {number}", f"ЖЭК № {number}", f"ФНС № {number}"))
+    return pick(
+        rng,
+        (
+            f"ИФНС № {number}",
+            f"МФЦ № {number}",
+            f"УФМС № {number}",
+            f"ЖЭК № {number}",
+            f"ФНС № {number}",
+        ),
+    )

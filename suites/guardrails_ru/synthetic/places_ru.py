@@ -1,3 +1,4 @@
+# ruff: noqa: E501, RUF001, SIM905
 """Russian places: cities in three cases, composed villages, streets and addresses."""
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ ADJECTIVES = (
 VILLAGE_ADJ = (
     "Нижние Верхние Малые Большие Старые Новые Красные Дальние Белые Сухие Тихие Каменные Сосновые"
 ).split()
-VILLAGE_NOUN = "Ключи Поляны Дубки Липки Пруды Выселки Горки Лужки Ручьи Броды Холмы Сады Вязы Пески".split()
+VILLAGE_NOUN = (
+    "Ключи Поляны Дубки Липки Пруды Выселки Горки Лужки Ручьи Броды Холмы Сады Вязы Пески".split()
+)
 
 
 def city(rng: random.Random, case: str) -> str:
@@ -87,10 +90,20 @@ def street(rng: random.Random) -> str:
     """A street in the nominative, short or long form."""
     if chance(rng, 0.62):
         name = pick(rng, STREETS)
-        kinds = (("ул. ", 8), ("улица ", 4), ("пр-т ", 2), ("проспект ", 2), ("пер. ", 2), ("б-р ", 1), ("пл. ", 1))
+        kinds = (
+            ("ул. ", 8),
+            ("улица ", 4),
+            ("пр-т ", 2),
+            ("проспект ", 2),
+            ("пер. ", 2),
+            ("б-р ", 1),
+            ("пл. ", 1),
+        )
         return weighted(rng, kinds) + name
     name = _feminine(pick(rng, ADJECTIVES))
-    return weighted(rng, ((f"ул. {name}", 6), (f"{name} улица", 2), (f"{name} ул.", 2), (f"улица {name}", 2)))
+    return weighted(
+        rng, ((f"ул. {name}", 6), (f"{name} улица", 2), (f"{name} ул.", 2), (f"улица {name}", 2))
+    )
 
 
 def street_pre(rng: random.Random) -> str:
@@ -129,7 +142,10 @@ def address(rng: random.Random) -> str:
         (f"{post}, г. {town}, {street(rng)}{house(rng)}", 4),
         (f"{town}, {street(rng)}{house(rng)}", 5),
         (f"{street(rng)}{house(rng)}", 3),
-        (f"{post}, {pick(rng, REGIONS)} область, г. {town}, {street(rng)}{house(rng)}", 2),
-        (f"{pick(rng, REGIONS)} обл., {pick(rng, ('с.', 'дер.', 'пос.'))} {village(rng)}, {street(rng)}{house(rng)}", 2),
+        (f"{post}, {pick(rng, REGIONS)} область, пгт {village(rng)}, {street(rng)}{house(rng)}", 2),
+        (
+            f"{pick(rng, REGIONS)} обл., {pick(rng, ('с.', 'дер.', 'пос.'))} {village(rng)}, {street(rng)}{house(rng)}",
+            2,
+        ),
     )
     return weighted(rng, forms)

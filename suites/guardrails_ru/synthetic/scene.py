@@ -1,9 +1,11 @@
+# ruff: noqa: E501, RUF001, SIM905
 """The stage of one row: its people, its random stream and the slots that templates call."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 from typing import ClassVar
 
 from . import dates, ids, names_ru, orgs_ru, places_ru, world_en
@@ -14,7 +16,21 @@ from .template import Literal, Node, Slot, parse
 EMOJI = (
     "🙂 😅 😂 🙏 👍 🔥 ❤️ 🤔 😭 🥲 ✅ 📌 📎 🚀 👋 👩‍💻 👨‍👩‍👧 🤦🏽‍♀️ 🧑🏻‍⚕️ 🏳️‍🌈 🇷🇺 👍🏿 🫠 ☎️ 💸"
 ).split()
-MKB = ("J06.9", "I10", "I11.9", "E11.9", "K29.3", "M54.5", "G43.0", "J45.0", "N20.0", "H52.1", "K80.2", "S82.6")
+DIAGNOSES = (
+    "I10 — эссенциальная гипертензия", "I11.9 — гипертоническая болезнь II ст.", "K29.3 — хронический гастрит",
+    "M42.1 — остеохондроз поясничного отдела", "J45.0 — бронхиальная астма", "J06.9 — ОРВИ средней тяжести",
+    "E11.9 — сахарный диабет 2 типа", "G43.0 — мигрень без ауры", "N20.0 — камни почки", "K80.2 — ЖКБ, вне обострения",
+    "S82.6 — перелом наружной лодыжки", "G20 — болезнь Паркинсона", "L40.0 — псориаз, бляшечная форма",
+    "I20.8 — стенокардия напряжения II ФК", "D50.9 — железодефицитная анемия", "J18.9 — внебольничная пневмония",
+)  # fmt: skip
+FORMAL = {
+    True: "г-н г-на г-ну г-на г-ном г-не".split(),
+    False: "г-жа г-жи г-же г-жу г-жой г-же".split(),
+}
+
+
+PLAIN = 0.85
+"""How often a slot for nested spans gives a plain one, so that nesting stays near 1 % of rows."""
 
 
 class Scene:
@@ -25,9 +41,11 @@ class Scene:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.builder = Builder()
+        self.base = date(2015, 2, 1) + timedelta(days=rng.randrange(4100))
+        self.latest = self.base
         self.slots: dict[str, Callable[[str], None]] = {
             "n": self._number, "price": self._price, "order": self._order, "badcard": self._badcard,
-            "contract": self._contract, "badinn": self._badinn, "version": self._version, "mkb": self._mkb,
+            "contract": self._contract, "badinn": self._badinn, "version": self._version, "dx": self._diagnosis, "q": self._quantity, "date": self._date, "later": self._later,
             "time": self._time, "sku": self._sku, "policy": self._policy, "emoji": self._emoji, "ip": self._ip,
             "card": self._card, "url": self._url, "mailurl": self._mailurl, "year": self._year,
         }  # fmt: skip
@@ -62,6 +80,8 @@ class Scene:
         """Append plain text; a full stop after one that an entity ends with is dropped."""
         if text.startswith(".") and not text.startswith("..") and self.builder.last() == ".":
             text = text[1:]
+        if text.startswith("\n") and self.builder.last() == " ":
+            self.builder.cells.pop()
         self.builder.add(text)
 
     def _slot(self, slot: Slot) -> None:
@@ -94,7 +114,9 @@ class Scene:
             return
         value = between(rng, 12, 99999) * 10
         spaced = f"{value // 1000} {value % 1000:03d}" if value >= 1000 else str(value)
-        self.builder.add(pick(rng, (f"{value} руб.", f"{spaced} ₽", f"{spaced} рублей", f"{value}р")))
+        self.builder.add(
+            pick(rng, (f"{value} руб.", f"{spaced} ₽", f"{spaced} рублей", f"{value}р"))
+        )
 
     def _order(self, _: str) -> None:
         self.builder.add(digits(self.rng, 17))
@@ -110,11 +132,36 @@ class Scene:
 
     def _version(self, _: str) -> None:
         rng = self.rng
-        parts = [str(between(rng, 1, 12)), str(between(rng, 0, 9)), str(between(rng, 0, 9)), str(rng.randrange(60))]
+        parts = [
+            str(between(rng, 1, 12)),
+            str(between(rng, 0, 9)),
+            str(between(rng, 0, 9)),
+            str(rng.randrange(60)),
+        ]
         self.builder.add(".".join(parts[: 4 if chance(rng, 0.7) else 3]))
 
-    def _mkb(self, _: str) -> None:
-        self.builder.add(pick(self.rng, MKB))
+    def _diagnosis(self, _: str) -> None:
+        self.builder.add(pick(self.rng, DIAGNOSES))
+
+    def _quantity(self, arg: str) -> None:
+        """A number with the Russian plural it asks for: `2-30 день дня дней`."""
+        span, one, few, many = arg.split()
+        low, _, high = span.partition("-")
+        value = between(self.rng, int(low), int(high))
+        word = many
+        if value % 100 not in (11, 12, 13, 14):
+            word = one if value % 10 == 1 else few if value % 10 in (2, 3, 4) else many
+        self.builder.add(f"{value} {word}")
+
+    def _date(self, arg: str) -> None:
+        """A date within two months of the row's own day."""
+        self.latest = self.base + timedelta(days=between(self.rng, -40, 20))
+        self.mark(dates.spell(self.rng, self.language, arg or "any", self.latest), "date")
+
+    def _later(self, arg: str) -> None:
+        """A date a few days after the last one."""
+        self.latest += timedelta(days=between(self.rng, 3, 28))
+        self.mark(dates.spell(self.rng, self.language, arg or "any", self.latest), "date")
 
     def _time(self, _: str) -> None:
         self.builder.add(dates.clock(self.rng))
@@ -141,7 +188,10 @@ class Scene:
         self.mark(ids.url(self.rng, self.language), "url")
 
     def _mailurl(self, arg: str) -> None:
-        """A web address that carries a mail address: two spans, one inside the other."""
+        """A web address that carries a mail address, one span in the other; mostly a plain one."""
+        if chance(self.rng, PLAIN):
+            self._url("")
+            return
         start = len(self.builder)
         self.builder.add(f"https://{ids.domain(self.rng, 'en')}/{pick(self.rng, ids.WORDS)}?mail=")
         self.mark(f"{self.local(arg)}@{ids.domain(self.rng, 'en')}", "email")
@@ -163,14 +213,13 @@ class SceneRu(Scene):
             "street": ("street", lambda a: places_ru.street(rng)),
             "streetpre": ("street", lambda a: places_ru.street_pre(rng)),
             "org": ("org", lambda a: orgs_ru.company(rng)),
-            "bank": ("org", lambda a: orgs_ru.bank(rng)),
+            "bank": ("org", lambda a: orgs_ru.bank(rng, a)),
             "hosp": ("hospital", lambda a: orgs_ru.hospital(rng)),
             "school": ("school", lambda a: orgs_ru.school(rng)),
             "office": ("org", lambda a: orgs_ru.office(rng)),
             "phone": ("phone", lambda a: ids.phone(rng)),
             "email": ("email", lambda a: ids.email(rng, self.local(a), "ru")),
-            "date": ("date", lambda a: dates.date_ru(rng, a or "any")),
-            "dob": ("birth", lambda a: dates.date_ru(rng, a or "num", 1938, 2008)),
+            "dob": ("birth", lambda a: dates.spell(rng, "ru", a or "num", dates.birthday(rng))),
             "passport": ("passport", lambda a: ids.passport(rng)),
             "snils": ("snils", lambda a: ids.snils(rng)),
             "inn": ("inn", lambda a: ids.inn(rng, int(a or 0))),
@@ -179,6 +228,8 @@ class SceneRu(Scene):
             self.slots[name] = self._simple(kind, make)
         self.slots["ip_nested"] = self._ip_nested
         self.slots["px"] = self._stranger
+        self.slots["pxm"] = lambda arg: self._stranger(arg, male=True)
+        self.slots["pxf"] = lambda arg: self._stranger(arg, male=False)
 
     def _simple(self, kind: str, make: Callable[[str], str]) -> Callable[[str], None]:
         return lambda arg: self.mark(make(arg), kind)
@@ -190,6 +241,7 @@ class SceneRu(Scene):
         return self.people[index]
 
     def local(self, arg: str) -> str:
+        """The local part of a mail address of person `arg`, or of a stranger without one."""
         who = self.person(int(arg)) if arg else names_ru.person(self.rng)
         return who.local(self.rng)
 
@@ -204,23 +256,31 @@ class SceneRu(Scene):
         if form == "io" and who.middle is None:
             form = "fl"
         if form == "any" and chance(self.rng, 0.05):
-            self.builder.add("г-н " if who.male else "г-жа ")
+            self.builder.add(FORMAL[who.male][names_ru.CASES[case or "nom"]] + " ")
             form = "last"
         if form == "middle" and who.middle is None:
             self.builder.add(pick(self.rng, ("—", "-", "нет")))
             return
-        self.mark(who.render(self.rng, form, names_ru.CASES[case or "nom"]), f"person.{index}.{form}")
+        self.mark(
+            who.render(self.rng, form, names_ru.CASES[case or "nom"]), f"person.{index}.{form}"
+        )
 
-    def _stranger(self, arg: str) -> None:
-        self.people.pop(99, None)
+    def _stranger(self, arg: str, male: bool | None = None) -> None:
+        self.people[99] = names_ru.person(self.rng, male)
         self._person("p", 99, arg)
 
     def _ip_nested(self, arg: str) -> None:
-        """A sole trader: an organisation that holds a person's name."""
+        """A sole trader: an organisation that holds a person's name; mostly a plain company."""
+        if chance(self.rng, PLAIN):
+            self.slots["org"]("")
+            return
         start = len(self.builder)
         self.builder.add("ИП ")
         who = self.person(int(arg or 98))
-        self.mark(who.render(self.rng, weighted(self.rng, (("short", 3), ("full", 1))), 0), "person.98.short")
+        self.mark(
+            who.render(self.rng, weighted(self.rng, (("short", 3), ("full", 1))), 0),
+            "person.98.short",
+        )
         self.builder.close(start, "org")
 
 
@@ -241,8 +301,7 @@ class SceneEn(Scene):
             "phone": ("phone", lambda a: ids.phone_en(rng)),
             "email": ("email", lambda a: ids.email(rng, self.local(a), "en")),
             "domain": ("domain", lambda a: ids.domain(rng, "en")),
-            "date": ("date", lambda a: dates.date_en(rng, a or "any")),
-            "dob": ("birth", lambda a: dates.date_en(rng, a or "any", 1938, 2000)),
+            "dob": ("birth", lambda a: dates.spell(rng, "en", a or "any", dates.birthday(rng))),
             "passport": ("passport", lambda a: ids.passport_en(rng)),
         }
         for name, (kind, make) in kinds.items():
@@ -260,6 +319,7 @@ class SceneEn(Scene):
         return self.people[index]
 
     def local(self, arg: str) -> str:
+        """The local part of a mail address of person `arg`, or of a stranger without one."""
         who = self.person(int(arg)) if arg else world_en.person(self.rng)
         return who.local(self.rng)
 
@@ -280,7 +340,10 @@ class SceneEn(Scene):
         self._person("p", 99, arg)
 
     def _firm_nested(self, arg: str) -> None:
-        """A practice named after its owner: an organisation that holds a person's name."""
+        """A practice that holds its owner's name, as a person in an organisation; mostly a plain one."""
+        if chance(self.rng, PLAIN):
+            self.slots["org"]("")
+            return
         start = len(self.builder)
         self.builder.add(pick(self.rng, ("Law Office of ", "Studio ", "Estate of ", "Gallery ")))
         self.mark(self.person(int(arg or 98)).render(self.rng, "fl"), "person.98.fl")

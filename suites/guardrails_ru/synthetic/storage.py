@@ -20,7 +20,12 @@ SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("text", pa.string()),
-        ("spans", pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]))),
+        (
+            "spans",
+            pa.list_(
+                pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())])
+            ),
+        ),
         ("language", pa.string()),
         ("source", pa.string()),
     ]
@@ -52,7 +57,9 @@ def write(dataset: str, split: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd", compression_level=15) as writer:
+        with pq.ParquetWriter(
+            temporary, schema, compression="zstd", compression_level=15
+        ) as writer:
             rows = generate(dataset, split)
             while batch := list(islice(rows, BATCH)):
                 writer.write_table(pa.Table.from_pylist(batch, schema=schema))

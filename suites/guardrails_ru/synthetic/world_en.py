@@ -1,3 +1,4 @@
+# ruff: noqa: E501, SIM905
 """Composed English names, places and organisations."""
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ COUNTRIES = (
     "Portugal Argentina Chile Vietnam Thailand New_Zealand South_Africa the_Netherlands Turkey"
 ).split()
 STATES = "AL AZ CA CO CT FL GA IL IN KS MA MD MI MN NC NJ NY OH OR PA TN TX UT VA WA WI".split()
-ROADS = "Street Avenue Road Lane Drive Court Boulevard Way Place Terrace St. Ave Rd Ln Dr Blvd".split()
+ROADS = (
+    "Street Avenue Road Lane Drive Court Boulevard Way Place Terrace St. Ave Rd Ln Dr Blvd".split()
+)
 FIELDS = (
     "Systems Logistics Foods Consulting Partners Analytics Industries Software Media Bank Insurance Pharmaceuticals "
     "Airways Energy Robotics Textiles Motors Publishing Telecom Holdings Labs Design"
@@ -91,7 +94,16 @@ class PersonEn:
         """The local part of this person's mail address, plain ASCII."""
         first = self.first.translate(FOLD).lower()
         last = self.last.translate(FOLD).lower().replace("'", "")
-        return pick(rng, (f"{first}.{last}", f"{first}{last}", f"{first[0]}{last}", f"{first}_{last}", f"{last}.{first[0]}"))
+        return pick(
+            rng,
+            (
+                f"{first}.{last}",
+                f"{first}{last}",
+                f"{first[0]}{last}",
+                f"{first}_{last}",
+                f"{last}.{first[0]}",
+            ),
+        )
 
 
 def person(rng: random.Random) -> PersonEn:
@@ -100,7 +112,9 @@ def person(rng: random.Random) -> PersonEn:
     last = pick(rng, STEMS) + pick(rng, ENDS) if chance(rng, 0.35) else pick(rng, LASTS)
     if chance(rng, 0.03):
         last += "-" + pick(rng, LASTS)
-    return PersonEn(male, pick(rng, MALE if male else FEMALE), last, pick(rng, "ABCDEFGHJKLMNPRSTW"))
+    return PersonEn(
+        male, pick(rng, MALE if male else FEMALE), last, pick(rng, "ABCDEFGHJKLMNPRSTW")
+    )
 
 
 def town(rng: random.Random) -> str:
@@ -108,6 +122,11 @@ def town(rng: random.Random) -> str:
     if chance(rng, 0.35):
         return pick(rng, STEMS) + pick(rng, TOWN_ENDS)
     return pick(rng, TOWNS).replace("_", " ")
+
+
+def _local(rng: random.Random, towns: list[str]) -> str:
+    """A town of one country for a postal address: composed, or one of the given."""
+    return pick(rng, STEMS) + pick(rng, TOWN_ENDS) if chance(rng, 0.5) else pick(rng, towns)
 
 
 def country(rng: random.Random) -> str:
@@ -122,7 +141,9 @@ def street(rng: random.Random) -> str:
     side = pick(rng, ("N. ", "S. ", "West ", "East ")) if chance(rng, 0.1) else ""
     flat = ""
     if chance(rng, 0.25):
-        flat = pick(rng, (", Apt ", " Apt. ", ", Suite ", ", Unit ", " #")) + str(between(rng, 1, 420))
+        flat = pick(rng, (", Apt ", " Apt. ", ", Suite ", ", Unit ", " #")) + str(
+            between(rng, 1, 420)
+        )
     return f"{between(rng, 1, 9899)} {side}{name} {pick(rng, ROADS)}{flat}"
 
 
@@ -132,13 +153,15 @@ def address(rng: random.Random) -> str:
         code = f"{pick(rng, 'BCEGHLMNSW')}{pick(rng, 'ABDEHLNRS')}{between(rng, 1, 29)} {between(rng, 1, 9)}"
         name = pick(rng, STEMS) + pick(rng, ENDS)
         road = pick(rng, ("Road", "Lane", "Close", "Gardens", "Terrace", "Street", "Crescent"))
-        return f"{between(rng, 1, 240)} {name} {road}, {town(rng)} {code}{pick(rng, 'ABDEFGHJ')}{pick(rng, 'LNPQRT')}"
-    return f"{street(rng)}, {town(rng)}, {pick(rng, STATES)} {between(rng, 10000, 99999)}"
+        return f"{between(rng, 1, 240)} {name} {road}, {_local(rng, TOWNS[13:21])} {code}{pick(rng, 'ABDEFGHJ')}{pick(rng, 'LNPQRT')}"
+    return f"{street(rng)}, {_local(rng, TOWNS[:13])}, {pick(rng, STATES)} {between(rng, 10000, 99999)}"
 
 
 def company(rng: random.Random) -> str:
     """An invented company, agency or institution."""
-    stem = pick(rng, HEADS) + pick(rng, ("", "", "", "line", "works", "point", "gate", "bridge", "peak"))
+    stem = pick(rng, HEADS) + pick(
+        rng, ("", "", "", "line", "works", "point", "gate", "bridge", "peak")
+    )
     surname = pick(rng, STEMS) + pick(rng, ENDS)
     legal = pick(rng, ("", "", " Inc.", " LLC", " Ltd", " Group", " plc", " GmbH", " Corp."))
     forms = (
