@@ -18,7 +18,7 @@ The card {card} was [declined|charged twice] on {date}[, please reverse {price}|
 [We confirm|This confirms] your [booking|appointment] in {city} on {date:word} at {time} for {p1:any}[, passport {passport}|].
 [Our new office|The showroom] is at {street}, {city}. [Directions|A map]: {url}
 [Contact|Reach out to] {px:any} at {email} [or|and] {phone} [about the quote|before {date}].
-[Hey|Hi] {p2:first}, [can you add|please invite] {px:fl} <{email}> to the [channel|call] on {date:word}?
+[Hey|Hi] {p2:first}, [can you add|please invite] {p3:fl} <{email:3}> to the [channel|call] on {date:word}?
 [Thanks|Many thanks],⏎{p1:fl}⏎{org}⏎{phone} | {url}
 {org} [has appointed|promoted] {p1:fl} [as|to] head of [sales|design] in {city}[, effective {date}|].
 [Passport|Travel document] {passport} [issued to|belongs to] {p1:mid}, born {dob:word}[, {country}|].

@@ -112,7 +112,7 @@ class Scene:
         if self.language == "en":
             self.builder.add(f"${between(rng, 3, 2400)}.{pick(rng, ('00', '50', '99', '25'))}")
             return
-        value = between(rng, 12, 99999) * 10
+        value = between(rng, 12, (99, 999, 9999, 99999)[rng.randrange(4)]) * 10
         spaced = f"{value // 1000} {value % 1000:03d}" if value >= 1000 else str(value)
         self.builder.add(
             pick(rng, (f"{value} руб.", f"{spaced} ₽", f"{spaced} рублей", f"{value}р"))

@@ -44,6 +44,7 @@ NEGATIVE = lines("""
 [Version|Release] {version} [broke|fixed] {n:2-40} [tests|pages] in {n:2-50} minutes.
 [Grace|Hope|Faith|Joy] is [a word|only a noun] in verse {n:1-50} of {n:51-150}.
 [The order number|My reference] is {order}, [not a card|ignore it], total {price}.
+[Contract|Account] {contract} [is closed|expires in {n:2-30} days], fee {price}.
 [Coupon|Code] {badcard} [gives|is worth] {price} off.
 [The bill|A bill] of {price} was [paid|split] {n:2-9} ways at {time}.
 [Pythagorean|Bayes'] theorem [is exercise|appears on page] {n:2-400}.
