@@ -125,11 +125,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{dataset} {options.split}: {'differs' if found else 'ok'}")
             continue
         path = options.output_dir / dataset / f"{options.split}.parquet"
-        write(dataset, options.split, path)
-        results[dataset, options.split] = (
-            row_count(dataset, options.split),
-            content_hash(read(path)),
-        )
+        digest = write(dataset, options.split, path)
+        results[dataset, options.split] = row_count(dataset, options.split), digest
         print(f"{dataset} {options.split}: {row_count(dataset, options.split)} rows, {path}")
     if results and options.output_dir.resolve() == DATA:
         _record(results)

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """The embedded data of the suite `guardrails_ru`: reproducible, well formed, hard enough."""
 
 from __future__ import annotations

@@ -32,40 +32,30 @@ SCHEMA = pa.schema(
 )
 
 
-def _digest(dataset: str, split: str) -> RowHash:
-    digest = RowHash()
-    for row in generate(dataset, split):
-        digest.add(row)
-    return digest
+def write(dataset: str, split: str, path: Path) -> str:
+    """Write a split to `path` through a temporary file beside it; the content hash.
 
-
-def write(dataset: str, split: str, path: Path) -> None:
-    """Write a split to `path` through a temporary file beside it; memory is bounded by a batch.
-
-    Rows are made twice: the schema metadata carries their hash and comes first.
+    Rows are made once and memory is bounded by a batch: the hash joins the metadata at the end.
     """
-    digest = _digest(dataset, split)
-    metadata = {
-        "synthetic": "true",
-        "generator_version": VERSION,
-        "dataset": dataset,
-        "split": split,
-        "content_hash": digest.hexdigest(),
-        "license": "CC0-1.0",
-    }
-    schema = SCHEMA.with_metadata(metadata)
+    fixed = {"synthetic": "true", "generator_version": VERSION, "dataset": dataset, "split": split}
+    digest = RowHash()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with pq.ParquetWriter(
-            temporary, schema, compression="zstd", compression_level=15
+            temporary, SCHEMA, compression="zstd", compression_level=15
         ) as writer:
             rows = generate(dataset, split)
             while batch := list(islice(rows, BATCH)):
-                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+                for row in batch:
+                    digest.add(row)
+                writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
+            found = {"content_hash": digest.hexdigest(), "license": "CC0-1.0"}
+            writer.add_key_value_metadata({**fixed, **found})
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    return digest.hexdigest()
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
