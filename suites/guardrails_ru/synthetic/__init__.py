@@ -1,0 +1,1 @@
+"""Deterministic synthetic data of the suite `guardrails_ru`."""
