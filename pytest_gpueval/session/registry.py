@@ -33,10 +33,15 @@ def task(case: Case, hooks: HookRelay) -> Task:
             labels=case.labels,
             label_map=case.label_map,
             thresholds=thresholds if any(thresholds.values()) else {},
-            ignored=policy.disabled,
+            ignored={*policy.disabled, *_not_annotated(case)},
         )
     except ValueError as error:
         raise UsageProblem(f"suite {case.suite!r}: task {case.task}: {error}") from None
+
+
+def _not_annotated(case: Case) -> set[str]:
+    """Labels that the dataset has no gold for: predicting them is neither right nor wrong."""
+    return set(case.labels) - set(case.label_map.values()) if case.label_map else set()
 
 
 def runtime(case: Case, workers: int, hooks: HookRelay) -> Runtime:

@@ -64,7 +64,9 @@ class DatasetEntry(Strict):
     repo: str | None = Field(None, description="Hub repository")
     revision: str | None = Field(None, description="commit of the repository")
     splits: dict[Id, SplitEntry] = Field(min_length=1)
-    label_map: dict[str, str] = Field({}, description="the dataset's own label -> one of the suite's labels")
+    label_map: dict[str, str] = Field(
+        {}, description="the dataset's own label -> one of the suite's labels; labels that nothing maps to are not annotated there and do not count"
+    )
     gates: list[Gate] = Field([], description="added to the suite's gates; one of the same metric and label replaces it")
     max_error_share: Share | None = None
 
