@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .rng import VERSION
-from .rows import RowHash, generate
+from .rows import content_hash, generate
 
 BATCH = 2000
 """Rows held in memory at a time."""
@@ -35,27 +35,32 @@ SCHEMA = pa.schema(
 def write(dataset: str, split: str, path: Path) -> str:
     """Write a split to `path` through a temporary file beside it; the content hash.
 
-    Rows are made once and memory is bounded by a batch: the hash joins the metadata at the end.
+    Rows are made twice, for the schema metadata comes first and holds their hash; memory is
+    bounded by a batch.
     """
-    fixed = {"synthetic": "true", "generator_version": VERSION, "dataset": dataset, "split": split}
-    digest = RowHash()
+    digest = content_hash(generate(dataset, split))
+    metadata = {
+        "synthetic": "true",
+        "generator_version": VERSION,
+        "dataset": dataset,
+        "split": split,
+        "content_hash": digest,
+        "license": "CC0-1.0",
+    }
+    schema = SCHEMA.with_metadata(metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with pq.ParquetWriter(
-            temporary, SCHEMA, compression="zstd", compression_level=15
+            temporary, schema, compression="zstd", compression_level=15
         ) as writer:
             rows = generate(dataset, split)
             while batch := list(islice(rows, BATCH)):
-                for row in batch:
-                    digest.add(row)
-                writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
-            found = {"content_hash": digest.hexdigest(), "license": "CC0-1.0"}
-            writer.add_key_value_metadata({**fixed, **found})
+                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return digest.hexdigest()
+    return digest
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
