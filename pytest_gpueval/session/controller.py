@@ -26,7 +26,7 @@ from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, Su
 from pytest_gpueval.runs.redact import Redactor
 
 from . import lanes, plan, provenance
-from .display import Display
+from .display import Display, shown
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -120,13 +120,18 @@ class Controller:
         cases = [case for suite in self._suites for case in plan.cases(suite, self.settings)]
         splits = "/".join(dict.fromkeys(case.split for case in cases))
         rows = sum(case.rows or 0 for case in cases)
+        size = f"{len(cases)} datasets" + (f", {rows:,} rows" if rows else "")
         runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in cases))
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in cases))
-        where = lanes.describe(self._lanes) if self._lanes else "one process"
+        where = lanes.describe(self._lanes) if self._lanes else self._processes()
         return [
-            f"gpueval: {names} · {splits} ({len(cases)} datasets, {rows:,} rows, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
-            f"gpueval: session {_shown(self.session_dir)}",
+            f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
+            f"gpueval: session {shown(self.session_dir)}",
         ]
+
+    def _processes(self) -> str:
+        workers = len(getattr(self.config.option, "tx", None) or ()) if getattr(self.config.option, "dist", "no") != "no" else 0
+        return f"{workers} xdist workers" if workers else "one process"
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -158,9 +163,10 @@ class Controller:
         self._lock.release()
 
     def rows(self) -> list[Row]:
-        """One row for each run of this session, in the order they began."""
+        """One row for each run of this session, in the order of the suites, whichever worker was faster."""
+        order = {(suite.name, dataset): number for number, (suite, dataset) in enumerate((s, d) for s in self._suites for d in s.file.datasets)}
         found: list[Row] = []
-        for run_id, run in self.runs.items():
+        for run_id, run in sorted(self.runs.items(), key=lambda pair: order.get((pair[1].suite, pair[1].case.rpartition("-")[0]), len(order))):
             summary = _summary_or_none(self.session_dir / run_id)
             if summary is not None:
                 found.append(_row(run, summary))
@@ -285,14 +291,6 @@ def _summary_or_none(path: Path) -> Summary | None:
         return read_summary(path)
     except Conflict:
         return None
-
-
-def _shown(path: Path) -> str:
-    """Relative to the current directory where that is shorter."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def _now() -> str:

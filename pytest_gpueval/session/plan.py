@@ -18,9 +18,14 @@ from pytest_gpueval.suites.schema import PolicyEntry
 from .settings import Settings
 
 
-@cache
 def read_suite(path: Path) -> Suite:
-    """Read a suite file once. Raises SuiteError."""
+    """Read a suite file, once for each state of it. Raises SuiteError."""
+    state = path.stat() if path.exists() else None
+    return _read(path, (state.st_mtime_ns, state.st_size) if state else None)
+
+
+@cache
+def _read(path: Path, _state: tuple[int, int] | None) -> Suite:
     return load.read(path)
 
 
