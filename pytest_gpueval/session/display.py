@@ -114,7 +114,7 @@ class Display:
         """No dots for runs that get a line of their own."""
         if not self._own_lines or not any(name == "gpueval.run_dir" for name, _ in getattr(report, "user_properties", ())):
             return None
-        if report.when == "call" or report.skipped:
+        if report.when in ("call", "???") or report.skipped:  # "???": its worker died
             return report.outcome, "", report.outcome.upper()
         return ("error", "", "ERROR") if report.failed else ("", "", "")
 

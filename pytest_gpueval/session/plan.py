@@ -57,6 +57,11 @@ def run_id(case: Case, parameters: str, stem: str, function: str) -> str:
     return clean if clean == name else f"{clean}-{blake2b(name.encode(), digest_size=4).hexdigest()}"
 
 
+def check_source(settings: Settings) -> None:
+    """Raise UsageProblem for a `--gpueval-data` that cannot serve."""
+    sources.locate(settings.data, sources.Location("", Path(), "", None), "", "")
+
+
 def open_split(case: Case, settings: Settings, dataset: str | None = None, split: str | None = None) -> ParquetSplit:
     """The split of a case, or another of its suite, generated first where the suite can. Raises DataError, UsageProblem."""
     suite = read_suite(case.directory / load.FILE_NAME)
