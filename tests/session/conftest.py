@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 # Sessions in this process must all meet the same modules: pytester forgets those that a session imports first.
-import pytest_gpueval.session.collect
 
 SUITE = """
 description = "A toy"

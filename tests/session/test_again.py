@@ -166,7 +166,7 @@ def test_foreign_lines_are_not_continued(toy):
 
 def test_two_sessions_never_write_the_same_directory(toy):
     first = start(toy, *IT, seconds=0.3)
-    wait_for(lambda: (toy.output / "it/toy-one-fast/results.jsonl").exists())
+    wait_for((toy.output / "it/toy-one-fast/results.jsonl").exists)
     second = toy.spawn(*IT)
     assert second.ret == pytest.ExitCode.USAGE_ERROR
     second.stderr.fnmatch_lines([f"*another session is writing here (pid {first.pid} of *"])
