@@ -255,6 +255,7 @@ def _row(run: SessionRun, summary: Summary) -> Row:
         skipped=summary.rows.skipped,
         samples_per_s=summary.samples_per_s,
         seconds=summary.seconds,
+        gates=len(summary.gates),
     )
 
 

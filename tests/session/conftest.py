@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 # Sessions in this process must all meet the same modules: pytester forgets those that a session imports first.
+import pytest_gpueval.session.collect  # noqa: F401
 
 SUITE = """
 description = "A toy"
