@@ -145,3 +145,12 @@ def test_labels_that_a_dataset_does_not_annotate_do_not_count(toy):
     toy.append('[datasets.one.label_map]\nb = "B"\n')
     toy.run("--gpueval-suite", "toy", "-k", "one").assert_outcomes(passed=1, deselected=1)
     assert toy.lines()[0]["prediction"] == [], "the model's A is neither right nor wrong there"
+
+
+def test_a_policy_may_bring_its_own_gates(toy):
+    toy.append('[[gates]]\nmetric = "strict.f1"\nmin = 0.99\n')
+    toy.edit("[policies.closed]", '[policies.closed]\ngates = [{ metric = "strict.f1", max = 0.5 }]')
+    toy.run("--gpueval-suite", "toy").assert_outcomes(failed=2)
+    toy.run("--gpueval-suite", "toy", "--gpueval-policy", "closed").assert_outcomes(passed=2)
+    (toy.root / "mine.yaml").write_text("policies:\n  none:\n    gates: []\n")
+    toy.run("--gpueval-suite", "toy", "--gpueval-policy", "mine.yaml:none").assert_outcomes(passed=2)
