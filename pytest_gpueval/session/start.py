@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,16 @@ def user_errors() -> Iterator[None]:
         yield
     except GpuevalError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _end_on_sigterm(config: pytest.Config) -> None:
+    """End as by Ctrl-C on SIGTERM: the run says "interrupted", files are closed. xdist workers ignore SIGINT, so they are stopped by it too."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt("ended by SIGTERM")
+
+    if threading.current_thread() is threading.main_thread():
+        config.add_cleanup(partial(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, interrupt)))
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -79,6 +92,7 @@ def ensure(config: pytest.Config, suite: Suite) -> None:
 
 def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     """Own the session's directory; without xdist, run its items too."""
+    _end_on_sigterm(config)
     controller = Controller(config, config.stash[SETTINGS], config.stash[LANES], suites)
     config.pluginmanager.register(controller, "gpueval-controller")
     if getattr(config.option, "dist", "no") == "no":
@@ -99,8 +113,10 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     """In an xdist worker: everything decided comes from the controller."""
     if "gpueval" not in given:
         return
-    told = given["gpueval"]
-    _register_worker(config, config.stash[SETTINGS], Path(told["session_dir"]), told["code"], given["workerid"], given["gpueval_channel"].send)
+    told, channel = given["gpueval"], given["gpueval_channel"]
+    _end_on_sigterm(config)
+    channel.setcallback(lambda _stop: os.kill(os.getpid(), signal.SIGTERM))
+    _register_worker(config, config.stash[SETTINGS], Path(told["session_dir"]), told["code"], given["workerid"], channel.send)
 
 
 def _register_worker(config: pytest.Config, settings: Settings, session_dir: Path, code: Any, name: str, send: Notify) -> None:
