@@ -34,7 +34,7 @@ class ClassificationCounts:
         for label in sorted({name for key in self.confusion for name in key}):
             moments = Moments()
             for (gold, predicted), times in self.confusion.items():
-                moments.add(gold == predicted == label, predicted == label != gold, gold == label != predicted, times)
+                moments.add(gold == predicted == label, gold == label, predicted == label, times)
             labels[label] = {"precision": moments.precision(), "recall": moments.recall(), "f1": moments.f1()}
         overall = {"accuracy": proportion(hits, total), "f1_macro": macro([figures["f1"] for figures in labels.values()])}
         return Metrics(overall, labels)

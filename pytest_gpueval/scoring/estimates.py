@@ -10,7 +10,10 @@ needs sums only, and so is the same however the documents were sharded.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import mul, or_
 
 # Two-sided 95 % quantile of the standard normal distribution.
 Z_95 = 1.959963984540054
@@ -64,36 +67,52 @@ def ratio(n: int, sx: float, sy: float, sxx: float, sxy: float, syy: float) -> E
 
 
 class Moments:
-    """Sums and second moments over documents of (tp, fp, fn); any of precision, recall and F1 follows from them.
+    """Sums and second moments over documents of (hits, possible, actual): precision, recall and F1 follow from them.
 
-    Adding is exact for integers and half-integers below 2**53, so shards merge to the very same numbers in any order.
+    Hits are at most `possible` (gold) and at most `actual` (predicted). Adding is exact, for integers of any size and for halves of
+    small ones, so shards merge to the very same numbers in any order.
     """
 
-    __slots__ = ("fn", "fnfn", "fp", "fpfn", "fpfp", "n", "n_actual", "n_possible", "tp", "tpfn", "tpfp", "tptp")
+    __slots__ = ("aa", "actual", "ha", "hh", "hits", "hp", "n", "n_actual", "n_possible", "pa", "possible", "pp")
 
     def __init__(self) -> None:
-        self.n = self.n_actual = self.n_possible = 0
-        self.tp = self.fp = self.fn = 0.0
-        self.tptp = self.fpfp = self.fnfn = self.tpfp = self.tpfn = self.fpfn = 0.0
+        self.n = self.n_possible = self.n_actual = 0
+        self.possible = self.actual = self.pp = self.pa = self.aa = 0
+        self.hits: float = 0
+        self.hh: float = 0
+        self.hp: float = 0
+        self.ha: float = 0
 
-    def add(self, tp: float, fp: float, fn: float, times: int = 1) -> None:
-        """Add `times` documents with these counts. A document without any of the three says nothing and is not counted."""
-        if not (tp or fp or fn):
-            return
-        self.n += times
-        if tp or fp:
-            self.n_actual += times
-        if tp or fn:
-            self.n_possible += times
-        self.tp += times * tp
-        self.fp += times * fp
-        self.fn += times * fn
-        self.tptp += times * tp * tp
-        self.fpfp += times * fp * fp
-        self.fnfn += times * fn * fn
-        self.tpfp += times * tp * fp
-        self.tpfn += times * tp * fn
-        self.fpfn += times * fp * fn
+    def add(self, hits: float, possible: int, actual: int, times: int = 1) -> None:
+        """Add `times` documents with these counts. A document with nothing to find and nothing found says nothing and is not counted."""
+        self.n += times if possible or actual else 0
+        self.n_possible += times if possible else 0
+        self.n_actual += times if actual else 0
+        self.hits += times * hits
+        self.possible += times * possible
+        self.actual += times * actual
+        self.hh += times * hits * hits
+        self.hp += times * hits * possible
+        self.ha += times * hits * actual
+        self.pp += times * possible * possible
+        self.pa += times * possible * actual
+        self.aa += times * actual * actual
+
+    def extend(self, hits: Sequence[int], possible: Sequence[int], actual: Sequence[int], times: Sequence[int]) -> None:
+        """Add columns of counts, each row `times` over: the same as adding one by one, but quicker."""
+        self.n += sum(compress(times, map(or_, possible, actual)))
+        self.n_possible += sum(compress(times, possible))
+        self.n_actual += sum(compress(times, actual))
+        h, p, a = list(map(mul, times, hits)), list(map(mul, times, possible)), list(map(mul, times, actual))
+        self.hits += sum(h)
+        self.possible += sum(p)
+        self.actual += sum(a)
+        self.hh += sum(map(mul, h, hits))
+        self.hp += sum(map(mul, h, possible))
+        self.ha += sum(map(mul, h, actual))
+        self.pp += sum(map(mul, p, possible))
+        self.pa += sum(map(mul, p, actual))
+        self.aa += sum(map(mul, a, actual))
 
     def merge(self, other: Moments) -> None:
         """Add another shard's moments."""
@@ -101,37 +120,22 @@ class Moments:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def precision(self) -> Estimate:
-        """Tp / (tp + fp) over documents with a prediction."""
-        return ratio(
-            self.n_actual,
-            self.tp,
-            self.tp + self.fp,
-            self.tptp,
-            self.tptp + self.tpfp,
-            self.tptp + 2 * self.tpfp + self.fpfp,
-        )
+        """Hits / actual over documents with a prediction."""
+        return ratio(self.n_actual, self.hits, self.actual, self.hh, self.ha, self.aa)
 
     def recall(self) -> Estimate:
-        """Tp / (tp + fn) over documents with gold."""
-        return ratio(
-            self.n_possible,
-            self.tp,
-            self.tp + self.fn,
-            self.tptp,
-            self.tptp + self.tpfn,
-            self.tptp + 2 * self.tpfn + self.fnfn,
-        )
+        """Hits / possible over documents with gold."""
+        return ratio(self.n_possible, self.hits, self.possible, self.hh, self.hp, self.pp)
 
     def f1(self) -> Estimate:
-        """2 tp / (2 tp + fp + fn) over documents with gold or a prediction."""
-        sxy = 4 * self.tptp + 2 * self.tpfp + 2 * self.tpfn
+        """2 hits / (possible + actual) over documents with gold or a prediction."""
         return ratio(
             self.n,
-            2 * self.tp,
-            2 * self.tp + self.fp + self.fn,
-            4 * self.tptp,
-            sxy,
-            2 * sxy - 4 * self.tptp + self.fpfp + self.fnfn + 2 * self.fpfn,
+            2 * self.hits,
+            self.possible + self.actual,
+            4 * self.hh,
+            2 * (self.hp + self.ha),
+            self.pp + 2 * self.pa + self.aa,
         )
 
 
