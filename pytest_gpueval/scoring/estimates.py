@@ -45,7 +45,8 @@ def wilson(p: float, n: float) -> tuple[float, float]:
     z2 = Z_95 * Z_95
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # In exact arithmetic p is inside; at 0 and 1 rounding could leave it out.
+    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
 
 
 def ratio(n: int, sx: float, sy: float, sxx: float, sxy: float, syy: float) -> Estimate:
