@@ -3,8 +3,8 @@
 Precision, recall, F1 and every rate here are ratios of two sums over documents. Spans of one document are not independent,
 so the interval uses the variance *between* documents (Taylor linearisation of a ratio of cluster totals: Cochran,
 *Sampling Techniques*, 3rd ed. 1977, ch. 6.3 and 9A.5), turned into an effective sample size that a Wilson score interval then uses
-(Wilson 1927; with an effective sample size: Korn and Graubard 1998, Franco et al. 2019). It stays inside [0, 1], does not collapse at 0 or 1,
-needs sums only, and so is the same however the documents were sharded.
+(Wilson 1927; with an effective sample size, less where few documents tell the variance: Korn and Graubard 1998, Franco et al. 2019). It stays
+inside [0, 1], does not collapse at 0 or 1, needs sums only, and so is the same however the documents were sharded.
 """
 
 from __future__ import annotations
@@ -49,6 +49,15 @@ def wilson(p: float, n: float) -> tuple[float, float]:
     return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
 
 
+def t_95(df: int) -> float:
+    """Two-sided 95 % quantile of Student's t, within 1 % from 4 degrees of freedom on (Abramowitz and Stegun 1964, 26.7.5)."""
+    z = Z_95
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / df + second / df**2 + third / df**3
+
+
 def ratio(n: int, sx: float, sy: float, sxx: float, sxy: float, syy: float) -> Estimate:
     """The estimate of sum(x) / sum(y) over `n` documents with y > 0, where 0 <= x <= y in each.
 
@@ -62,7 +71,7 @@ def ratio(n: int, sx: float, sy: float, sxx: float, sxy: float, syy: float) -> E
     variance = residual * n / (n - 1) / (sy * sy) if n > 1 else 0.0
     spread = r * (1 - r)
     # Documents that all agree tell nothing about the variance: fall back to one vote per document.
-    effective = spread / variance if variance > 0 and spread > 0 else float(n)
+    effective = spread / variance * (Z_95 / t_95(n - 1)) ** 2 if variance > 0 and spread > 0 else float(n)
     low, high = wilson(r, min(effective, sy))
     return Estimate(r, low, high, n)
 

@@ -54,10 +54,12 @@ def noisy(rng: random.Random, gold):
         if found:
             floor = max(floor, found[-1][1])
         if luck < 0.45:
-            start, end = rng.randint(floor, end - 1), rng.randint(start + 1, ceiling)
-            if start >= end:
+            moved = rng.randint(floor, end - 1), rng.randint(start + 1, ceiling)
+            if moved[0] >= moved[1]:
                 continue
-        found.append((start, end, rng.choice(LABELS) if rng.random() < 0.3 else label))
+        else:
+            moved = start, end
+        found.append((*moved, rng.choice(LABELS) if rng.random() < 0.3 else label))
     return found
 
 
