@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,12 @@ def _end_on_sigterm(config: pytest.Config) -> None:
         raise KeyboardInterrupt("ended by SIGTERM")
 
     if threading.current_thread() is threading.main_thread():
-        config.add_cleanup(partial(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, interrupt)))
+        before = signal.signal(signal.SIGTERM, interrupt)
+
+        def give_back() -> None:
+            signal.signal(signal.SIGTERM, before)
+
+        config.add_cleanup(give_back)
 
 
 def is_worker(config: pytest.Config) -> bool:
