@@ -96,9 +96,9 @@ def _memory(scratch: Scratch, sizes: Sequence[int]) -> Figure:
     """Peak memory of sessions on more and more rows."""
     peaks: dict[str, list[float]] = {}
     for kind in TARGET_MS:
-        for rows in sizes:
-            scratch.generate(f"instant_{kind}", rows)
-        peaks[kind] = [scratch.evaluate(f"instant_{kind}", rows).peak_rss_mib for rows in sizes]
+        for size in sizes:
+            scratch.generate(f"instant_{kind}", size)
+        peaks[kind] = [scratch.evaluate(f"instant_{kind}", size).peak_rss_mib for size in sizes]
     growth = {kind: max(found) - found[0] for kind, found in peaks.items()}
     rows = [(kind, *(f"{peak:.0f}" for peak in found), f"{growth[kind]:+.0f}") for kind, found in peaks.items()]
     print_table("Peak memory of a session, MiB", ("", *(f"{size:,} rows" for size in sizes), "growth"), rows)

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-not-found, misc"
 """inspect-ai on the benchmark's tickets: `python inspect_ai_peer.py ROWS.jsonl`."""
 
 import json

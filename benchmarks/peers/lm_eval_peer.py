@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-not-found, misc"
 """lm-eval on the benchmark's tickets: `python lm_eval_peer.py ROWS.jsonl`."""
 
 import sys

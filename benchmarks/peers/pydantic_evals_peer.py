@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-not-found, misc"
 """pydantic-evals on the benchmark's tickets: `python pydantic_evals_peer.py ROWS.jsonl`."""
 
 import json

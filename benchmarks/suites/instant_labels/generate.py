@@ -14,7 +14,11 @@ def rows(count: int) -> Iterator[dict[str, str]]:
     for number in range(count):
         label = LABELS[number % 4]
         last = LABELS[(number + 1) % 4] if number % 10 == 0 else label
-        yield {"id": f"row-{number:07}", "text": f"Ticket {number}: the customer wrote twice about an order, and the clerk filed it under {last}", "label": label}
+        yield {
+            "id": f"row-{number:07}",
+            "text": f"Ticket {number}: the customer wrote twice about an order, and the clerk filed it under {last}",
+            "label": label,
+        }
 
 
 def write(dataset: str, split: str, path: Path) -> None:  # noqa: ARG001 - one dataset
