@@ -1,1 +1,1 @@
-"""Figures of the project, each measured side by side with what it is compared with: `python -m benchmarks`."""
+"""Figures of the README: each module compares side by side in one run and prints ratios."""

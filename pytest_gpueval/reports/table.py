@@ -37,13 +37,14 @@ class Row:
     skipped: int
     samples_per_s: float | None
     seconds: float
+    gates: int = 0
 
     def cells(self) -> tuple[str, ...]:
         """The texts under HEADERS."""
         rows = f"{self.scored:,}"
         notes = [f"{n} {what}" for n, what in ((self.errors, "errors"), (self.skipped, "skipped")) if n]
         rate = f"{self.samples_per_s:,.0f}" if self.samples_per_s is not None else "-"
-        verdict = self.status + (" (reused)" if self.reused else "")
+        verdict = f"{self.status}, {self.gates or 'no'} gate{'s' if self.gates != 1 else ''}" + (", reused" if self.reused else "")
         return (self.case, f"{rows} ({', '.join(notes)})" if notes else rows, self.headline or "-", self.value(), rate, verdict)
 
     def value(self) -> str:

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -139,7 +140,7 @@ def load_file(path: Path) -> ModuleType:
 
 def _package_of(directory: Path) -> str:
     """A package whose folder is the suite's, so that its files can import each other relatively without meeting another suite's."""
-    name = f"gpueval_suite_{directory.name}"
+    name = f"gpueval_suite_{directory.name}_{blake2b(str(directory.resolve()).encode(), digest_size=4).hexdigest()}"
     if name not in sys.modules:
         package = ModuleType(name, f"The Python files of {directory}.")
         package.__path__ = [str(directory)]

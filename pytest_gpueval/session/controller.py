@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.junitxml import xml_key
 from filelock import FileLock, Timeout
 
 from pytest_gpueval import __version__
@@ -21,12 +23,12 @@ from pytest_gpueval.reports import html, markdown
 from pytest_gpueval.reports.table import Figure, Row
 from pytest_gpueval.runs import records, redact, results
 from pytest_gpueval.runs.directory import RunDirectory, blocked_message, read_summary
-from pytest_gpueval.runs.files import storage, write_atomically, write_json
+from pytest_gpueval.runs.files import cannot_write, storage, write_atomically, write_json
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, Summary
 from pytest_gpueval.runs.redact import Redactor
 
 from . import lanes, plan, provenance
-from .display import Display
+from .display import Display, shown
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Controller:
         self.data = plan.data_words(settings, suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
+        self._begun: dict[str, float] = {}
         self._lock = _locked(self.session_dir)
         self._suites = suites
         self._lanes = laid
@@ -71,6 +74,7 @@ class Controller:
         """A worker's message; under xdist this runs in the thread that receives it."""
         event, run_id = message["event"], message["run_id"]
         if event == "start":
+            self._begun[run_id] = time.monotonic()
             self.runs[run_id] = SessionRun(
                 run_id=run_id, nodeid=message["nodeid"], suite=message["suite"], case=message["case"], worker=message["worker"], status=None, ok=None
             )
@@ -105,6 +109,11 @@ class Controller:
                 reason = f"worker {run.worker} died while running this item; see {self.session_dir / run_id / 'stdout.log'}"
                 self._conclude(run_id, Summary(run_id=run_id, ok=False, status="crashed", reason=reason))
                 report.user_properties = [("gpueval.status", "crashed"), ("gpueval.run_dir", str(self.session_dir / run_id))]
+                report.duration = time.monotonic() - self._begun[run_id]
+                xml = self.config.stash.get(xml_key, None)
+                if xml is not None:  # pytest writes properties at a teardown, which a crashed item never reaches
+                    for name, value in report.user_properties:
+                        xml.node_reporter(report).add_property(name, value)
 
     # pytest.
 
@@ -120,22 +129,36 @@ class Controller:
         cases = [case for suite in self._suites for case in plan.cases(suite, self.settings)]
         splits = "/".join(dict.fromkeys(case.split for case in cases))
         rows = sum(case.rows or 0 for case in cases)
+        size = f"{len(cases)} datasets" + (f", {rows:,} rows" if rows else "")
         runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in cases))
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in cases))
-        where = lanes.describe(self._lanes) if self._lanes else "one process"
+        where = lanes.describe(self._lanes) if self._lanes else self._processes()
         return [
-            f"gpueval: {names} · {splits} ({len(cases)} datasets, {rows:,} rows, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
-            f"gpueval: session {_shown(self.session_dir)}",
+            f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
+            f"gpueval: session {shown(self.session_dir)}",
         ]
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        """Every run that began has a summary; the session says how it ended."""
+    def _processes(self) -> str:
+        workers = len(getattr(self.config.option, "tx", None) or ()) if getattr(self.config.option, "dist", "no") != "no" else 0
+        return f"{workers} xdist workers" if workers else "one process"
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Every run that began has a summary; the session says how it ended. Runs last, and even if pytest cannot write its JUnit XML."""
+        try:
+            yield
+        except OSError as error:
+            self.error = cannot_write(Path(self.config.option.xmlpath), error)
+        self._finish(session)
+        if self.error is not None and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _finish(self, session: pytest.Session) -> None:
         self.display.close()
         for run_id, run in list(self.runs.items()):
             if run.status is None and not run.reused:
                 self._conclude(run_id, Summary(run_id=run_id, ok=False, status="interrupted", reason="the session ended before this run did"))
-        self._record = self._record.model_copy(update={"ended_at": _now(), "exit_status": int(exitstatus), "runs": list(self.runs.values())})
+        self._record = self._record.model_copy(update={"ended_at": _now(), "exit_status": int(session.exitstatus), "runs": list(self.runs.values())})
         try:
             self._write_record()
             rows = self.rows()
@@ -158,9 +181,10 @@ class Controller:
         self._lock.release()
 
     def rows(self) -> list[Row]:
-        """One row for each run of this session, in the order they began."""
+        """One row for each run of this session, in the order of the suites, whichever worker was faster."""
+        order = {(suite.name, dataset): number for number, (suite, dataset) in enumerate((s, d) for s in self._suites for d in s.file.datasets)}
         found: list[Row] = []
-        for run_id, run in self.runs.items():
+        for run_id, run in sorted(self.runs.items(), key=lambda pair: order.get((pair[1].suite, pair[1].case.rpartition("-")[0]), len(order))):
             summary = _summary_or_none(self.session_dir / run_id)
             if summary is not None:
                 found.append(_row(run, summary))
@@ -231,6 +255,7 @@ def _row(run: SessionRun, summary: Summary) -> Row:
         skipped=summary.rows.skipped,
         samples_per_s=summary.samples_per_s,
         seconds=summary.seconds,
+        gates=len(summary.gates),
     )
 
 
@@ -285,14 +310,6 @@ def _summary_or_none(path: Path) -> Summary | None:
         return read_summary(path)
     except Conflict:
         return None
-
-
-def _shown(path: Path) -> str:
-    """Relative to the current directory where that is shorter."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def _now() -> str:

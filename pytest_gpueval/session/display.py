@@ -50,6 +50,12 @@ class Track:
         return f"{self.case:<28} {self.done:>7,}/{self.total:<7,} {speed:>9}  {eta}"
 
 
+def shown(path: Path) -> str:
+    """A path as people want to read and copy it: relative to the current directory where it is below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
 def clock(seconds: float) -> str:
     """`1:05`, `1:01:05`."""
     whole = max(0, round(seconds))
@@ -70,6 +76,7 @@ class Display:
         self._last_line = time.perf_counter()
         self._own_lines = False
         config.pluginmanager.register(self, "gpueval-display")
+        self.pytest_sessionstart()  # for a session opened while pytest collects
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """Follow a worker."""
@@ -107,17 +114,18 @@ class Display:
         """No dots for runs that get a line of their own."""
         if not self._own_lines or not any(name == "gpueval.run_dir" for name, _ in getattr(report, "user_properties", ())):
             return None
-        if report.when == "call" or report.skipped:
+        if report.when in ("call", "???") or report.skipped:  # "???": its worker died
             return report.outcome, "", report.outcome.upper()
         return ("error", "", "ERROR") if report.failed else ("", "", "")
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:
-        """Write where pytest's reporter writes; no file names between the lines of runs."""
+        """Find pytest's reporter, once there is one: write where it writes, and let it print no file names between the lines of runs."""
         self._reporter = self._config.pluginmanager.getplugin("terminalreporter")
         self._own_lines = self._reporter is not None and self._config.option.verbose == 0
         if self._own_lines:
             self._reporter.showfspath = False
+            self._reporter._show_progress_info = False  # noqa: SLF001 - a percentage of items says nothing beside rows and ETA
 
     def summary(self, reporter: Any, rows: Sequence[Row], error: Exception | None) -> None:
         """The table of the session, and where to look next."""
@@ -132,9 +140,9 @@ class Display:
             self._console().print(table)
         if error is not None:
             reporter.write_line(f"ERROR: {error}", red=True, bold=True)
-        files = [self._session_dir / name for name in ("report.html", "junit.xml")]
-        if rows:
-            reporter.write_line("   ".join(f"{file.suffix[1:] if file.name != 'report.html' else 'report'}: {file}" for file in files if file.exists()))
+        for name, file in (("report", "report.html"), ("junit", "junit.xml"), ("runs", "*/results.jsonl")):
+            if rows and (file.startswith("*") or (self._session_dir / file).exists()):
+                reporter.write_line(f"{name + ':':<8}{shown(self._session_dir / file)}")
 
     def run_finished(self, row: Row) -> None:
         """One line for a finished run."""
@@ -150,6 +158,7 @@ class Display:
                 green=row.status == "passed",
                 red=row.status not in ("passed", "skipped"),
             )
+            self._draw(time.perf_counter())
 
     def _draw(self, now: float) -> None:
         if self._reporter is None or self._config.option.verbose < 0 or not self._tracks:
@@ -172,6 +181,7 @@ class Display:
         with self._lock:
             self._erase()
             result = yield
+            self._draw(time.perf_counter())
             return result
 
     def _erase(self) -> None:

@@ -62,7 +62,7 @@ def apply(lanes: Sequence[Lane], config: pytest.Config) -> bool:
     if serial:
         os.environ.update(lanes[0].environment)
         return False
-    if option.tx:
+    if option.tx and not option.numprocesses:  # xdist has turned -n into tx by now
         raise UsageProblem("--gpus decides the workers; leave out --tx.")
     option.numprocesses = None  # else xdist replaces tx
     option.tx = [lane.spec() for lane in lanes]

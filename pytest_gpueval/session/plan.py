@@ -18,9 +18,14 @@ from pytest_gpueval.suites.schema import PolicyEntry
 from .settings import Settings
 
 
-@cache
 def read_suite(path: Path) -> Suite:
-    """Read a suite file once. Raises SuiteError."""
+    """Read a suite file, once for each state of it. Raises SuiteError."""
+    state = path.stat() if path.exists() else None
+    return _read(path, (state.st_mtime_ns, state.st_size) if state else None)
+
+
+@cache
+def _read(path: Path, _state: tuple[int, int] | None) -> Suite:
     return load.read(path)
 
 
@@ -50,6 +55,11 @@ def run_id(case: Case, parameters: str, stem: str, function: str) -> str:
     name = "-".join(parts)
     clean = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:150]
     return clean if clean == name else f"{clean}-{blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def check_source(settings: Settings) -> None:
+    """Raise UsageProblem for a `--gpueval-data` that cannot serve."""
+    sources.locate(settings.data, sources.Location("", Path(), "", None), "", "")
 
 
 def open_split(case: Case, settings: Settings, dataset: str | None = None, split: str | None = None) -> ParquetSplit:

@@ -173,7 +173,7 @@ class Run:
             task=case.task,
             dataset=self._dataset(),
             runtime={"name": case.runtime_name, **case.runtime.model_dump(mode="json")},
-            policy={"name": case.policy_name, **case.policy.model_dump(mode="json")},
+            policy={"name": case.policy_name, **case.policy.model_dump(mode="json", exclude={"gates"})},
             gates=[gate.model_dump(mode="json") for gate in case.gates],
             limit=worker.settings.limit,
             code=worker.code,

@@ -77,7 +77,7 @@ class Settings:
         """Read and check the options. Raises UsageProblem."""
         raw = {option.field: _value(config, option) for option in OPTIONS}
         return cls(
-            root=config.rootpath,
+            root=_root(config),
             suite=tuple(name.strip() for name in (raw["suite"] or "").split(",") if name.strip()),
             gpus=raw["gpus"],
             split=raw["split"],
@@ -98,8 +98,16 @@ class Settings:
         for option in OPTIONS:
             value = config.getoption(option.name)
             if value and option.field not in ("suite", "gpus", "force", "session", "output_dir"):
-                given += [option.flag] if option.switch else [option.flag, str(value)]
+                given.append(option.flag if option.switch else f"{option.flag}={value}")
         return given
+
+
+def _root(config: pytest.Config) -> Path:
+    """The directory that holds suites/: pytest's root, or the current directory.
+
+    pytest takes the value of an option that it does not know yet for a test path, so `--gpueval-output-dir /elsewhere` moves its root.
+    """
+    return config.rootpath if (config.rootpath / "suites").is_dir() else config.invocation_params.dir
 
 
 def _value(config: pytest.Config, option: Option) -> Any:

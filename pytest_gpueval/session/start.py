@@ -47,6 +47,7 @@ def prepare(config: pytest.Config) -> None:
             config.args = ([] if config.args_source is not pytest.Config.ArgsSource.ARGS else config.args) + [
                 str(path) for path in paths if str(path) not in config.args
             ]
+        plan.check_source(settings)
         config.stash[SETTINGS] = settings
         if is_worker(config):
             return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +47,9 @@ class Worker:
         self._arguments = settings.arguments(config)
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
         self._last_progress = 0.0
+        # A session that is told to end ends as by Ctrl-C: its run says "interrupted", its files are closed.
+        in_main = threading.current_thread() is threading.main_thread()
+        self._sigterm = signal.signal(signal.SIGTERM, _interrupt) if in_main else None
 
     # What runs ask of their worker.
 
@@ -59,12 +64,12 @@ class Worker:
 
     def command(self, nodeid: str) -> list[str]:
         """The command that runs one item again, into the same session."""
-        place = ["--gpueval-output-dir", str(self.session_dir.parent), "--gpueval-session", self.session_dir.name, "--gpueval-force"]
+        place = [f"--gpueval-output-dir={self.session_dir.parent}", f"--gpueval-session={self.session_dir.name}", "--gpueval-force"]
         # --rootdir makes the command work from anywhere; the file of the node id is given in full.
         file, _, rest = nodeid.partition("::")
         target = f"{(self.settings.root / file).resolve()}::{rest}"
         devices = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"] if self.gpus else []
-        return [*devices, sys.executable, "-m", "pytest", "--rootdir", str(self.settings.root), target, *self._arguments, *place]
+        return [*devices, sys.executable, "-m", "pytest", f"--rootdir={self.settings.root}", target, *self._arguments, *place]
 
     def notify(self, event: str, run: Run, **details: Any) -> None:
         """Tell the controller what a run is doing."""
@@ -79,7 +84,10 @@ class Worker:
             self.notify("progress", run, done=done, total=total)
 
     def close(self) -> None:
-        """Close all models."""
+        """Close all models, and give SIGTERM back."""
+        if self._sigterm is not None:
+            signal.signal(signal.SIGTERM, self._sigterm)
+            self._sigterm = None
         while self._runtimes:
             self._runtimes.popitem()[1].close()
 
@@ -163,6 +171,10 @@ class Worker:
             return None
         name = plan.run_id(case, callspec.id, item.path.stem, getattr(item, "originalname", item.name))
         return Run(self, case, item.nodeid, name)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt("ended by SIGTERM")
 
 
 @contextmanager

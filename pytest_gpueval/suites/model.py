@@ -89,7 +89,7 @@ class Suite:
             base,
             dataset=name,
             label_map=dataset.label_map,
-            gates=_merged(self.file.gates, dataset.gates),
+            gates=_merged(self.file.gates, dataset.gates) if base.policy.gates is None else tuple(base.policy.gates),
             repo=dataset.repo,
             revision=dataset.revision,
             rows=dataset.splits[base.split].rows,

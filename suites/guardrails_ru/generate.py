@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Write, hash and check the synthetic data embedded in the suite `guardrails_ru`."""
 
 from __future__ import annotations
@@ -7,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE))
@@ -46,20 +46,17 @@ def committed_hash(dataset: str, split: str) -> str:
     """The hash recorded in `data/hashes.json`, or the empty string."""
     if not HASHES.is_file():
         return ""
-    entry = (
-        json.loads(HASHES.read_text(encoding="utf-8"))["datasets"].get(dataset, {}).get(split, {})
-    )
+    entry = json.loads(HASHES.read_text(encoding="utf-8"))["datasets"].get(dataset, {}).get(split, {})
     return str(entry.get("content_hash", ""))
 
 
 def _record(results: dict[tuple[str, str], tuple[int, str]]) -> None:
     """Store rows and hashes of `(dataset, split)` in `data/hashes.json`, keeping other entries."""
-    table = {"generator_version": VERSION, "datasets": {}}
+    table: dict[str, Any] = {"generator_version": VERSION, "datasets": {}}
     if HASHES.is_file():
         old = json.loads(HASHES.read_text(encoding="utf-8"))
         table = old if old["generator_version"] == VERSION else table
     datasets = table["datasets"]
-    assert isinstance(datasets, dict)
     for (dataset, split), (rows, digest) in results.items():
         datasets.setdefault(dataset, {})[split] = {"rows": rows, "content_hash": digest}
     HASHES.write_text(json.dumps(table, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -71,9 +68,7 @@ def check(dataset: str, split: str, folder: Path) -> list[str]:
     problems = []
     recorded = committed_hash(dataset, split)
     if recorded != fresh:
-        problems.append(
-            f"{dataset} {split}: recorded hash {recorded or '(none)'}, fresh rows {fresh}"
-        )
+        problems.append(f"{dataset} {split}: recorded hash {recorded or '(none)'}, fresh rows {fresh}")
     path = folder / dataset / f"{split}.parquet"
     if path.is_file():
         stored = content_hash(read(path))
@@ -85,12 +80,8 @@ def check(dataset: str, split: str, folder: Path) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--split", choices=SPLITS, default="fast", help="which split (default: fast)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=SPLITS, default="fast", help="which split (default: fast)")
     parser.add_argument(
         "--dataset",
         action="append",
@@ -98,15 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ID",
         help="only this one; repeatable",
     )
-    parser.add_argument(
-        "--output-dir", type=Path, default=DATA, metavar="DIR", help="default: the suite's data/"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 when anything differs"
-    )
-    parser.add_argument(
-        "--labels", action="store_true", help="print the label maps as TOML and stop"
-    )
+    parser.add_argument("--output-dir", type=Path, default=DATA, metavar="DIR", help="default: the suite's data/")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when anything differs")
+    parser.add_argument("--labels", action="store_true", help="print the label maps as TOML and stop")
     return parser
 
 

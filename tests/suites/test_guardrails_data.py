@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001
 """The embedded data of the suite `guardrails_ru`: reproducible, well formed, hard enough."""
 
 from __future__ import annotations
@@ -79,9 +78,7 @@ def spans(dataset: str, canonical: str) -> Iterator[tuple[Row, str]]:
 def snils_ok(text: str) -> bool:
     """The control number of eleven digits, computed apart from the generator."""
     body, control = text[:9], int(text[9:])
-    return (
-        sum(int(c) * w for c, w in zip(body, range(9, 0, -1), strict=True)) % 101 % 100 == control
-    )
+    return sum(int(c) * w for c, w in zip(body, range(9, 0, -1), strict=True)) % 101 % 100 == control
 
 
 @every_dataset
@@ -139,10 +136,7 @@ def test_duplicate_texts_are_rare(dataset: str) -> None:
 
 @every_dataset
 def test_nested_spans_exist_but_are_rare(dataset: str) -> None:
-    nested = sum(
-        any(a["end"] > b["start"] for a, b in zip(row["spans"], row["spans"][1:], strict=False))
-        for row in fast(dataset)
-    )
+    nested = sum(any(a["end"] > b["start"] for a, b in zip(row["spans"], row["spans"][1:], strict=False)) for row in fast(dataset))
     assert 0 < nested / ROWS[dataset] < 0.04
 
 
@@ -184,9 +178,7 @@ def _outside(row: Row) -> str:
 def test_numbers_outside_gold_fail_their_checksums(dataset: str) -> None:
     found: Counter[str] = Counter()
     for row in fast(dataset):
-        for number in re.findall(
-            r"(?<!\d)\d+(?!\d)", re.sub(r"(?<=\d{4})[ -](?=\d{4})", "", _outside(row))
-        ):
+        for number in re.findall(r"(?<!\d)\d+(?!\d)", re.sub(r"(?<=\d{4})[ -](?=\d{4})", "", _outside(row))):
             if len(number) in (11, 12, 16, 17):
                 found["any"] += 1
             if len(number) == 16:
@@ -214,9 +206,7 @@ def test_streets_named_after_people_are_places() -> None:
     seen = 0
     for row in fast("russian-pii-66k"):
         for found in re.finditer(r"(улице|улица|ул\.) Гагарина", row["text"]):
-            over = [
-                s for s in row["spans"] if s["start"] < found.end() and s["end"] > found.start()
-            ]
+            over = [s for s in row["spans"] if s["start"] < found.end() and s["end"] > found.start()]
             assert {labels[span["label"]] for span in over} == {"LOCATION"}, row["id"]
             seen += 1
     assert seen > 5
@@ -284,9 +274,7 @@ def test_noise_keeps_spans_on_their_text(pieces: list[tuple[str, str]], seed: in
     noise.typos(builder, rng, 0.5)
     noise.spaces(builder, rng, 0.5)
     noise.combining(builder)
-    expected = Counter(
-        ("".join(builder.cells[mark.start : mark.end]).strip(), mark.kind) for mark in builder.marks
-    )
+    expected = Counter(("".join(builder.cells[mark.start : mark.end]).strip(), mark.kind) for mark in builder.marks)
     text, found = builder.result()
     assert text == "".join(builder.cells).strip()
     covered = Counter((text[span.start : span.end], span.label) for span in found)

@@ -1,5 +1,4 @@
 """The detector of ``guardrails_ru``: what it finds, where, and what it must never do."""
-# ruff: noqa: RUF001 - the sentences are Russian
 
 from __future__ import annotations
 

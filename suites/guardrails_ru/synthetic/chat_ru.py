@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001
+# ruff: noqa: E501
 """`rubai`: prompts to a chat assistant, Russian with slang, emoji, typos and some English."""
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ def build(scene: SceneRu) -> None:
     pool = tuple(NEGATIVE if bare else TASKS)
     dialogue = chance(rng, 0.18)
     if dialogue:
-        user, robot = pick(rng, ("user|assistant", "Пользователь|Ассистент", "Я|Бот", "U|A")).split(
-            "|"
-        )
+        user, robot = pick(rng, ("user|assistant", "Пользователь|Ассистент", "Я|Бот", "U|A")).split("|")
         for turn in range(between(rng, 2, 3)):
             scene.builder.add(("\n" if turn else "") + f"{user}: ")
             _turn(scene, pool if turn == 0 or chance(rng, 0.5) else tuple(NEGATIVE))

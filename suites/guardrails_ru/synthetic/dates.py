@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001, SIM905
+# ruff: noqa: SIM905
 """Dates in Russian and English spellings, and times, which are never gold."""
 
 from __future__ import annotations
@@ -8,12 +8,8 @@ from datetime import date, timedelta
 
 from .rng import between, pick, weighted
 
-MONTHS_RU = (
-    "января февраля марта апреля мая июня июля августа сентября октября ноября декабря"
-).split()
-MONTHS_EN = (
-    "January February March April May June July August September October November December"
-).split()
+MONTHS_RU = ("января февраля марта апреля мая июня июля августа сентября октября ноября декабря").split()
+MONTHS_EN = ("January February March April May June July August September October November December").split()
 
 
 def birthday(rng: random.Random) -> date:

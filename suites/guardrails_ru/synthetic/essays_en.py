@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001
+# ruff: noqa: E501
 """`kaggle`: long English essays and letters of students; every one carries a name."""
 
 from __future__ import annotations
@@ -109,9 +109,7 @@ def build(scene: SceneEn) -> None:
     if chance(rng, 0.85):
         scene.one(HEADERS)
     else:
-        scene.text(
-            "My name is {p1:fl}[, and I study|. I am] [in the evening course|in the second year]. "
-        )
+        scene.text("My name is {p1:fl}[, and I study|. I am] [in the evening course|in the second year]. ")
     body = (BODY, LETTER, TRIP)[rng.randrange(3)]
     order = list(range(len(body)))
     rng.shuffle(order)

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001
 """`scanpatch`: scanned Russian forms as an OCR engine returns them."""
 
 from __future__ import annotations

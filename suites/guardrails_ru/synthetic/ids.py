@@ -7,19 +7,10 @@ import random
 
 from .rng import between, chance, digits, pick, weighted
 
-MAIL_STEMS = (
-    "pochta vestnik sever-mail romashka lada-torg kvartal atlas-it medline inbox-one delta "
-    "rassvet kontur-plus zenit-s opora portal-24 lotos"
-).split()
-EN_STEMS = (
-    "northwind maplemail brightbox quillnet harborpost larkmail oakline inboxly fernhill "
-    "bluecedar statecampus westlake copperfox tidewater".split()
-)
+MAIL_STEMS = ("pochta vestnik sever-mail romashka lada-torg kvartal atlas-it medline inbox-one delta rassvet kontur-plus zenit-s opora portal-24 lotos").split()
+EN_STEMS = "northwind maplemail brightbox quillnet harborpost larkmail oakline inboxly fernhill bluecedar statecampus westlake copperfox tidewater".split()
 RF_DOMAINS = ("почта-пример.рф", "пример.рф", "мой-дом.пример.рф", "вестник-пример.рф")
-WORDS = (
-    "docs help cabinet status news login catalog report profile files support events blog "
-    "orders lk press forum about results schedule".split()
-)
+WORDS = "docs help cabinet status news login catalog report profile files support events blog orders lk press forum about results schedule".split()
 
 
 def luhn_digit(body: str) -> str:
@@ -177,9 +168,7 @@ def domain(rng: random.Random, language: str) -> str:
 
 def email(rng: random.Random, local: str, language: str) -> str:
     """A mail address: the given local part with optional digits and tag, and a host."""
-    tail = weighted(
-        rng, (("", 5), (str(between(rng, 1, 99)), 3), (str(between(rng, 1961, 2009)), 2))
-    )
+    tail = weighted(rng, (("", 5), (str(between(rng, 1, 99)), 3), (str(between(rng, 1961, 2009)), 2)))
     tag = "+" + pick(rng, WORDS) if chance(rng, 0.06) else ""
     return f"{local}{tail}{tag}@{domain(rng, language)}"
 

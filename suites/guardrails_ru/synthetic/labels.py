@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Label vocabularies: what each dataset calls its spans, and the twelve canonical labels."""
 
 from __future__ import annotations
@@ -68,9 +67,7 @@ _KINDS: dict[str, str] = {
         "person=PER city=LOC country=LOC address=ADDR street=ADDR org=ORG hospital=ORG school=ORG phone=TEL "
         "email=EMAIL url=LINK ip=IP date=DATE birth=DATE passport=DOC_PASSPORT snils=DOC_SNILS inn=DOC_INN card=CARD"
     ),
-    "kaggle": (
-        "person=NAME_STUDENT email=EMAIL phone=PHONE_NUM address=STREET_ADDRESS street=STREET_ADDRESS url=URL_PERSONAL"
-    ),
+    "kaggle": ("person=NAME_STUDENT email=EMAIL phone=PHONE_NUM address=STREET_ADDRESS street=STREET_ADDRESS url=URL_PERSONAL"),
     "hf-sample-en": (
         "person=person_name city=city country=country address=street_address street=street_address org=company_name "
         "phone=phone_number email=email url=url ip=ip_address date=date birth=date_of_birth "
@@ -82,9 +79,7 @@ _KINDS: dict[str, str] = {
         "birth=DATE_TIME card=CREDIT_CARD"
     ),
 }
-KINDS: dict[str, dict[str, str]] = {
-    dataset: dict(pair.split("=", 1) for pair in text.split()) for dataset, text in _KINDS.items()
-}
+KINDS: dict[str, dict[str, str]] = {dataset: dict(pair.split("=", 1) for pair in text.split()) for dataset, text in _KINDS.items()}
 
 
 def raw_label(dataset: str, kind: str) -> str:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """`hf-sample-en`: short English support mail, invoices, tickets and notes."""
 
 from __future__ import annotations

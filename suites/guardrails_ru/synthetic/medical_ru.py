@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001
+# ruff: noqa: E501
 """`meddies`: long Russian medical notes with abbreviations and numbers that look like ids."""
 
 from __future__ import annotations

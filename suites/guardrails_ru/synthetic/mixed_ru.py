@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001
+# ruff: noqa: E501
 """`russian-pii-66k`: short official, business and household Russian, sentence to paragraph."""
 
 from __future__ import annotations

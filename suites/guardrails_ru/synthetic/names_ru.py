@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001, RUF002, SIM905
+# ruff: noqa: SIM905
 """Composed Russian names: surnames by stem and ending, six cases, patronymics, initials.
 
 Cases are numbered in the school order: nom, gen, dat, acc, ins, pre.
@@ -177,9 +177,7 @@ def surname(rng: random.Random, male: bool, turkic: bool) -> Forms:
     """A surname in six cases for the given gender."""
     if turkic:
         stem = pick(rng, TURKIC)
-        return _adjectival(
-            stem + ("ев" if stem[-1] in "аиь" else pick(rng, ("ов", "ов", "ин"))), male, "ov"
-        )
+        return _adjectival(stem + ("ев" if stem[-1] in "аиь" else pick(rng, ("ов", "ов", "ин"))), male, "ov")
     family = weighted(
         rng,
         (("ov", 40), ("ev", 16), ("in", 20), ("skij", 9), ("enko", 7), ("hard", 8), ("fixed", 3)),
@@ -190,12 +188,7 @@ def surname(rng: random.Random, male: bool, turkic: bool) -> Forms:
     if family == "ev":
         stem = pick(rng, EV)
         return _adjectival(
-            stem
-            + (
-                "ёв"
-                if stem in ("Кисел", "Воробь", "Соловь", "Муравь", "Корол", "Журавл", "Ковал")
-                else "ев"
-            ),
+            stem + ("ёв" if stem in ("Кисел", "Воробь", "Соловь", "Муравь", "Корол", "Журавл", "Ковал") else "ев"),
             male,
             "ov",
         )
@@ -205,9 +198,7 @@ def surname(rng: random.Random, male: bool, turkic: bool) -> Forms:
     if family == "skij":
         stem = pick(rng, SKIJ)
         tail = "к" if stem.endswith(("ец", "иц", "ск", "цк")) else "ск"
-        return _adjectival(
-            stem.removesuffix("ск") + (tail if not stem.endswith("ск") else "ск"), male, "skij"
-        )
+        return _adjectival(stem.removesuffix("ск") + (tail if not stem.endswith("ск") else "ск"), male, "skij")
     if family == "enko":
         return fixed(pick(rng, ENKO).removesuffix("е") + "енко")
     if family == "fixed":
@@ -234,9 +225,7 @@ class Person:
     def render(self, rng: random.Random, form: str, case: int) -> str:
         """The name in one form: full, iof, fl, lf, io, short, first, last, middle, dim or any."""
         if form == "any":
-            form = weighted(
-                rng, (("full", 7), ("short", 5), ("shortrev", 3), ("fl", 4), ("lf", 2), ("iof", 2))
-            )
+            form = weighted(rng, (("full", 7), ("short", 5), ("shortrev", 3), ("fl", 4), ("lf", 2), ("iof", 2)))
         last, first = self.last[case], self.first[case]
         middle = self.middle[case] if self.middle else ""
         if form == "dim":

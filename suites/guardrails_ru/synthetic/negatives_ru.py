@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001
+# ruff: noqa: E501
 """Russian sentences without any gold, many of them hard: look-alike numbers, words like names."""
 
 from __future__ import annotations

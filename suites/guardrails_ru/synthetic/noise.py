@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001, RUF002
+# ruff: noqa: E501
 """Span-aware noise: every edit replaces single cells, so marks stay on their characters."""
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from .builder import Builder
 from .rng import chance, pick
 
 QUOTE_PAIRS = (('"', '"'), ("„", "“"), ("“", "”"), ("'", "'"))
-FRAGILE = frozenset(
-    {"email", "url", "domain", "ip", "card", "snils", "inn", "passport", "phone", "date", "birth"}
-)
+FRAGILE = frozenset({"email", "url", "domain", "ip", "card", "snils", "inn", "passport", "phone", "date", "birth"})
 """Kinds that typing noise leaves alone: one lost character would make the gold itself wrong."""
 OCR_LETTERS = dict(zip("аеорсухАВЕКМНОРСТХ", "aeopcyxABEKMHOPCTX", strict=True))
 OCR_DIGITS = {"0": "О", "3": "З", "1": "l"}
@@ -24,9 +22,7 @@ def _free(builder: Builder) -> list[bool]:
     return [kind.split(".")[0] not in FRAGILE for kind in builder.kinds()]
 
 
-def map_cells(
-    builder: Builder, table: dict[str, str], rng: random.Random, probability: float
-) -> None:
+def map_cells(builder: Builder, table: dict[str, str], rng: random.Random, probability: float) -> None:
     """Replace cells found in the table, each with the given probability."""
     for index, cell in enumerate(builder.cells):
         if cell in table and chance(rng, probability):

@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001, SIM905
+# ruff: noqa: SIM905
 """Russian places: cities in three cases, composed villages, streets and addresses."""
 
 from __future__ import annotations
@@ -56,12 +56,8 @@ ADJECTIVES = (
     "Садов Зелён Лугов Набережн Советск Школьн Центральн Солнечн Берёзов Полев Заводск Октябрьск Вокзальн Сиренев "
     "Соснов Озёрн Рябинов Парков Высок Северн Южн Кленов Ключев Песчан Каменн Речн Весення Трудов Ямск Старопочтов Верхневолжск"
 ).split()
-VILLAGE_ADJ = (
-    "Нижние Верхние Малые Большие Старые Новые Красные Дальние Белые Сухие Тихие Каменные Сосновые"
-).split()
-VILLAGE_NOUN = (
-    "Ключи Поляны Дубки Липки Пруды Выселки Горки Лужки Ручьи Броды Холмы Сады Вязы Пески".split()
-)
+VILLAGE_ADJ = ("Нижние Верхние Малые Большие Старые Новые Красные Дальние Белые Сухие Тихие Каменные Сосновые").split()
+VILLAGE_NOUN = "Ключи Поляны Дубки Липки Пруды Выселки Горки Лужки Ручьи Броды Холмы Сады Вязы Пески".split()
 
 
 def city(rng: random.Random, case: str) -> str:
@@ -101,9 +97,7 @@ def street(rng: random.Random) -> str:
         )
         return weighted(rng, kinds) + name
     name = _feminine(pick(rng, ADJECTIVES))
-    return weighted(
-        rng, ((f"ул. {name}", 6), (f"{name} улица", 2), (f"{name} ул.", 2), (f"улица {name}", 2))
-    )
+    return weighted(rng, ((f"ул. {name}", 6), (f"{name} улица", 2), (f"{name} ул.", 2), (f"улица {name}", 2)))
 
 
 def street_pre(rng: random.Random) -> str:

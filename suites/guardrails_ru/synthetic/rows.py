@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Rows of every dataset: counts, generation by index, canonical hash."""
 
 from __future__ import annotations
@@ -54,9 +53,7 @@ def make_row(dataset: str, index: int) -> dict[str, Any]:
     return {
         "id": f"{dataset}-{index:07d}",
         "text": text,
-        "spans": [
-            {"start": s.start, "end": s.end, "label": raw_label(dataset, s.label)} for s in spans
-        ],
+        "spans": [{"start": s.start, "end": s.end, "label": raw_label(dataset, s.label)} for s in spans],
         "language": scene.language,
         "source": "synthetic",
     }

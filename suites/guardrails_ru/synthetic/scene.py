@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001, SIM905
+# ruff: noqa: E501, SIM905
 """The stage of one row: its people, its random stream and the slots that templates call."""
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from .builder import Builder
 from .rng import between, chance, digits, pick, weighted
 from .template import Literal, Node, Slot, parse
 
-EMOJI = (
-    "🙂 😅 😂 🙏 👍 🔥 ❤️ 🤔 😭 🥲 ✅ 📌 📎 🚀 👋 👩‍💻 👨‍👩‍👧 🤦🏽‍♀️ 🧑🏻‍⚕️ 🏳️‍🌈 🇷🇺 👍🏿 🫠 ☎️ 💸"
-).split()
+EMOJI = ("🙂 😅 😂 🙏 👍 🔥 ❤️ 🤔 😭 🥲 ✅ 📌 📎 🚀 👋 👩‍💻 👨‍👩‍👧 🤦🏽‍♀️ 🧑🏻‍⚕️ 🏳️‍🌈 🇷🇺 👍🏿 🫠 ☎️ 💸").split()
 DIAGNOSES = (
     "I10 — эссенциальная гипертензия", "I11.9 — гипертоническая болезнь II ст.", "K29.3 — хронический гастрит",
     "M42.1 — остеохондроз поясничного отдела", "J45.0 — бронхиальная астма", "J06.9 — ОРВИ средней тяжести",
@@ -114,9 +112,7 @@ class Scene:
             return
         value = between(rng, 12, (99, 999, 9999, 99999)[rng.randrange(4)]) * 10
         spaced = f"{value // 1000} {value % 1000:03d}" if value >= 1000 else str(value)
-        self.builder.add(
-            pick(rng, (f"{value} руб.", f"{spaced} ₽", f"{spaced} рублей", f"{value}р"))
-        )
+        self.builder.add(pick(rng, (f"{value} руб.", f"{spaced} ₽", f"{spaced} рублей", f"{value}р")))
 
     def _order(self, _: str) -> None:
         self.builder.add(digits(self.rng, 17))
@@ -261,9 +257,7 @@ class SceneRu(Scene):
         if form == "middle" and who.middle is None:
             self.builder.add(pick(self.rng, ("—", "-", "нет")))
             return
-        self.mark(
-            who.render(self.rng, form, names_ru.CASES[case or "nom"]), f"person.{index}.{form}"
-        )
+        self.mark(who.render(self.rng, form, names_ru.CASES[case or "nom"]), f"person.{index}.{form}")
 
     def _stranger(self, arg: str, male: bool | None = None) -> None:
         self.people[99] = names_ru.person(self.rng, male)

@@ -22,9 +22,7 @@ SCHEMA = pa.schema(
         ("text", pa.string()),
         (
             "spans",
-            pa.list_(
-                pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())])
-            ),
+            pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())])),
         ),
         ("language", pa.string()),
         ("source", pa.string()),
@@ -51,13 +49,11 @@ def write(dataset: str, split: str, path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with pq.ParquetWriter(
-            temporary, schema, compression="zstd", compression_level=15
-        ) as writer:
+        with pq.ParquetWriter(temporary, schema, compression="zstd", compression_level=15) as writer:
             rows = generate(dataset, split)
             while batch := list(islice(rows, BATCH)):
                 writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return digest

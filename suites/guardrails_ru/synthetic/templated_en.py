@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """`presidio-test`: English template-like sentences with many kinds of entities."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# ruff: noqa: E501, SIM905
+# ruff: noqa: SIM905
 """Composed English names, places and organisations."""
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ COUNTRIES = (
     "Portugal Argentina Chile Vietnam Thailand New_Zealand South_Africa the_Netherlands Turkey"
 ).split()
 STATES = "AL AZ CA CO CT FL GA IL IN KS MA MD MI MN NC NJ NY OH OR PA TN TX UT VA WA WI".split()
-ROADS = (
-    "Street Avenue Road Lane Drive Court Boulevard Way Place Terrace St. Ave Rd Ln Dr Blvd".split()
-)
+ROADS = "Street Avenue Road Lane Drive Court Boulevard Way Place Terrace St. Ave Rd Ln Dr Blvd".split()
 FIELDS = (
     "Systems Logistics Foods Consulting Partners Analytics Industries Software Media Bank Insurance Pharmaceuticals "
     "Airways Energy Robotics Textiles Motors Publishing Telecom Holdings Labs Design"
@@ -112,9 +110,7 @@ def person(rng: random.Random) -> PersonEn:
     last = pick(rng, STEMS) + pick(rng, ENDS) if chance(rng, 0.35) else pick(rng, LASTS)
     if chance(rng, 0.03):
         last += "-" + pick(rng, LASTS)
-    return PersonEn(
-        male, pick(rng, MALE if male else FEMALE), last, pick(rng, "ABCDEFGHJKLMNPRSTW")
-    )
+    return PersonEn(male, pick(rng, MALE if male else FEMALE), last, pick(rng, "ABCDEFGHJKLMNPRSTW"))
 
 
 def town(rng: random.Random) -> str:
@@ -141,9 +137,7 @@ def street(rng: random.Random) -> str:
     side = pick(rng, ("N. ", "S. ", "West ", "East ")) if chance(rng, 0.1) else ""
     flat = ""
     if chance(rng, 0.25):
-        flat = pick(rng, (", Apt ", " Apt. ", ", Suite ", ", Unit ", " #")) + str(
-            between(rng, 1, 420)
-        )
+        flat = pick(rng, (", Apt ", " Apt. ", ", Suite ", ", Unit ", " #")) + str(between(rng, 1, 420))
     return f"{between(rng, 1, 9899)} {side}{name} {pick(rng, ROADS)}{flat}"
 
 
@@ -159,9 +153,7 @@ def address(rng: random.Random) -> str:
 
 def company(rng: random.Random) -> str:
     """An invented company, agency or institution."""
-    stem = pick(rng, HEADS) + pick(
-        rng, ("", "", "", "line", "works", "point", "gate", "bridge", "peak")
-    )
+    stem = pick(rng, HEADS) + pick(rng, ("", "", "", "line", "works", "point", "gate", "bridge", "peak"))
     surname = pick(rng, STEMS) + pick(rng, ENDS)
     legal = pick(rng, ("", "", " Inc.", " LLC", " Ltd", " Group", " plc", " GmbH", " Corp."))
     forms = (

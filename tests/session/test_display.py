@@ -1,0 +1,88 @@
+"""The screen: a header, live progress that fits its place, a line for each run, a table at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import pexpect
+import pytest
+
+
+def test_the_header_says_what_runs_on_what(toy):
+    result = toy.run("--gpueval-suite", "toy", "--gpueval-session", "it", "--gpueval-policy", "closed")
+    result.stdout.fnmatch_lines(
+        [
+            "gpueval: toy · fast (2 datasets, embedded: synthetic) · runtime cpu (inprocess) · policy closed · one process",
+            "gpueval: session reports/evaluations/it",
+        ]
+    )
+
+
+@pytest.mark.parametrize(("args", "lanes"), [(("--gpus", "none", "-n", "2"), "2 CPU lanes"), (("-n", "2"), "2 xdist workers")], ids=["lanes", "xdist"])
+def test_the_header_names_the_lanes(toy, args, lanes):
+    toy.spawn("--gpueval-suite", "toy", *args).stdout.fnmatch_lines([f"gpueval: toy*{lanes}"])
+
+
+def test_a_line_for_each_run_and_a_table(toy):
+    toy.append('[[datasets.two.gates]]\nmetric = "strict.f1"\nmin = 0.99\n')
+    result = toy.run("--gpueval-suite", "toy", "--gpueval-session", "it")
+    result.stdout.fnmatch_lines(
+        [
+            "one-fast *passed *50 rows  strict.f1 0.900 ?0.785, 0.957? */s *main",
+            "two-fast *failed *50 rows  strict.f1 0.900*",
+            "*= gpueval =*",
+            "dataset *rows *metric *value ?95 % CI? *samples/s *verdict*",
+            "one-fast *50 *strict.f1 *0.900 ?0.785, 0.957? *passed, no gates*",
+            "two-fast *failed, 1 gate*",
+            "report: reports/evaluations/it/report.html",
+            "junit:  reports/evaluations/it/junit.xml",
+            "FAILED suites/toy/suite.toml::test_eval?two-fast?*",
+        ]
+    )
+
+
+def test_quiet_prints_the_table_only(toy):
+    text = toy.run("--gpueval-suite", "toy", "-q").stdout.str()
+    assert "gpueval: toy" not in text
+    assert re.search(r"^one-fast .* passed, no gates", text, re.MULTILINE)
+    assert toy.run("--gpueval-suite", "toy", "-qq").stdout.str().count("one-fast") == 0
+
+
+def test_verbose_is_pytests_own(toy):
+    toy.run("--gpueval-suite", "toy", "-v").stdout.fnmatch_lines(["suites/toy/suite.toml::test_eval?one-fast? PASSED*"])
+
+
+def test_a_log_gets_no_escape_codes(toy):
+    result = toy.spawn("--gpueval-suite", "toy")
+    assert "\x1b" not in result.stdout.str()
+    assert "\r" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("xdist", [[], ["-n", "2"]], ids=["one process", "xdist"])
+def test_a_terminal_shows_live_progress_and_clears_it(toy, xdist):
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "pytest", "--gpueval-suite", "toy", "--gpueval-workers", "2", *xdist],
+        cwd=str(toy.root),
+        env={**os.environ, "TOY_SECONDS": "0.06", "TERM": "xterm-256color"},
+        dimensions=(40, 130),
+        encoding="utf-8",
+        timeout=60,
+    )
+    child.expect(r"one-fast +\d+/50 +\d+/s +ETA 0:0\d")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    end = child.before
+    table = end[end.index("= gpueval =") :]
+    assert "ETA" not in table
+    assert "2 passed" in table
+
+
+def test_progress_in_a_log_comes_in_whole_lines(toy, monkeypatch):
+    monkeypatch.setattr("pytest_gpueval.session.display._LOG_EVERY_S", 0.0)
+    monkeypatch.setattr("pytest_gpueval.session.worker._PROGRESS_EVERY_S", 0.0)
+    result = toy.run("--gpueval-suite", "toy", "-k", "one")
+    result.stdout.fnmatch_lines(["main   one-fast * 16/50 *", "main   one-fast * 50/50 *"])
