@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from . import harness, model_share, startup
 from .measure import Figure, RunFailed, print_table
@@ -15,7 +16,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, less memory and time")
     options = parser.parse_args()
     quick = ["--quick"] if options.quick else []
-    turns = {
+    turns: dict[str, Callable[[], list[Figure]]] = {
         "startup": lambda: startup.main(["--rounds", "10"] if options.quick else []),
         "harness": lambda: harness.main([*quick, *(["--peers"] if options.peers else [])]),
         "model_share": lambda: model_share.main(["--limit", "500"] if options.quick else []),

@@ -40,7 +40,7 @@ def _compare(scratch: Scratch, kind: str, repeats: int, *, peers: bool) -> Figur
     """One task: ours, the practical limit and, if asked, the peers."""
     suite = f"instant_{kind}"
     files = {rows: scratch.generate(suite, rows) for rows in (FEW, MANY)}
-    model = {"PYTHONPATH": str(scratch.directory / "suites" / suite)}
+    model = {"PYTHONPATH": str(scratch.directory / "suites")}
 
     def by_hand(rows: int) -> Usage:
         usage = run([sys.executable, str(HERE / "plain_loop.py"), str(files[rows]), kind], scratch.directory, model)

@@ -35,7 +35,7 @@ def _spans(row: dict[str, Any], answer: Sequence[Any]) -> tuple[int, int]:
 
 def main(path: Path, kind: str) -> None:
     """Print the accuracy, or the strict F1."""
-    model: Any = importlib.import_module("model")
+    model: Any = importlib.import_module(f"instant_{kind}.model")
     predict = (model.LastWord if kind == "labels" else model.Prepared)().predict
     compare = _labels if kind == "labels" else _spans
     hits = total = 0

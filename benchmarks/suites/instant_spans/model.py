@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# A file of the suite's folder, which is on the path when the model is loaded.
-from generate import GOLD, LABELS, VARIANTS, Span  # type: ignore[import-not-found]
+from .generate import GOLD, LABELS, VARIANTS, Span
 
 Answer = list[tuple[int, int, str, float]]
 
