@@ -1,0 +1,110 @@
+"""What a sample costs beside the model: `python -m benchmarks.harness [--peers] [--quick]`.
+
+Every program evaluates the same rows with a model that answers instantly. Cost is the CPU time (user and system) of the whole process on many rows
+minus that on few, divided by the difference: start-up cancels. The headline figure of every program must agree, so all do the same work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .measure import Cost, Figure, RunFailed, Usage, cost, print_table, run
+from .peers import PEERS
+from .sessions import HERE, Scratch
+from .suites.instant_labels import generate as labels
+
+FEW, MANY = 2_000, 20_000
+TARGET_MS = {"labels": 0.02, "spans": 0.05}
+TARGET_GROWTH_MIB = 50
+HEADERS = ("", "CPU ms/sample", "x limit", "x ours", "rows", "samples/s, whole process", "peak MiB")
+
+
+def main(argv: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print, return the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.harness", description="What a sample costs beside the model")
+    parser.add_argument("--peers", action="store_true", help="beside pydantic-evals, lm-eval and inspect-ai, each installed into the cache first")
+    parser.add_argument("--quick", action="store_true", help="one repetition, memory up to 200,000 rows only")
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Scratch(Path(directory))
+        figures = [_compare(scratch, kind, 1 if options.quick else 5, peers=options.peers and kind == "labels") for kind in TARGET_MS]
+        return [*figures, _memory(scratch, [MANY, 200_000] if options.quick else [MANY, 200_000, 1_000_000])]
+
+
+def _compare(scratch: Scratch, kind: str, repeats: int, *, peers: bool) -> Figure:
+    """One task: ours, the practical limit and, if asked, the peers."""
+    suite = f"instant_{kind}"
+    files = {rows: scratch.generate(suite, rows) for rows in (FEW, MANY)}
+    model = {"PYTHONPATH": str(scratch.directory / "suites")}
+
+    def by_hand(rows: int) -> Usage:
+        usage = run([sys.executable, str(HERE / "plain_loop.py"), str(files[rows]), kind], scratch.directory, model)
+        return Usage(usage.cpu_s, usage.wall_s, usage.peak_rss_mib, usage.output.strip())
+
+    costs: dict[str, Cost | str] = {
+        "pytest-gpueval": cost(lambda rows: scratch.evaluate(suite, rows), FEW, MANY, repeats),
+        "plain loop (the practical limit)": cost(by_hand, FEW, MANY, repeats),
+    }
+    if peers:
+        costs |= _peers(scratch.directory, max(1, repeats // 2))
+    measured = {name: found for name, found in costs.items() if isinstance(found, Cost)}
+    _require_agreement(measured)
+    ours, limit = list(measured.values())[:2]
+    print_table(f"Harness cost, {kind}, instant model, one flushed line a sample", HEADERS, [_cells(*item, ours, limit) for item in costs.items()])
+    target = TARGET_MS[kind]
+    return Figure(f"harness, {kind}: CPU per sample", f"<= {target} ms", f"{ours.marginal_ms:.4f} ms", ours.marginal_ms <= target)
+
+
+def _peers(directory: Path, repeats: int) -> dict[str, Cost | str]:
+    """The cost of each peer, or why it was not run."""
+    found: dict[str, Cost | str] = {}
+    for peer in PEERS:
+        files = {rows: directory / f"tickets-{rows}.jsonl" for rows in (peer.few, peer.many)}
+        for rows, file in files.items():
+            file.write_text("".join(json.dumps(row) + "\n" for row in labels.rows(rows)), encoding="utf-8")
+        try:
+            python = peer.install()
+            found[peer.name] = cost(lambda rows: peer.evaluate(python, files[rows]), peer.few, peer.many, repeats)  # noqa: B023 - called at once
+        except RunFailed as problem:
+            found[peer.name] = str(problem)
+            print(f"{peer.name} was not run: {problem}", file=sys.stderr)
+    return found
+
+
+def _require_agreement(costs: dict[str, Cost]) -> None:
+    """Who reaches another figure did other work. Raises RunFailed."""
+    for rows in (MANY, FEW):
+        seen = {name: usage.output for name, c in costs.items() for size, usage in ((c.few, c.of_few), (c.many, c.of_many)) if size == rows}
+        if len(set(seen.values())) > 1:
+            raise RunFailed(f"programs disagree on {rows} rows: {seen}")
+
+
+def _cells(name: str, found: Cost | str, ours: Cost, limit: Cost) -> tuple[str, ...]:
+    if isinstance(found, str):
+        return name, "not run", "", "", "", "", ""
+    ms = found.marginal_ms
+    rate, peak = found.many / found.of_many.wall_s, found.of_many.peak_rss_mib
+    return name, f"{ms:.4f}", f"{ms / limit.marginal_ms:.1f}", f"{ms / ours.marginal_ms:.1f}", f"{found.few:,}/{found.many:,}", f"{rate:,.0f}", f"{peak:.0f}"
+
+
+def _memory(scratch: Scratch, sizes: Sequence[int]) -> Figure:
+    """Peak memory of sessions on more and more rows."""
+    peaks: dict[str, list[float]] = {}
+    for kind in TARGET_MS:
+        for size in sizes:
+            scratch.generate(f"instant_{kind}", size)
+        peaks[kind] = [scratch.evaluate(f"instant_{kind}", size).peak_rss_mib for size in sizes]
+    growth = {kind: max(found) - found[0] for kind, found in peaks.items()}
+    rows = [(kind, *(f"{peak:.0f}" for peak in found), f"{growth[kind]:+.0f}") for kind, found in peaks.items()]
+    print_table("Peak memory of a session, MiB", ("", *(f"{size:,} rows" for size in sizes), "growth"), rows)
+    worst = max(growth.values())
+    return Figure(f"memory: growth from {sizes[0]:,} to {sizes[-1]:,} rows", f"<= {TARGET_GROWTH_MIB} MiB", f"{worst:.0f} MiB", worst <= TARGET_GROWTH_MIB)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Run a program, take its CPU time and peak memory from the kernel, print tables."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class RunFailed(RuntimeError):
+    """A measured program did not do its work; the text holds the end of its output."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one program used, children it waited for included. `peak_rss_mib` is that of the largest process."""
+
+    cpu_s: float
+    wall_s: float
+    peak_rss_mib: float
+    output: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The same program on few and on many rows, so that its start-up cancels."""
+
+    few: int
+    many: int
+    of_few: Usage
+    of_many: Usage
+
+    @property
+    def marginal_ms(self) -> float:
+        """CPU milliseconds for one more row."""
+        return (self.of_many.cpu_s - self.of_few.cpu_s) * 1000 / (self.many - self.few)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number the project promises, and what it is today."""
+
+    name: str
+    target: str
+    measured: str
+    ok: bool | None  # None: not judged
+
+    def cells(self) -> tuple[str, ...]:
+        """A row of the summary table."""
+        return self.name, self.target, self.measured, {True: "ok", False: "over", None: ""}[self.ok]
+
+
+# What would make children differ from a user's own run: pytest's and coverage's settings, and a ban on cached bytecode.
+_DROPPED = ("PYTEST_", "COVERAGE_", "PYTHONDONTWRITEBYTECODE")
+
+
+def run(argv: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None) -> Usage:
+    """Run a program in `directory` to its end. Raises RunFailed.
+
+    The caller should be small itself: a child's peak memory counts from that of the process that started it.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED)}
+    with tempfile.TemporaryFile() as output:
+        begin = time.perf_counter()
+        child = subprocess.Popen(argv, cwd=directory, env={**inherited, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        _, status, usage = os.wait4(child.pid, 0)
+        wall_s = time.perf_counter() - begin
+        child.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    if child.returncode:
+        raise RunFailed(f"{' '.join(argv)} ended with {child.returncode}:\n{text[-3000:]}")
+    return Usage(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss / 1024, text)
+
+
+def cost(program: Callable[[int], Usage], few: int, many: int, repeats: int) -> Cost:
+    """Measure `program(rows)` on both sizes in turn and keep the least CPU of each: what others do on the machine only adds."""
+    pairs = [(program(few), program(many)) for _ in range(repeats)]
+    return Cost(few, many, min((small for small, _ in pairs), key=_cpu), min((large for _, large in pairs), key=_cpu))
+
+
+def _cpu(usage: Usage) -> float:
+    return usage.cpu_s
+
+
+def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table, its first column to the left, the others to the right."""
+    lines = [list(headers), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    print(f"\n{title}")
+    for line in lines:
+        print("  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip())
+    sys.stdout.flush()
