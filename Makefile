@@ -28,21 +28,25 @@ bench: $(VENV)/.test  ## figures of the README, side by side
 	$(BIN)/python -m benchmarks
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --upgrade 'pip>=25.1'
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...")'
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
 
 $(VENV)/.eval: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable '.[guardrails-ru]'
-	touch $@
+	@echo "Installing what the main suite needs (about 400 MB on disk, a minute or two, once)"
+	@$(PIP) install --constraint constraints.txt --editable '.[guardrails-ru]'
+	@touch $@
 
 $(VENV)/.test: $(VENV)/.eval
-	$(PIP) install --constraint constraints.txt --editable '.[all]' --group test
-	touch $@
+	@echo "Installing what the tests need"
+	@$(PIP) install --constraint constraints.txt --editable '.[all]' --group test
+	@touch $@
 
 $(VENV)/.check: $(VENV)/.test
-	$(PIP) install --constraint constraints.txt --group check
-	touch $@
+	@echo "Installing what the checks need"
+	@$(PIP) install --constraint constraints.txt --group check
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
