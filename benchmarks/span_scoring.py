@@ -20,7 +20,7 @@ from nervaluate import Evaluator
 from pytest_gpueval.scoring.spans import SpanDetection
 from pytest_gpueval.scoring.task import Sample
 
-DOCUMENTS = 4000
+DOCUMENTS = 3000
 REPETITIONS = 5
 
 Row = dict[str, Any]
