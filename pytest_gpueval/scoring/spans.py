@@ -44,7 +44,7 @@ class _Tally:
 
     __slots__ = ("_moments", "_spans", "batch")
 
-    FULL = 2048
+    FULL = 4096
 
     def __init__(self) -> None:
         self.batch: list[tuple[int, ...]] = []
