@@ -19,7 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import repeat
-from operator import add, and_, index, mul
+from operator import add, and_, index
 from typing import Any
 
 from .alignment import Span, compare
@@ -85,8 +85,9 @@ class _Tally:
         self._spans.clear()
         k2, k4 = cross or (repeat(0), repeat(0))
         kinds = list(zip(k1, k2, k3, k4, strict=False))
-        for scheme, credit in SCHEMES.items():
-            self._moments[scheme].extend([sum(map(mul, credit, pairs)) for pairs in kinds], gold, predicted, times)
+        for scheme, (a, b, c, d) in SCHEMES.items():
+            hits = [a * identical + b * same_bounds + c * same_label + d * overlap for identical, same_bounds, same_label, overlap in kinds]
+            self._moments[scheme].extend(hits, gold, predicted, times)
         any_gold, any_predicted = list(map(bool, gold)), list(map(bool, predicted))
         self._moments["document"].extend(list(map(and_, any_gold, any_predicted)), any_gold, any_predicted, times)
 
