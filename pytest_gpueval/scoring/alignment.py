@@ -30,8 +30,9 @@ def compare(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[Entries, C
         return entries, _count_pairs(_one_to_one(left, right, _all_touching(left, right)), entries)
     if left and right:
         pairs = _touching(left, right)
-        _share_characters(pairs, entries)
-        return entries, _count_pairs(_one_to_one(left, right, pairs), entries)
+        if pairs:
+            _share_characters(pairs, entries)
+            return entries, _count_pairs(_one_to_one(left, right, pairs), entries)
     return entries, [0, 0]
 
 
@@ -43,14 +44,15 @@ def _split(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[list[Span],
     following = iter(predicted)
     p = next(following, _LAST)
     for g in gold:
-        while p < g:
+        while p != g:
+            if g < p:
+                left.append(g)
+                break
             right.append(p)
             p = next(following, _LAST)
-        if p == g:
+        else:
             shared.append(g)
             p = next(following, _LAST)
-        else:
-            left.append(g)
     if p is not _LAST:
         right.append(p)
         right.extend(following)

@@ -108,7 +108,7 @@ class Moments:
         self.pa += times * possible * actual
         self.aa += times * actual * actual
 
-    def extend(self, hits: Sequence[int], possible: Sequence[int], actual: Sequence[int], times: Sequence[int]) -> None:
+    def extend(self, hits: Sequence[float], possible: Sequence[int], actual: Sequence[int], times: Sequence[int]) -> None:
         """Add columns of counts, each row `times` over: the same as adding one by one, but quicker."""
         self.n += sum(compress(times, map(or_, possible, actual)))
         self.n_possible += sum(compress(times, possible))

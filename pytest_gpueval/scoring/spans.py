@@ -16,9 +16,10 @@ anything to find.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import repeat
-from operator import add, and_, index, mul
+from operator import add, and_, index
 from typing import Any
 
 from .alignment import Span, compare
@@ -38,27 +39,17 @@ LEVELS = (*SCHEMES, "char")
 class _Tally:
     """How many documents had which counts: an entry of `alignment.Entries`, for all labels together followed by `alignment.Cross`.
 
-    Counts wait in histograms that are folded into moments when they are full: memory is flat however many documents there are.
+    Documents wait in a batch, and what they share in a histogram, both folded when they are full: memory is flat however many there are.
     """
 
-    __slots__ = ("_moments", "_spans", "_waiting")
+    __slots__ = ("_moments", "_spans", "batch")
 
-    _FULL = 2048
+    FULL = 4096
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[int, ...], int] = {}
+        self.batch: list[tuple[int, ...]] = []
         self._spans: dict[tuple[int, ...], int] = {}  # without characters, which vary more: gold, predicted, then pairs
         self._moments = {scheme: Moments() for scheme in (*LEVELS, "document")}
-
-    def add(self, entry: tuple[int, ...]) -> None:
-        """Add one document."""
-        waiting = self._waiting
-        if entry in waiting:
-            waiting[entry] += 1
-        else:
-            waiting[entry] = 1
-            if len(waiting) >= self._FULL:
-                self._fold_characters()
 
     def merge(self, other: _Tally) -> None:
         """Add another shard's tally."""
@@ -67,21 +58,23 @@ class _Tally:
 
     def moments(self) -> Mapping[str, Moments]:
         """Moments of every scheme over everything added so far."""
-        self._fold_characters()
+        self.fold()
         self._fold_spans()
         return self._moments
 
-    def _fold_characters(self) -> None:
-        if not self._waiting:
+    def fold(self) -> None:
+        """Empty the batch."""
+        if not self.batch:
             return
-        times = list(self._waiting.values())
-        k1, k3, gold, predicted, both, only_predicted, only_gold, *cross = zip(*self._waiting, strict=True)
-        self._waiting.clear()
+        documents = Counter(self.batch)
+        self.batch.clear()
+        times = list(documents.values())
+        k1, k3, gold, predicted, both, only_predicted, only_gold, *cross = zip(*documents, strict=True)
         self._moments["char"].extend(both, list(map(add, both, only_gold)), list(map(add, both, only_predicted)), times)
         spans = self._spans
         for key, n in zip(zip(gold, predicted, k1, k3, *cross, strict=True), times, strict=True):
             spans[key] = spans.get(key, 0) + n
-        if len(spans) >= self._FULL:
+        if len(spans) >= self.FULL:
             self._fold_spans()
 
     def _fold_spans(self) -> None:
@@ -92,8 +85,9 @@ class _Tally:
         self._spans.clear()
         k2, k4 = cross or (repeat(0), repeat(0))
         kinds = list(zip(k1, k2, k3, k4, strict=False))
-        for scheme, credit in SCHEMES.items():
-            self._moments[scheme].extend([sum(map(mul, credit, pairs)) for pairs in kinds], gold, predicted, times)
+        for scheme, (a, b, c, d) in SCHEMES.items():
+            hits = [a * identical + b * same_bounds + c * same_label + d * overlap for identical, same_bounds, same_label, overlap in kinds]
+            self._moments[scheme].extend(hits, gold, predicted, times)
         any_gold, any_predicted = list(map(bool, gold)), list(map(bool, predicted))
         self._moments["document"].extend(list(map(and_, any_gold, any_predicted)), any_gold, any_predicted, times)
 
@@ -109,11 +103,12 @@ class SpanCounts:
     def add(self, parts: Parts) -> None:
         """Add one document's score parts (see `SpanDetection.score`)."""
         self._documents += 1
+        tallies = self._labels
         k1 = k3 = gold = predicted = both = only_predicted = only_gold = 0
         for label, entry in parts["labels"].items():
-            if label not in self._labels:
-                self._labels[label] = _Tally()
-            self._labels[label].add(tuple(entry))
+            if label not in tallies:
+                tallies[label] = _Tally()
+            tallies[label].batch.append(tuple(entry))
             a, b, c, d, e, f, g = entry
             k1 += a
             k3 += b
@@ -123,7 +118,11 @@ class SpanCounts:
             only_predicted += f
             only_gold += g
         if gold or predicted:
-            self._all.add((k1, k3, gold, predicted, both, only_predicted, only_gold, *parts["cross"]))
+            batch = self._all.batch
+            batch.append((k1, k3, gold, predicted, both, only_predicted, only_gold, *parts["cross"]))
+            if len(batch) >= _Tally.FULL:
+                for tally in (self._all, *tallies.values()):
+                    tally.fold()
 
     def merge(self, other: SpanCounts) -> None:
         """Add another shard's counts."""

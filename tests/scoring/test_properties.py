@@ -157,7 +157,7 @@ def test_with_one_label_and_no_span_shared_the_matching_is_the_largest(one, othe
 
 def test_memory_of_counts_is_flat(monkeypatch):
     """Long documents whose counts never repeat leave no more behind than the histograms hold."""
-    monkeypatch.setattr(spans._Tally, "_FULL", 64)
+    monkeypatch.setattr(spans._Tally, "FULL", 64)
     rng = random.Random(5)
     counts = TASK.counts()
     plain = TASK.counts()
@@ -168,8 +168,8 @@ def test_memory_of_counts_is_flat(monkeypatch):
         everything.append(parts)
         counts.add(parts)
         tallies = (counts._all, *counts._labels.values())
-        assert all(len(tally._waiting) < 64 and len(tally._spans) < 128 for tally in tallies)
-    monkeypatch.setattr(spans._Tally, "_FULL", sys.maxsize)
+        assert all(len(tally.batch) < 64 and len(tally._spans) < 128 for tally in tallies)
+    monkeypatch.setattr(spans._Tally, "FULL", sys.maxsize)
     for parts in everything:
         plain.add(parts)
     assert plain.metrics() == counts.metrics()
