@@ -100,5 +100,8 @@ def _cells(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _number(value: float) -> str:
-    """Six digits: 0.919996 must not read 0.92 beside a bound of 0.92 that it misses."""
-    return f"{value:.4f}" if value == round(value, 4) else f"{value:.6g}"
+    """Six digits, more where they would end in zeros: 0.8999999 must not read 0.9 beside a bound of 0.9 that it misses."""
+    if value == round(value, 4) and abs(value) < 1e6:
+        return f"{value:.4f}"
+    short = f"{value:.6g}"
+    return f"{value:.12g}" if len(short) < 8 and "e" not in short else short
