@@ -45,6 +45,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        self.text += " "
 
     def handle_data(self, data):
         self.text += data
