@@ -41,11 +41,14 @@ def show(rows: Sequence[Mapping[str, Any]], headers: Sequence[str], form: Form) 
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        table.add_column(header.replace("_", " "))
+    console = Console(soft_wrap=True, highlight=False)
+    for header in headers:  # what a program reads is never shortened
+        table.add_column(header.replace("_", " "), no_wrap=not console.is_terminal, overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if row.get(header) is None else str(row[header])) for header in headers))
-    Console(soft_wrap=True, highlight=False).print(table)
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(table)
 
 
 @contextmanager

@@ -38,11 +38,14 @@ def validate_(root: _Root = _DEFAULT_ROOT, json_: Json = False, pretty: Pretty =
     Example:
       gpueval runs validate reports/evaluations/nightly
     """
+    from pytest_gpueval.errors import UsageProblem
     from pytest_gpueval.runs import validate
 
     with user_errors():
         found = validate.problems(root)
         checked = len(validate.run_directories(root))
+        if not checked and not found:
+            raise UsageProblem(f"{root}: there is no run at or below it; give a run, a session, or a directory of sessions")
     if found or json_ or pretty:
         show([{"file": str(path), "problem": problem} for path, problem in found], ("file", "problem"), form(json_, pretty))
     if found:

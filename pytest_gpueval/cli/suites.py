@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .output import Json, Pretty, form, show, user_errors
+
+if TYPE_CHECKING:
+    from pytest_gpueval.suites.model import Suite
 
 _TEMPLATE = """description = "What this suite measures"
 task = "classification"            # or "span_detection"
@@ -54,27 +57,34 @@ def suites(json_: Json = False, pretty: Pretty = False) -> None:  # noqa: FBT002
 
       gpueval suites --json
     """
+    from pytest_gpueval.errors import GpuevalError, SuiteError
     from pytest_gpueval.suites import load
 
-    with user_errors():
-        rows = []
-        for name, path in load.available(Path.cwd()).items():
-            suite = load.read(path)
-            file = suite.file
-            splits = sorted({split for dataset in file.datasets.values() for split in dataset.splits})
-            rows.append(
-                {
-                    "suite": name,
-                    "kind": file.kind,
-                    "datasets": len(file.datasets),
-                    "splits": ", ".join(splits),
-                    "runtimes": ", ".join(file.runtimes),
-                    "policies": ", ".join(file.policies),
-                    "description": file.description,
-                    "path": str(path),
-                }
-            )
+    rows: list[dict[str, Any]] = []
+    wrong: list[GpuevalError] = []
+    for name, path in load.available(Path.cwd()).items():
+        try:
+            rows.append(_row(name, load.read(path)))
+        except GpuevalError as error:  # one broken file does not hide the others
+            wrong.append(error)
     show(rows, ("suite", "datasets", "splits", "runtimes", "policies", "description"), form(json_, pretty))
+    with user_errors():
+        if wrong:
+            raise SuiteError("\n".join(map(str, wrong)))
+
+
+def _row(name: str, suite: Suite) -> dict[str, Any]:
+    file = suite.file
+    return {
+        "suite": name,
+        "kind": file.kind,
+        "datasets": len(file.datasets),
+        "splits": ", ".join(sorted({split for dataset in file.datasets.values() for split in dataset.splits})),
+        "runtimes": ", ".join(file.runtimes),
+        "policies": ", ".join(file.policies),
+        "description": file.description,
+        "path": str(suite.path),
+    }
 
 
 def init(name: Annotated[str, typer.Argument(help="Name of the new suite: a folder in suites/.")]) -> None:
@@ -83,7 +93,7 @@ def init(name: Annotated[str, typer.Argument(help="Name of the new suite: a fold
     Example:
       gpueval init sentiment && pytest --gpueval-suite sentiment
     """
-    from pytest_gpueval.errors import Conflict, MissingExtra, UsageProblem
+    from pytest_gpueval.errors import Conflict, MissingExtra, StorageError, UsageProblem
 
     with user_errors():
         if not name.replace("_", "").replace("-", "").isalnum():
@@ -97,7 +107,10 @@ def init(name: Annotated[str, typer.Argument(help="Name of the new suite: a fold
         if directory.exists():
             raise Conflict(f"{directory} exists already; choose another name")
         data = directory / "data" / "example"
-        data.mkdir(parents=True)
+        try:
+            data.mkdir(parents=True)
+        except OSError as error:
+            raise StorageError(f"{directory}: cannot be written: {error.strerror or error}") from None
         (directory / "suite.toml").write_text(_TEMPLATE.format(rows=len(_ROWS)), encoding="utf-8")
         (directory / "model.py").write_text(_MODEL, encoding="utf-8")
         rows = [{"id": f"example-{number}", "text": text, "label": label} for number, (text, label) in enumerate(_ROWS)]

@@ -69,15 +69,18 @@ def judge(gates: Iterable[Bounds], overall: Mapping[str, Measured], labels: Mapp
 
 
 def _verdict(gate: Bounds, metrics: Mapping[str, Measured]) -> Verdict:
-    bound = " and ".join(f"{sign} {limit:g}" for sign, limit in ((">=", gate.min), ("<=", gate.max)) if limit is not None)
+    bound = " and ".join(f"{sign} {limit:.15g}" for sign, limit in ((">=", gate.min), ("<=", gate.max)) if limit is not None)
     if gate.judge == "interval":
         bound += " (whole interval)"
     found = metrics.get(gate.metric)
-    if found is None or found.value is None or found.low is None or found.high is None:
+    if found is None or found.value is None:
         return Verdict(gate.metric, gate.label, bound, None, None, None, 0, "unscored")
     least, most = (found.low, found.high) if gate.judge == "interval" else (found.value, found.value)
-    passes = (gate.min is None or least >= gate.min) and (gate.max is None or most <= gate.max)
-    return Verdict(gate.metric, gate.label, bound, found.value, found.low, found.high, found.n, "pass" if passes else "fail")
+    if least is None or most is None:  # one sample has a value, but no interval
+        outcome = "unscored"
+    else:
+        outcome = "pass" if (gate.min is None or least >= gate.min) and (gate.max is None or most <= gate.max) else "fail"
+    return Verdict(gate.metric, gate.label, bound, found.value, found.low, found.high, found.n, outcome)
 
 
 def failure_message(title: str, verdicts: Sequence[Verdict]) -> str:
@@ -91,7 +94,14 @@ def failure_message(title: str, verdicts: Sequence[Verdict]) -> str:
 
 
 def _cells(verdict: Verdict) -> tuple[str, ...]:
-    if verdict.value is None or verdict.low is None or verdict.high is None:
-        return (verdict.outcome.upper(), verdict.name, "-", "-", verdict.bound, "0")
-    interval = f"[{verdict.low:.3f}, {verdict.high:.3f}]"
-    return (verdict.outcome.upper(), verdict.name, f"{verdict.value:.4f}", interval, verdict.bound, str(verdict.n))
+    outcome, name, documents = verdict.outcome.upper(), verdict.name, str(verdict.n)
+    interval = "-" if verdict.low is None or verdict.high is None else f"[{_number(verdict.low)}, {_number(verdict.high)}]"
+    return (outcome, name, "-" if verdict.value is None else _number(verdict.value), interval, verdict.bound, documents)
+
+
+def _number(value: float) -> str:
+    """Six digits, more where they would end in zeros: 0.8999999 must not read 0.9 beside a bound of 0.9 that it misses."""
+    if value == round(value, 4) and abs(value) < 1e6:
+        return f"{value:.4f}"
+    short = f"{value:.6g}"
+    return f"{value:.12g}" if len(short) < 8 and "e" not in short else short

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from pytest_gpueval.errors import UsageProblem
+from pytest_gpueval.errors import RuntimeFault, UsageProblem
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Device:
 
 
 def visible(environment: Mapping[str, str] = os.environ) -> list[Device]:
-    """The GPUs that NVML reports, narrowed to the caller's CUDA_VISIBLE_DEVICES; empty where there is no driver."""
+    """The GPUs that NVML reports, narrowed to the caller's CUDA_VISIBLE_DEVICES; empty where there is no driver. Raises RuntimeFault for a broken one."""
     import pynvml  # noqa: PLC0415 - only where GPUs are asked for
 
     try:
@@ -32,13 +33,19 @@ def visible(environment: Mapping[str, str] = os.environ) -> list[Device]:
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         found = [(pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    except pynvml.NVMLError as error:
+        raise RuntimeFault(f"the NVIDIA driver does not answer: {error}.\nSee what `nvidia-smi` says; --gpus none works without GPUs.") from None
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
     return narrowed(found, environment.get("CUDA_VISIBLE_DEVICES"))
 
 
 def narrowed(found: Sequence[tuple[str, str]], mask: str | None) -> list[Device]:
-    """Apply CUDA_VISIBLE_DEVICES (indices or UUID prefixes) as CUDA does: in its order, ending at the first entry that is not there."""
+    """Apply CUDA_VISIBLE_DEVICES (indices or UUID prefixes) as CUDA does.
+
+    In its order, ending at the first entry that is not there or names several; one named twice leaves none.
+    """
     if mask is None:
         chosen = list(found)
     else:
@@ -47,14 +54,17 @@ def narrowed(found: Sequence[tuple[str, str]], mask: str | None) -> list[Device]
             match = _matching(found, entry.strip())
             if match is None:
                 break
+            if match in chosen:
+                return []
             chosen.append(match)
     return [Device(index, uuid, name) for index, (uuid, name) in enumerate(chosen)]
 
 
 def _matching(found: Sequence[tuple[str, str]], entry: str) -> tuple[str, str] | None:
-    if entry.isdecimal():
+    if re.fullmatch("[0-9]{1,9}", entry):
         return found[int(entry)] if int(entry) < len(found) else None
-    return next((device for device in found if entry and device[0].startswith(entry)), None)
+    matches = [device for device in found if entry and device[0].startswith(entry)]
+    return matches[0] if len(matches) == 1 else None
 
 
 def select(spec: str, devices: Sequence[Device]) -> list[Device]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
-from .table import HEADERS, Row, value_with_interval
+from .table import HEADERS, Row, plain, value_with_interval
 
 
 def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -16,4 +17,5 @@ def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
         loader=jinja2.PackageLoader("pytest_gpueval.reports"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["figure"] = value_with_interval
+    environment.finalize = lambda value: plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
     return environment.get_template("session.html.j2").render(record=record, rows=rows, headers=HEADERS)

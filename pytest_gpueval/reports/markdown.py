@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .table import HEADERS, Row, value_with_interval
+from .table import HEADERS, Row, plain, value_with_interval
 
 
 def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -13,8 +13,8 @@ def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
     lines = [
         f"# {escape(record['session'])}",
         "",
-        f"Suites {escape(', '.join(record['suites']))} · data {escape(record['data'])} · commit {escape(str(record['code'].get('commit')))[:12]}"
-        f"{' (with uncommitted changes)' if record['code'].get('dirty') else ''} · host {escape(record['host'])} · {record['started_at']}",
+        f"Suites {escape(', '.join(record['suites']))} · data {escape(record['data'])} · commit {escape((record['code'].get('commit') or 'unknown')[:12])}"
+        f"{' (with uncommitted changes)' if record['code'].get('dirty') else ''} · host {escape(record['host'])} · {escape(record['started_at'])}",
         "",
         _line(HEADERS),
         _line(["---"] * len(HEADERS)),
@@ -22,7 +22,7 @@ def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         if row.reason:
-            lines += ["", f"## {escape(row.case)}: {row.status}", "", "```text", row.reason.replace("```", "'''"), "```"]
+            lines += ["", f"## {escape(row.case)}: {escape(row.status)}", "", "```text", plain(row.reason).replace("```", "'''"), "```"]
     for row in rows:
         if row.labels:
             lines += ["", f"## {escape(row.case)} per label", "", *_labels(row)]
@@ -30,8 +30,8 @@ def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 def _labels(row: Row) -> list[str]:
-    names = list(dict.fromkeys(name for figures in row.labels.values() for name in figures if name.endswith("f1")))
-    table = [_line(["label", *names]), _line(["---"] * (len(names) + 1))]
+    names = [name for name in row.label_figures() if name.endswith("f1")] or row.label_figures()
+    table = [_line(["label", *map(escape, names)]), _line(["---"] * (len(names) + 1))]
     for label, figures in row.labels.items():
         table.append(_line([escape(label), *(value_with_interval(figures.get(name)) for name in names)]))
     return table
@@ -43,5 +43,5 @@ def _line(cells: Sequence[str]) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, in one line of a table."""
-    flat = " ".join(text.split())
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|~" else c for c in flat)
+    flat = " ".join(plain(text).split())
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|~&" else c for c in flat)

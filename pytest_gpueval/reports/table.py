@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+# Sequences that steer a terminal, and characters that show nothing. Line ends and tabs stay.
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 HEADERS = ("dataset", "rows", "metric", "value [95 % CI]", "samples/s", "verdict")
 
@@ -51,6 +55,10 @@ class Row:
         """The headline metric with its interval."""
         return value_with_interval(self.metrics.get(self.headline or ""))
 
+    def label_figures(self) -> list[str]:
+        """The names of the figures that any label has, in the order they appear."""
+        return list(dict.fromkeys(name for figures in self.labels.values() for name in figures))
+
 
 def value_with_interval(figure: Figure | None) -> str:
     """`0.912 [0.897, 0.926]`, or a dash."""
@@ -59,3 +67,8 @@ def value_with_interval(figure: Figure | None) -> str:
     if figure.low is None or figure.high is None:
         return f"{figure.value:.3f}"
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def plain(text: str) -> str:
+    """Text without what steers a terminal, or turns the direction of what follows."""
+    return _CONTROL.sub("", text.replace("\r\n", "\n"))

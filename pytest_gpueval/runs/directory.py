@@ -138,7 +138,7 @@ def blocked_message(paths: Sequence[Path]) -> str:
 def _read_json(file: Path) -> Mapping[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Conflict(f"{file}: cannot be read: {error}.\nRun anew with --gpueval-force (the files are backed up).") from None
     if not isinstance(value, dict):
         raise Conflict(f"{file}: not a JSON object.\nRun anew with --gpueval-force (the files are backed up).")

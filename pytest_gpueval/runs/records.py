@@ -15,7 +15,7 @@ Status = Literal["passed", "failed", "error", "crashed", "oom", "timeout", "inte
 class Record(BaseModel):
     """Base: no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
 
 class Figure(Record):

@@ -1,0 +1,144 @@
+"""Reports show what hostile names and messages say, and do nothing of it."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from pytest_gpueval.reports import html, markdown
+from pytest_gpueval.reports.table import HEADERS, Figure, Row, plain, value_with_interval
+
+HOSTILE = (
+    "<script>alert('x')</script> a|b `c` ``` *d* [e](https://evil.example) &lt; "
+    "\x1b[31mred\x1b[0m \x1b]8;;https://evil.example\x07 \u202eback {{ 7*7 }} \x00"
+)
+
+
+def row(**changes):
+    fields = {
+        "suite": "mine", "case": "reviews-fast", "run_id": "mine-reviews-fast", "worker": "gpu0", "reused": False, "ok": True, "status": "passed",
+        "reason": None, "headline": "f1", "metrics": {"f1": Figure(0.9123, 0.9, 0.92), "recall": Figure(None, None, None)}, "labels": {}, "scored": 1200,
+        "errors": 0, "skipped": 0, "samples_per_s": 56.4, "seconds": 3.21,
+    }  # fmt: skip
+    return Row(**{**fields, **changes})
+
+
+def record(**changes):
+    code = {"commit": "0123456789abcdef", "dirty": True}
+    return {"session": "nightly", "suites": ["mine"], "data": "embedded", "code": code, "host": "h", "started_at": "2026-01-02T03:04:05+00:00", **changes}
+
+
+class Page(HTMLParser):
+    """What a browser makes of it: tags that are open, attributes, and the text."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.attributes, self.open, self.text = [], [], [], ""
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self.text += " "
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_cells():
+    assert row().cells() == ("reviews-fast", "1,200", "f1", "0.912 [0.900, 0.920]", "56", "passed")
+    cells = row(errors=2, skipped=1, reused=True, samples_per_s=None, headline=None).cells()
+    assert cells == ("reviews-fast", "1,200 (2 errors, 1 skipped)", "-", "-", "-", "passed (reused)")
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [(None, "-"), (Figure(None, None, None), "-"), (Figure(0.5, None, None), "0.500"), (Figure(1.0, 0.99, 1.0), "1.000 [0.990, 1.000]")],
+)
+def test_values(figure, text):
+    assert value_with_interval(figure) == text
+
+
+def test_markdown():
+    text = markdown.session(record(), [row(), row(case="other-fast", ok=False, status="failed", reason="gates failed\n  f1 0.1", reused=True)])
+    assert text == (
+        "# nightly\n"
+        "\n"
+        "Suites mine · data embedded · commit 0123456789ab (with uncommitted changes) · host h · 2026-01-02T03:04:05+00:00\n"
+        "\n"
+        "| dataset | rows | metric | value [95 % CI] | samples/s | verdict |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+        "| reviews-fast | 1,200 | f1 | 0.912 \\[0.900, 0.920\\] | 56 | passed |\n"
+        "| other-fast | 1,200 | f1 | 0.912 \\[0.900, 0.920\\] | 56 | failed (reused) |\n"
+        "\n"
+        "## other-fast: failed\n"
+        "\n"
+        "```text\n"
+        "gates failed\n"
+        "  f1 0.1\n"
+        "```\n"
+    )
+
+
+def test_markdown_of_hostile_text():
+    hostile = row(case=HOSTILE, status="failed", reason=f"first\n{HOSTILE}\n```\n# not a heading", labels={HOSTILE: {"f1": Figure(None, None, None)}})
+    text = markdown.session(record(session=HOSTILE, suites=[HOSTILE], host=HOSTILE, data=HOSTILE), [hostile])
+    assert "\x1b" not in text
+    assert "\x00" not in text
+    assert "\u202e" not in text
+    fenced = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(fenced) == 1
+    assert fenced[0].endswith("'''\n# not a heading\n")
+    outside = text.replace(fenced[0], "")
+    assert not re.search(r"(?<!\\)<", outside)
+    assert not re.search(r"(?<!\\)&", outside)
+    assert outside.count("\n# ") == 0
+    columns = [len(re.findall(r"(?<!\\)\|", line)) for line in outside.splitlines() if line.startswith("| ")]
+    assert columns == [len(HEADERS) + 1] * 3 + [3] * 3
+
+
+def test_markdown_outside_git():
+    assert "commit unknown · host" in markdown.session(record(code={"commit": None, "dirty": None}), [])
+    assert "commit unknown · host" in markdown.session(record(code={}), [])
+
+
+def test_html():
+    labels = {"A": {"f1": Figure(0.5, None, None)}, "B": {"recall": Figure(0.25, 0.2, 0.3)}}
+    page = Page(html.session(record(), [row(labels=labels), row(case="other-fast", ok=False, status="failed", reason="why it failed", reused=True)]))
+    assert page.open == []
+    words = " ".join(page.text.split())
+    assert "commit 0123456789ab (with uncommitted changes)" in words
+    assert "failed (reused)" in words
+    assert "why it failed" in words
+    assert "label f1 recall A 0.500 - B - 0.250 [0.200, 0.300]" in words
+    assert "commit unknown" in " ".join(Page(html.session(record(code={}), [])).text.split())
+
+
+def test_html_of_hostile_text():
+    figures = {HOSTILE: Figure(1, None, None)}
+    hostile = row(case=HOSTILE, run_id=HOSTILE, worker=HOSTILE, reason=HOSTILE, labels={HOSTILE: figures}, metrics=figures)
+    source = html.session(record(session=HOSTILE, suites=[HOSTILE], host=HOSTILE, data=HOSTILE), [hostile])
+    page = Page(source)
+    assert "script" not in page.tags
+    assert page.text.count("<script>alert('x')</script> a|b `c`") >= 10
+    assert "{{ 7*7 }}" in page.text
+    assert not set("\x1b\x00\u202e") & set(source)
+
+
+def test_html_needs_no_network():
+    page = Page(html.session(record(), [row(labels={"A": {"f1": Figure(1, None, None)}})]))
+    assert {name for name, _ in page.attributes} <= {"lang", "charset", "name", "content", "class", "scope", "open"}
+    assert "url(" not in page.text
+    assert "@import" not in page.text
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+
+
+def test_plain_text_keeps_lines_and_tabs():
+    assert plain("a\r\nb\tc\x1b[1;31mred\x1b[0m\x07 \x9bd\n") == "a\nb\tcred d\n"
+    assert plain("\x1b]0;title\x1b\\shown") == "shown"
