@@ -65,8 +65,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteModul
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize over the cases of a suite."""
-    if "case" in metafunc.fixturenames:
+    """Parametrize over the cases of a suite; many a repository has parameters of its own that are called "case"."""
+    definition = metafunc.definition
+    if "case" in metafunc.fixturenames and (definition.path.name == _SUITE_FILE or definition.get_closest_marker("gpueval")):
         from pytest_gpueval.session import collect  # noqa: PLC0415
 
         collect.parametrize(metafunc)

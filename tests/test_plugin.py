@@ -23,7 +23,9 @@ def test_a_session_that_does_not_use_the_plugin_imports_nothing_heavy(pytester):
     pytester.makepyfile(
         f"""
         import sys
-        def test_light():
+        import pytest
+        @pytest.mark.parametrize("case", [1])
+        def test_light(case):
             loaded = {{name.split(".")[0] for name in sys.modules}}
             assert loaded & {HEAVY} == set()
             assert not [name for name in sys.modules if name.startswith("pytest_gpueval.session.") and not name.endswith("settings")]

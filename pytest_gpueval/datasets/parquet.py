@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 READ_ROWS = 1024
+# Read through a buffer of this size: pyarrow would otherwise hold whole column chunks, which is the whole split where it is one row group.
+_BUFFER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class ParquetSplit:
     @cached_property
     def sha256(self) -> str:
         """The content hash of the file. Raises DataError."""
+        self._require_file()
         try:
             with self.path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -50,9 +53,10 @@ class ParquetSplit:
             raise DataError(f"{self.path}: has {self.rows} rows, but the suite says {rows}.\nEither the file is stale, or `rows` in suite.toml must follow it.")
 
     def read(self, columns: Sequence[str], skip: int = 0, limit: int | None = None) -> Iterator[dict[str, Any]]:
-        """Rows as dictionaries, in the order of the file, without the first `skip`. Raises DataError."""
+        """The rows from `skip` (0 is the first) up to `limit`, as dictionaries, in the order of the file. Raises DataError."""
         import pyarrow as pa  # noqa: PLC0415 - heavy
 
+        self.check(columns, None)
         stop = self.rows if limit is None else min(limit, self.rows)
         position = 0
         with self._open() as file:
@@ -64,7 +68,7 @@ class ParquetSplit:
                     position += batch.num_rows
                     if position >= stop:
                         return
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise DataError(f"{self.path}: damaged after row {position}: {_one_line(error)}") from None
 
     def _open(self) -> pq.ParquetFile:
@@ -73,12 +77,18 @@ class ParquetSplit:
             import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
         except ImportError:
             raise MissingExtra("pyarrow", needed_for=f"reading {self.path.name}", extra="data") from None
+        self._require_file()
         try:
-            return pq.ParquetFile(self.path)
-        except FileNotFoundError:
-            raise DataError(f"{self.path}: no such file") from None
+            return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{self.path}: not a whole parquet file: {_one_line(error)}") from None
+
+    def _require_file(self) -> None:
+        """Only a regular file can be read: a pipe would be waited for, for ever. Raises DataError."""
+        if not self.path.exists():
+            raise DataError(f"{self.path}: no such file")
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: not a regular file")
 
 
 def _one_line(error: BaseException) -> str:

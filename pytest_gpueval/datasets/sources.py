@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ from typing import Protocol
 
 from filelock import FileLock
 
-from pytest_gpueval.errors import DataError, UsageProblem
+from pytest_gpueval.errors import DataError, GpuevalError, StorageError, UsageProblem
 
 from .parquet import ParquetSplit
+
+# What the disk says, as against a generator that misses a file of its own.
+_DISK = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS})
 
 
 class Generator(Protocol):
@@ -48,25 +52,51 @@ def locate(source: str, where: Location, dataset: str, split: str) -> Path:
 
 
 def ensure(path: Path, dataset: str, split: str, origin: str, generator: Generator | None) -> ParquetSplit:
-    """The split at `path`, generated first if the suite can. Raises DataError."""
+    """The split at `path`, generated first if the suite can. Raises DataError, StorageError."""
     if not path.exists():
         if generator is None:
             raise DataError(f"{path}: no such file; it should hold split {split!r} of dataset {dataset!r}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):  # several workers may ask at once
-            if not path.exists():
-                generator.write(dataset, split, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):  # several workers may ask at once
+                if not path.exists():
+                    _generate(path, dataset, split, generator)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be written: {error.strerror or error}.\nXDG_CACHE_HOME chooses another place for generated data.") from None
     return ParquetSplit(path, origin)
 
 
+def _generate(path: Path, dataset: str, split: str, generator: Generator) -> None:
+    """Let the generator write beside `path`, and move the file there once it is whole. Raises DataError, or what the disk says."""
+    half = path.with_name(f".{path.stem}.{os.getpid()}.half{path.suffix}")
+    what = f"the generator of split {split!r} of dataset {dataset!r}"
+    try:
+        generator.write(dataset, split, half)
+        if not half.is_file():
+            raise DataError(f"{what} wrote no file: write(dataset, split, path) must write {path.suffix} to `path`")
+        half.replace(path)
+    except GpuevalError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise
+        raise DataError(f"{what} failed: {type(error).__name__}: {error}") from error
+    finally:
+        half.unlink(missing_ok=True)
+
+
 def cache_directory() -> Path:
-    """`$XDG_CACHE_HOME/pytest-gpueval`, by default under `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-gpueval"
+    """`$XDG_CACHE_HOME/pytest-gpueval`, by default under `~/.cache`. Raises UsageProblem where there is no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-gpueval"
+    except RuntimeError:  # a user id without an account, as containers have them
+        raise UsageProblem("there is no home directory to keep generated data in; set XDG_CACHE_HOME or HOME") from None
 
 
 def _fingerprint(generator: Path) -> str:
     """A short hash of the generator's sources: a changed generator never meets its own old output."""
     digest = hashlib.sha256()
-    for file in sorted((generator.parent).rglob("*.py")):
-        digest.update(file.relative_to(generator.parent).as_posix().encode() + b"\0" + file.read_bytes())
+    for file in sorted(path for path in generator.parent.rglob("*.py") if path.is_file()):
+        source = file.read_bytes()
+        digest.update(f"{file.relative_to(generator.parent).as_posix()}\0{len(source)}\0".encode() + source)
     return digest.hexdigest()[:16]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,75 +17,121 @@ from .files import storage
 from .redact import Redactor
 
 _CHUNK = 1 << 16
-# A line longer than this is cut for redaction; a secret lying across the cut is kept whole by the overlap.
+# A line longer than this is written in parts; no part ends within a secret.
 _LONGEST_LINE = 1 << 20
+# How long to wait for the end of a pipe that has been read: a child that outlives the run holds it open.
+_END_S = 0.1
 
 
 @contextmanager
 def captured(path: Path, redactor: Redactor) -> Iterator[None]:
-    """Send file descriptors 1 and 2, and sys.stdout and sys.stderr, to `path` and to where they went before."""
+    """Send file descriptors 1 and 2, and sys.stdout and sys.stderr, to `path` and to where they went before.
+
+    What a child writes that outlives the context goes to both as well, for as long as this process lives.
+    """
+    _open_standard_descriptors()
     with storage(path):
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    before = os.dup(1), os.dup(2)
     streams = sys.stdout, sys.stderr
-    pumps = []
+    _flush_all()
+    pumps: list[_Pump] = []
     try:
-        for target, echo in ((1, before[0]), (2, before[1])):
-            streams[target - 1].flush()
-            reader, writer = os.pipe()
-            os.dup2(writer, target)
-            os.close(writer)
-            pump = threading.Thread(target=_pump, args=(reader, log, echo, redactor), name=f"gpueval-log-{target}", daemon=True)
-            pump.start()
-            pumps.append(pump)
+        pumps.extend(_Pump(target, log, redactor) for target in (1, 2))
         sys.stdout, sys.stderr = _text(1), _text(2)
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(ValueError, OSError):
-                stream.flush()
+        _flush_all()
         sys.stdout, sys.stderr = streams
-        os.dup2(before[0], 1)
-        os.dup2(before[1], 2)
         for pump in pumps:
-            # A child that outlives the item keeps the pipe open: do not wait for it for ever.
-            pump.join(timeout=2)
-        for fd in (log, *before):
-            _close_after(pumps, fd)
+            pump.restore()
+        end = time.monotonic() + _END_S
+        for pump in pumps:
+            pump.finish(end)
+        os.close(log)
+
+
+class _Pump:
+    """Takes a descriptor over: a thread copies whole lines from it to the log and to where it led before."""
+
+    def __init__(self, target: int, log: int, redactor: Redactor) -> None:
+        self._target = target
+        self._redactor = redactor
+        self._before = os.dup(target)
+        self._sinks = (os.dup(log), os.dup(target))
+        self._reader, self._writer = os.pipe()
+        self._mark = b"\0end of " + uuid.uuid4().hex.encode()
+        self._drained = threading.Event()
+        os.dup2(self._writer, target)
+        self._thread = threading.Thread(target=self._run, name=f"gpueval-log-{target}", daemon=True)
+        self._thread.start()
+
+    def restore(self) -> None:
+        """Let the descriptor lead where it led before. A mark in the pipe tells the thread that all was written."""
+        with suppress(OSError):  # the thread is gone
+            os.write(self._writer, self._mark)  # short enough to arrive in one piece
+        os.close(self._writer)
+        os.dup2(self._before, self._target)
+        os.close(self._before)
+
+    def finish(self, end: float) -> None:
+        """Return when all that was written before `restore` is in the log."""
+        self._drained.wait()
+        self._thread.join(max(0.0, end - time.monotonic()))
+
+    def _run(self) -> None:
+        pending = b""
+        try:
+            while chunk := os.read(self._reader, _CHUNK):
+                pending += chunk
+                if not self._drained.is_set() and self._mark in pending:
+                    self._emit(pending.replace(self._mark, b"", 1))
+                    pending = b""
+                    self._drained.set()
+                # A progress bar ends its lines with carriage returns only.
+                cut = max(pending.rfind(b"\n"), pending.rfind(b"\r")) + 1
+                if not cut and len(pending) > _LONGEST_LINE:
+                    cut = self._redactor.cut(pending, len(pending) - _CHUNK)
+                if cut:
+                    self._emit(pending[:cut])
+                    pending = pending[cut:]
+            self._emit(pending)
+        finally:
+            self._drained.set()
+            for fd in (self._reader, *self._sinks):
+                os.close(fd)
+
+    def _emit(self, data: bytes) -> None:
+        clean = self._redactor.text(data.decode("utf-8", "backslashreplace")).encode("utf-8", "backslashreplace")
+        for fd in self._sinks:
+            view = memoryview(clean)
+            # A full disk must not stop the program that prints: its results report the same condition loudly.
+            with suppress(OSError):
+                while view:
+                    view = view[os.write(fd, view) :]
+
+
+def _open_standard_descriptors() -> None:
+    """A program may have been started with 1 or 2 closed; the next file to be opened would take their place."""
+    for target in (0, 1, 2):
+        try:
+            os.fstat(target)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != target:
+                os.dup2(opened, target)
+                os.close(opened)
+
+
+def _flush_all() -> None:
+    """Empty the buffers of Python and of C, so that everything goes where it belonged when it was written."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with suppress(ValueError, OSError, AttributeError):  # closed, broken, or replaced by something else
+            stream.flush()  # type: ignore[union-attr]
+    with suppress(OSError, ValueError, AttributeError):
+        library = ctypes.CDLL(None)
+        for name in ("stdout", "stderr"):
+            library.fflush(ctypes.c_void_p.in_dll(library, name))
 
 
 def _text(fd: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.FileIO(fd, "w", closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True, line_buffering=True)
-
-
-def _close_after(pumps: list[threading.Thread], fd: int) -> None:
-    """Close a descriptor unless a pump still needs it; then it lives as long as the pump's process."""
-    if not any(pump.is_alive() for pump in pumps):
-        os.close(fd)
-
-
-def _pump(reader: int, log: int, echo: int, redactor: Redactor) -> None:
-    """Copy whole lines from `reader` to `log` (redacted) and to `echo` (redacted too: it may end up in a report)."""
-    pending = b""
-    try:
-        while chunk := os.read(reader, _CHUNK):
-            pending += chunk
-            cut = pending.rfind(b"\n") + 1
-            if not cut and len(pending) > _LONGEST_LINE:
-                cut = len(pending) - _CHUNK
-            if cut:
-                _emit(pending[:cut], log, echo, redactor)
-                pending = pending[cut:]
-        _emit(pending, log, echo, redactor)
-    finally:
-        os.close(reader)
-
-
-def _emit(data: bytes, log: int, echo: int, redactor: Redactor) -> None:
-    clean = redactor.text(data.decode("utf-8", "backslashreplace")).encode("utf-8", "backslashreplace")
-    for fd in (log, echo):
-        view = memoryview(clean)
-        # A full disk must not stop the program that prints: its results report the same condition loudly.
-        with suppress(OSError):
-            while view:
-                view = view[os.write(fd, view) :]

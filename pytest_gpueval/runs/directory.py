@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from pytest_gpueval.errors import Conflict
 
 from . import results
-from .files import back_up, storage, write_atomically, write_json
+from .files import back_up, storage, to_json, write_atomically, write_json
 from .records import RunMetadata, Summary
-from .redact import Redactor
+from .redact import Redactor, arguments
 
 COMMAND, METADATA, SUMMARY, LOG, RESULTS = "command.sh", "run_metadata.json", "summary.json", "stdout.log", "results.jsonl"
 
@@ -58,7 +58,10 @@ class RunDirectory:
             return Beginning("resumable" if self.results_path.exists() else "new")
         if summary.ok:
             return Beginning("finished", summary)
-        return Beginning("resumable" if summary.status == "interrupted" else "blocked", summary)
+        if summary.status == "interrupted" and self.results_path.exists():
+            return Beginning("resumable", summary)
+        # Nothing is lost by starting a run anew that was skipped, or interrupted before its first result.
+        return Beginning("new" if summary.status in ("interrupted", "skipped") else "blocked", summary)
 
     def begin(self, metadata: RunMetadata, command: Sequence[str], *, force: bool) -> Beginning:
         """Make the directory ready for a run and write command.sh and run_metadata.json.
@@ -67,8 +70,7 @@ class RunDirectory:
         """
         if force:
             for name in (LOG, SUMMARY, RESULTS):
-                with storage(self.path):
-                    back_up(self.path / name)
+                back_up(self.path / name)
         beginning = self.state()
         if beginning.state == "blocked":
             raise Conflict(blocked_message([self.path]))
@@ -81,6 +83,8 @@ class RunDirectory:
             (self.path / SUMMARY).unlink(missing_ok=True)
         if beginning.state == "resumable":
             results.drop_torn_tail(self.results_path)
+        else:
+            back_up(self.results_path)  # a skipped run may have left some
         write_atomically(self.path / COMMAND, self._script(command))
         write_json(self.path / METADATA, self.redactor.value(metadata.model_dump(mode="json")))
         return beginning
@@ -91,11 +95,11 @@ class RunDirectory:
 
     def _script(self, command: Sequence[str]) -> str:
         comment = f"# Run again: sh {COMMAND}. Secrets are not written here; they are taken from the environment."
-        return f"#!/bin/sh\n{comment}\n{self.redactor.text(shlex.join(command))}\n"
+        return f"#!/bin/sh\n{comment}\n{shlex.join(arguments(command, self.redactor))}\n"
 
     def _require_same(self, metadata: RunMetadata) -> None:
         earlier = _read_json(self.path / METADATA)
-        now = self.redactor.value(metadata.model_dump(mode="json"))
+        now = json.loads(to_json(self.redactor.value(metadata.model_dump(mode="json"))))
         changed = [key for key in _IDENTITY if earlier.get(key) != now.get(key)]
         if changed:
             details = "\n".join(f"  {key}: {_short(earlier.get(key))} there, {_short(now.get(key))} now" for key in changed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,32 +36,65 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage(path):
         try:
-            with temporary.open("w", encoding="utf-8") as file:
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            os.replace(temporary, path)  # noqa: PTH105 - the call whose failure is tested
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Have the new name on disk too, where the file system can."""
+    with suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def to_json(value: Any) -> str:
+    """JSON a person can read. Numbers that JSON cannot hold are written as text ("nan", "inf"), never as null: unknown is not undefined."""
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError:
+        return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file a person can read. Raises StorageError."""
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = to_json(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates
+        text = json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, text)
 
 
 def back_up(path: Path, now: Callable[[], datetime] | None = None) -> Path | None:
-    """Move a file aside to a unique `<name>.bak-<timestamp>`; None if it does not exist. Never overwrites an earlier backup."""
+    """Move a file aside to a unique `<name>.bak-<timestamp>`; None if it does not exist. Never overwrites an earlier backup. Raises StorageError."""
     stamp = (now() if now else datetime.now(UTC)).strftime("%Y%m%dT%H%M%S")
-    for number in range(10_000):
-        target = path.with_name(f"{path.name}.bak-{stamp}" + (f"-{number}" if number else ""))
-        try:
-            os.link(path, target)  # fails if the target exists: two backups in one second get two names
-        except FileExistsError:
-            continue
-        except FileNotFoundError:
-            return None
-        path.unlink()
-        return target
+    with storage(path):
+        for number in range(10_000):
+            if not os.path.lexists(path):
+                return None
+            target = path.with_name(f"{path.name}.bak-{stamp}" + (f"-{number}" if number else ""))
+            try:
+                target.touch(exist_ok=False)  # two backups in one second get two names
+            except FileExistsError:
+                continue
+            path.replace(target)
+            return target
     raise StorageError(f"{path}: ten thousand backups within one second")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import orjson
 
-from pytest_gpueval.errors import Conflict
+from pytest_gpueval.errors import Conflict, RuntimeFault
 
 from .files import cannot_write, storage
 from .redact import Redactor
@@ -28,7 +30,7 @@ class ResultsWriter:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record. Raises StorageError."""
+        """Append one record. Raises StorageError, RuntimeFault for what JSON cannot hold."""
         line = self._redactor.line(encode(record)) + b"\n"
         try:
             written = os.write(self._fd, line)
@@ -46,16 +48,48 @@ class ResultsWriter:
             os.close(self._fd)
 
 
-def encode(record: dict[str, Any]) -> bytes:
-    """One compact JSON line without its newline. Text that is not valid Unicode (lone surrogates) is escaped."""
+def encode(record: Mapping[str, Any]) -> bytes:
+    """One compact JSON line without its newline. Text that is not valid Unicode (lone surrogates) is escaped.
+
+    NaN and infinities would become null, which says that a value has no meaning: they are refused, and so is what JSON cannot hold.
+    Raises RuntimeFault naming the place.
+    """
     try:
-        return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
+        line = orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError:
-        return json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+        _require_json(record, record.get("id"), "")
+        line = json.dumps(record, separators=(",", ":"), default=_plain).encode()
+    else:
+        if b"null" in line:
+            _require_json(record, record.get("id"), "")
+    return line
+
+
+def _plain(value: Any) -> Any:
+    """A numpy array or scalar as Python's own."""
+    return value.tolist()
+
+
+def _require_json(value: Any, name: Any, key: str) -> None:
+    """Raise RuntimeFault for a value at `key` that JSON cannot hold."""
+    if hasattr(value, "tolist") and hasattr(value, "dtype"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        for part, item in value.items():
+            _require_json(item, name, f"{key}.{part}" if key else str(part))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _require_json(item, name, f"{key}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise RuntimeFault(f"the result of {name!r} is {value} at {key}.\nA result is a finite number, or None where it has no meaning.")
+    elif not isinstance(value, (str, int, float, NoneType)):
+        raise RuntimeFault(f"the result of {name!r} holds a {type(value).__name__} at {key}, which JSON cannot hold.")
 
 
 def drop_torn_tail(path: Path) -> None:
-    """Cut a file after its last newline. Raises StorageError."""
+    """Cut a file after its last newline; a file that is not there has no tail. Raises StorageError."""
+    if not path.exists():
+        return
     with storage(path), path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:
@@ -74,12 +108,20 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                record = orjson.loads(line)
-            except orjson.JSONDecodeError:
+                record = decode(line)
+            except (ValueError, RecursionError):
                 raise Conflict(_not_ours(path, number)) from None
             if not isinstance(record, dict) or "id" not in record:
                 raise Conflict(_not_ours(path, number))
             yield record
+
+
+def decode(line: bytes) -> Any:
+    """What `encode` wrote. Raises ValueError."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)  # knows lone surrogates
 
 
 def _not_ours(path: Path, number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pytest_gpueval.errors import Conflict, UsageProblem
 
 from .directory import COMMAND, LOG, METADATA, RESULTS, SUMMARY, read_summary
 from .records import MODELS, Record
+from .results import decode
 
 _REQUIRED = (COMMAND, METADATA, SUMMARY, LOG)
 _SESSION = "session.json"
@@ -55,6 +57,7 @@ def _of_run(directory: Path) -> Iterator[tuple[Path, str]]:
     for name in (METADATA, SUMMARY):
         if (directory / name).is_file():
             yield from _of_json(directory / name, MODELS[name])
+    yield from _of_summary(directory)
     if (directory / RESULTS).is_file():
         yield from _of_lines(directory / RESULTS)
 
@@ -64,25 +67,49 @@ def _of_json(file: Path, model: type[Record]) -> Iterator[tuple[Path, str]]:
         model.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         for detail in error.errors():
-            yield file, f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
-    except ValueError as error:
+            yield file, _detail(detail)
+    except (OSError, ValueError, RecursionError) as error:
         yield file, f"not JSON: {error}"
 
 
 def _of_lines(file: Path) -> Iterator[tuple[Path, str]]:
     seen = 0
     model = MODELS[RESULTS]
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                record = model.model_validate_json(line)
+                record = model.model_validate(decode(line))
             except ValidationError as error:
-                yield file, f"line {number}: {error.errors()[0]['msg']}"
+                yield file, f"line {number}: {_detail(error.errors()[0])}"
+                continue
+            except (ValueError, RecursionError) as error:
+                yield file, f"line {number}: not JSON: {error}"
                 continue
             given = [key for key in ("score", "error", "skipped") if getattr(record, key) is not None]
             if len(given) != 1:
-                yield file, f"line {number}: exactly one of score, error and skipped must be there, found {given or 'none'}"
+                yield file, f"line {number}: exactly one of score, error and skipped must be there, found {' and '.join(given) or 'none'}"
             seen += 1
-    summary = read_summary(file.parent)
-    if summary is not None and seen != summary.rows.scored + summary.rows.errors + summary.rows.skipped:
-        yield file, f"{seen} lines, but {SUMMARY} counts {summary.rows.model_dump()}"
+    with suppress(Conflict):  # a summary that cannot be read is a problem of its own
+        summary = read_summary(file.parent)
+        if summary is not None and seen != summary.rows.scored + summary.rows.errors + summary.rows.skipped:
+            yield file, f"{seen} lines, but {SUMMARY} counts {summary.rows.scored} scored, {summary.rows.errors} errors, {summary.rows.skipped} skipped"
+
+
+def _of_summary(directory: Path) -> Iterator[tuple[Path, str]]:
+    """What the fields of a summary must say together."""
+    with suppress(Conflict):
+        summary = read_summary(directory)
+        if summary is None:
+            return
+        if summary.run_id != directory.name:
+            yield directory / SUMMARY, f"run_id: is {summary.run_id!r}, but the directory is {directory.name!r}"
+        if summary.ok != (summary.status == "passed"):
+            yield directory / SUMMARY, f"ok: is {str(summary.ok).lower()}, but status is {summary.status!r}"
+        rows = summary.rows
+        if summary.ok and rows.total is not None and rows.total != rows.scored + rows.errors + rows.skipped:
+            yield directory / SUMMARY, f"rows: {rows.scored} scored, {rows.errors} errors and {rows.skipped} skipped do not make {rows.total}"
+
+
+def _detail(error: Any) -> str:
+    key = ".".join(map(str, error["loc"]))
+    return f"{key}: {error['msg']}" if key else str(error["msg"])

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import os
+import re
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from hashlib import blake2b
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pytest_gpueval.errors import MissingExtra, RuntimeFault, UsageProblem
+from pytest_gpueval.errors import MissingExtra, RuntimeFault, UsageProblem, valid_values
 
 from .base import A, Answer
 
 T = TypeVar("T")
+# The folders of suites whose files were imported, in that order.
+_DIRECTORIES: dict[str, None] = {}
 
 
 class InProcess:
@@ -39,10 +44,14 @@ class InProcess:
 
     def start(self) -> None:
         """Import, construct and warm up the model. Raises UsageProblem for a target that is not there, RuntimeFault if it raises."""
+        model: Any = None
         try:
-            self._model = load_object(self._target, self._directory)(**self._options)
-            if hasattr(self._model, "warm_up"):
-                self._model.warm_up()
+            model = load_object(self._target, self._directory)(**self._options)
+            if not callable(getattr(model, "predict", None)):
+                raise UsageProblem(f"model {self._target} has no method predict(batch)")
+            if hasattr(model, "warm_up"):
+                model.warm_up()
+            self._model, model = model, None
         except UsageProblem:
             raise
         except ModuleNotFoundError as error:
@@ -51,19 +60,21 @@ class InProcess:
             raise MissingExtra(error.name or "?", needed_for=f"model {self._target}", extra=self._extra) from error
         except Exception as error:
             raise RuntimeFault(f"model {self._target} did not start: {describe(error)}\n{traceback.format_exc()}") from error
-        if not callable(getattr(self._model, "predict", None)):
-            raise UsageProblem(f"model {self._target} has no method predict(batch)")
+        finally:
+            with suppress(Exception):  # a model that did not start gives its GPU back; why it did not start is the news
+                _close(model)
 
     def answers(self, samples: Iterable[A]) -> Iterator[Answer[A]]:
-        """Answer batch by batch."""
+        """Answer batch by batch. Raises RuntimeFault for a wrong number of predictions, or a model that was not started."""
+        if self._model is None:
+            raise RuntimeFault(f"model {self._target} is asked before it was started")
         for batch in batched_lists(samples, self._batch_size):
             yield from self._answer(batch)
 
     def close(self) -> None:
         """Close the model, if it can be closed."""
-        if hasattr(self._model, "close"):
-            self._model.close()
-        self._model = None
+        model, self._model = self._model, None
+        _close(model)
 
     def _answer(self, batch: list[A]) -> Iterator[Answer[A]]:
         begin = time.perf_counter()
@@ -77,7 +88,7 @@ class InProcess:
                     yield from self._answer([sample])
             return
         latency_ms = _ms_since(begin)
-        count = len(values) if hasattr(values, "__len__") else None
+        count = _count(values)
         if count != len(batch):
             found = f"{count} predictions" if count is not None else f"a {type(values).__name__}"
             raise RuntimeFault(
@@ -86,6 +97,21 @@ class InProcess:
             )
         for sample, value in zip(batch, values, strict=True):
             yield Answer(sample, value, None, latency_ms)
+
+
+def _close(model: Any) -> None:
+    if hasattr(model, "close"):
+        model.close()
+
+
+def _count(values: Any) -> int | None:
+    """How many predictions there are; None for what does not hold one for each row in an order."""
+    if isinstance(values, (str, bytes, Mapping, AbstractSet)):
+        return None
+    try:
+        return len(values)
+    except TypeError:  # generators, None, arrays without a dimension
+        return None
 
 
 def batched_lists(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -97,11 +123,15 @@ def batched_lists(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def describe(error: BaseException) -> str:
     """`ValueError: no such label`, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    try:
+        text = str(error)
+    except Exception as second:  # noqa: BLE001 - an error that cannot say what it is, is still an error
+        text = f"(its text raises {type(second).__name__})"
+    return " ".join(f"{type(error).__name__}: {text}".split())[:500].removesuffix(":")
 
 
 def load_object(target: str, directory: Path) -> Any:
-    """Import `file.py:Name` from a suite's folder, or `package.module:Name`. Raises UsageProblem."""
+    """Import `file.py:Name` from a suite's folder, or `package.module:Name`. Raises UsageProblem, ModuleNotFoundError for what the target imports."""
     place, _, name = target.rpartition(":")
     if not place or not name:
         raise UsageProblem(f"target {target!r} is not of the form 'file.py:Class' or 'package.module:Class'")
@@ -109,38 +139,41 @@ def load_object(target: str, directory: Path) -> Any:
     try:
         return getattr(module, name)
     except AttributeError:
-        raise UsageProblem(f"target {target!r}: {place} has no {name!r}") from None
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise UsageProblem(f"target {target!r}: {place} has no {name!r}. {valid_values(name, public, what='names')}") from None
 
 
 def load_file(path: Path) -> ModuleType:
-    """Import a Python file of a suite's folder under a name of its own; files beside it can be imported by it. Raises UsageProblem."""
+    """Import a Python file of a suite's folder under a name of its own; files beside it can be imported by it.
+
+    Raises UsageProblem, ModuleNotFoundError for what the file imports.
+    """
     if not path.is_file():
         raise UsageProblem(f"{path}: no such file")
-    package = _package_of(path.parent)
-    name = f"{package}.{path.stem}"
+    path = path.resolve()
+    name = f"{_package_of(path.parent)}.{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageProblem(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except ModuleNotFoundError:
+        with _beside(path.parent):
+            spec.loader.exec_module(module)
+    except BaseException as error:
         del sys.modules[name]
-        raise
-    except Exception as error:
-        del sys.modules[name]
-        raise UsageProblem(f"{path}: cannot be imported: {describe(error)}") from error
+        if isinstance(error, ModuleNotFoundError) or not isinstance(error, Exception):
+            raise
+        raise UsageProblem(f"{path}: cannot be imported: {describe(error)}{_line_of(error, path)}") from error
     return module
 
 
 def _package_of(directory: Path) -> str:
     """A package whose folder is the suite's, so that its files can import each other relatively without meeting another suite's."""
-    name = f"gpueval_suite_{directory.name}_{blake2b(str(directory.resolve()).encode(), digest_size=4).hexdigest()}"
+    digest = hashlib.sha256(str(directory).encode("utf-8", "surrogateescape")).hexdigest()[:8]  # two places may hold suites of one name
+    name = f"gpueval_suite_{re.sub(r'[^A-Za-z0-9_]', '_', directory.name)}_{digest}"
     if name not in sys.modules:
         package = ModuleType(name, f"The Python files of {directory}.")
         package.__path__ = [str(directory)]
@@ -148,14 +181,60 @@ def _package_of(directory: Path) -> str:
     return name
 
 
+@contextmanager
+def _beside(directory: Path) -> Iterator[None]:
+    """Let `import rows` find the directory's own rows.py, also where an earlier suite's files include a rows.py.
+
+    The directory stays first on sys.path, for imports that a model makes later.
+    """
+    own = str(directory)
+    others = [other for other in _DIRECTORIES if other != own]
+    hidden = {name: module for name, module in list(sys.modules.items()) if _lies_in(module, others) and _offers(directory, name)}
+    for name in hidden:
+        del sys.modules[name]
+    if own in sys.path:
+        sys.path.remove(own)
+    sys.path.insert(0, own)
+    _DIRECTORIES[own] = None
+    try:
+        yield
+    finally:
+        names = {name.partition(".")[0] for name in hidden}
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] in names and _lies_in(module, [own]):
+                del sys.modules[name]  # its importers keep it
+        sys.modules.update(hidden)
+
+
+def _lies_in(module: Any, directories: Iterable[str]) -> bool:
+    file = getattr(module, "__dict__", {}).get("__file__")  # asking a lazy module for an attribute would import it
+    return isinstance(file, str) and any(file.startswith(directory + os.sep) for directory in directories)
+
+
+def _offers(directory: Path, name: str) -> bool:
+    first = name.partition(".")[0]
+    return (directory / f"{first}.py").exists() or (directory / first).is_dir()
+
+
+def _line_of(error: Exception, path: Path) -> str:
+    """Where in the file an import failed."""
+    if isinstance(error, SyntaxError):  # says so itself
+        return ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f" (line {lines[-1]})" if lines else ""
+
+
 def _import(place: str, target: str) -> ModuleType:
     if str(Path.cwd()) not in sys.path:
-        with suppress(OSError):
-            sys.path.append(str(Path.cwd()))
+        sys.path.append(str(Path.cwd()))
     try:
         return importlib.import_module(place)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{place}.".startswith(f"{error.name}."):
+            raise  # the module is there; something that it imports is not
         raise UsageProblem(f"target {target!r}: cannot import {place}: {error}") from None
+    except Exception as error:
+        raise UsageProblem(f"target {target!r}: cannot import {place}: {describe(error)}") from error
 
 
 def _ms_since(begin: float) -> float:

@@ -34,7 +34,7 @@ class ClassificationCounts:
         for label in sorted({name for key in self.confusion for name in key}):
             moments = Moments()
             for (gold, predicted), times in self.confusion.items():
-                moments.add(gold == predicted == label, predicted == label != gold, gold == label != predicted, times)
+                moments.add(gold == predicted == label, gold == label, predicted == label, times)
             labels[label] = {"precision": moments.precision(), "recall": moments.recall(), "f1": moments.f1()}
         overall = {"accuracy": proportion(hits, total), "f1_macro": macro([figures["f1"] for figures in labels.values()])}
         return Metrics(overall, labels)
@@ -63,25 +63,26 @@ class Classification:
 
     def sample(self, row: Mapping[str, Any]) -> Sample:
         """Read a row. Raises BadRow for an unknown label."""
-        label = self._canonical.get(row["label"])
+        text, given = row["text"], row["label"]
+        if not isinstance(text, str):
+            raise BadRow(f"'text' is {type(text).__name__}, not a string")
+        label = self._canonical.get(given) if isinstance(given, str) else None
         if label is None:
-            raise BadRow(f"unknown label {row['label']!r}; known: {', '.join(sorted(self._canonical))}")
-        return Sample(row["id"], {"id": row["id"], "text": row["text"]}, label)
+            raise BadRow(f"unknown label {given!r:.200}; known: {', '.join(sorted(self._canonical))}")
+        return Sample(row["id"], {"id": row["id"], "text": text}, label)
 
     def prediction(self, answer: Any, sample: Sample) -> str:  # noqa: ARG002 - part of the seam
         """Check a label. Raises BadPrediction for an unknown one, or a score that is not finite."""
-        if isinstance(answer, str):
-            label = answer
-        else:
-            try:
-                label, score = answer
-            except (TypeError, ValueError):
-                raise BadPrediction(f"expected a label or (label, score), got {answer!r:.200}") from None
-            if not math.isfinite(score):
-                raise BadPrediction(f"the score of {label!r} is {score}")
-        if label not in self._labels:
-            raise BadPrediction(f"unknown label {label!r}; the suite's labels: {', '.join(sorted(self._labels))}")
-        return label
+        try:
+            label, score = (answer, 1.0) if isinstance(answer, str) else answer
+            finite = math.isfinite(score)
+        except (TypeError, ValueError):
+            raise BadPrediction(f"expected a label or (label, score), got {answer!r:.200}") from None
+        if not finite:
+            raise BadPrediction(f"the score of {label!r} is {score}")
+        if not isinstance(label, str) or label not in self._labels:
+            raise BadPrediction(f"unknown label {label!r:.200}; the suite's labels: {', '.join(sorted(self._labels))}")
+        return str(label)
 
     def score(self, sample: Sample, prediction: str) -> Parts:
         """Gold and predicted label."""

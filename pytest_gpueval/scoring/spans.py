@@ -16,13 +16,14 @@ anything to find.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import add, and_, index, mul
 from typing import Any
 
+from .alignment import Span, compare
 from .estimates import Estimate, Moments, macro, proportion
 from .task import BadPrediction, BadRow, Metrics, Parts, Sample
-
-Span = tuple[int, int, str]
 
 # Credit of (identical, same bounds, overlap with same label, overlap) pairs in each scheme.
 SCHEMES: Mapping[str, tuple[float, float, float, float]] = {
@@ -31,236 +32,130 @@ SCHEMES: Mapping[str, tuple[float, float, float, float]] = {
     "partial": (1, 1, 0.5, 0.5),
     "type": (1, 0, 1, 0),
 }
+LEVELS = (*SCHEMES, "char")
 
 
-def compare(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[dict[str, list[int]], list[int]]:
-    """Pair the spans of one document and count its characters.
+class _Tally:
+    """How many documents had which counts: an entry of `alignment.Entries`, for all labels together followed by `alignment.Cross`.
 
-    Both sides are sorted by (start, end, label). Returns per label
-    `[identical, overlapping with the same label, gold, predicted, characters in both, only predicted, only gold]`, and
-    `[pairs with the same bounds but another label, overlapping pairs with another label]`.
+    Counts wait in histograms that are folded into moments when they are full: memory is flat however many documents there are.
     """
-    counts: dict[str, list[int]] = {}
-    nested = False
-    reach = 0
-    for start, end, label in gold:
-        nested = nested or start < reach
-        reach = end
-        if label in counts:
-            entry = counts[label]
-            entry[2] += 1
-            entry[6] += end - start
+
+    __slots__ = ("_moments", "_spans", "_waiting")
+
+    _FULL = 2048
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[int, ...], int] = {}
+        self._spans: dict[tuple[int, ...], int] = {}  # without characters, which vary more: gold, predicted, then pairs
+        self._moments = {scheme: Moments() for scheme in (*LEVELS, "document")}
+
+    def add(self, entry: tuple[int, ...]) -> None:
+        """Add one document."""
+        waiting = self._waiting
+        if entry in waiting:
+            waiting[entry] += 1
         else:
-            counts[label] = [0, 0, 1, 0, 0, 0, end - start]
-    if gold == predicted:
-        for entry in counts.values():
-            entry[0] = entry[3] = entry[2]
-            entry[4], entry[6] = entry[6], 0
-        if nested:
-            _count_characters(gold, predicted, counts)
-        return counts, [0, 0]
-    reach = 0
-    for start, end, label in predicted:
-        nested = nested or start < reach
-        reach = end
-        if label in counts:
-            entry = counts[label]
-            entry[3] += 1
-            entry[5] += end - start
-        else:
-            counts[label] = [0, 0, 0, 1, 0, end - start, 0]
-    left, right = _drop_identical(gold, predicted, counts)
-    cross = _pair_overlapping(left, right, counts) if left and right else [0, 0]
-    if nested:
-        _count_characters(gold, predicted, counts)
-    return counts, cross
+            waiting[entry] = 1
+            if len(waiting) >= self._FULL:
+                self._fold_characters()
 
+    def merge(self, other: _Tally) -> None:
+        """Add another shard's tally."""
+        for scheme, moments in other.moments().items():
+            self._moments[scheme].merge(moments)
 
-def _move(entry: list[int], characters: int) -> None:
-    """Book characters that both sides have as true positives."""
-    entry[4] += characters
-    entry[5] -= characters
-    entry[6] -= characters
+    def moments(self) -> Mapping[str, Moments]:
+        """Moments of every scheme over everything added so far."""
+        self._fold_characters()
+        self._fold_spans()
+        return self._moments
 
+    def _fold_characters(self) -> None:
+        if not self._waiting:
+            return
+        times = list(self._waiting.values())
+        k1, k3, gold, predicted, both, only_predicted, only_gold, *cross = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        self._moments["char"].extend(both, list(map(add, both, only_gold)), list(map(add, both, only_predicted)), times)
+        spans = self._spans
+        for key, n in zip(zip(gold, predicted, k1, k3, *cross, strict=True), times, strict=True):
+            spans[key] = spans.get(key, 0) + n
+        if len(spans) >= self._FULL:
+            self._fold_spans()
 
-def _drop_identical(gold: Sequence[Span], predicted: Sequence[Span], counts: dict[str, list[int]]) -> tuple[list[Span], list[Span]]:
-    """Count identical spans of two sorted lists into `counts`; return what is left of each."""
-    left: list[Span] = []
-    right: list[Span] = []
-    i = j = 0
-    while i < len(gold) and j < len(predicted):
-        g, p = gold[i], predicted[j]
-        if g == p:
-            entry = counts[g[2]]
-            entry[0] += 1
-            _move(entry, g[1] - g[0])
-            i += 1
-            j += 1
-        elif g < p:
-            left.append(g)
-            i += 1
-        else:
-            right.append(p)
-            j += 1
-    left.extend(gold[i:])
-    right.extend(predicted[j:])
-    return left, right
-
-
-def _pair_overlapping(left: list[Span], right: list[Span], counts: dict[str, list[int]]) -> list[int]:
-    """Pair what is not identical; returns `cross` of `compare`."""
-    touching = [(g, p) for g in left for p in right if g[0] < p[1] and p[0] < g[1]]
-    for g, p in touching:
-        if g[2] == p[2]:
-            _move(counts[g[2]], min(g[1], p[1]) - max(g[0], p[0]))
-    if len({g for g, _ in touching}) < len(touching) or len({p for _, p in touching}) < len(touching):
-        touching = _one_to_one(left, right)
-    cross = [0, 0]
-    for g, p in touching:
-        if g[2] == p[2]:
-            counts[g[2]][1] += 1
-        else:
-            cross[g[:2] != p[:2]] += 1
-    return cross
-
-
-def _one_to_one(left: list[Span], right: list[Span]) -> list[tuple[Span, Span]]:
-    """Resolve several candidates for one span in passes: same bounds, same label, then any overlap."""
-    return [
-        *_take(left, right, lambda g, p: g[:2] == p[:2]),
-        *_take(left, right, lambda g, p: g[2] == p[2]),
-        *_take(left, right, lambda _g, _p: True),
-    ]
-
-
-def _take(left: list[Span], right: list[Span], fits: Callable[[Span, Span], bool]) -> list[tuple[Span, Span]]:
-    """Take fitting, overlapping pairs out of both lists: each prediction, left to right, takes the fitting gold span that ends first."""
-    pairs: list[tuple[Span, Span]] = []
-    rest: list[Span] = []
-    for p in right:
-        fitting = [g for g in left if g[0] < p[1] and p[0] < g[1] and fits(g, p)]
-        if fitting:
-            g = min(fitting, key=_end)
-            left.remove(g)
-            pairs.append((g, p))
-        else:
-            rest.append(p)
-    right[:] = rest
-    return pairs
-
-
-def _end(span: Span) -> int:
-    return span[1]
-
-
-def _count_characters(gold: Sequence[Span], predicted: Sequence[Span], counts: dict[str, list[int]]) -> None:
-    """Count characters where spans of one side overlap: each character of a label counts once."""
-    for label, entry in counts.items():
-        of_gold = [s for s in gold if s[2] == label]
-        of_predicted = [s for s in predicted if s[2] == label]
-        g, p = _covered(of_gold), _covered(of_predicted)
-        both = g + p - _covered(sorted(of_gold + of_predicted))
-        entry[4:] = both, p - both, g - both
-
-
-def _covered(spans: Sequence[Span]) -> int:
-    """The number of characters that spans, sorted by start, cover together."""
-    total = reach = 0
-    for start, end, _ in spans:
-        total += max(0, end - max(start, reach))
-        reach = max(reach, end)
-    return total
+    def _fold_spans(self) -> None:
+        if not self._spans:
+            return
+        times = list(self._spans.values())
+        gold, predicted, k1, k3, *cross = zip(*self._spans, strict=True)
+        self._spans.clear()
+        k2, k4 = cross or (repeat(0), repeat(0))
+        kinds = list(zip(k1, k2, k3, k4, strict=False))
+        for scheme, credit in SCHEMES.items():
+            self._moments[scheme].extend([sum(map(mul, credit, pairs)) for pairs in kinds], gold, predicted, times)
+        any_gold, any_predicted = list(map(bool, gold)), list(map(bool, predicted))
+        self._moments["document"].extend(list(map(and_, any_gold, any_predicted)), any_gold, any_predicted, times)
 
 
 class SpanCounts:
-    """Histograms of per-document counts: exact, mergeable, and small however many documents there are."""
+    """Moments of per-document counts: exact, mergeable, and small however many documents there are."""
 
     def __init__(self) -> None:
-        self._documents: dict[tuple[int, ...], int] = {}  # identical, same bounds, same label, overlap, gold, predicted
-        self._labels: dict[str, dict[tuple[int, ...], int]] = {}  # identical, same label, gold, predicted
-        self._characters = Moments()
-        self._label_characters: dict[str, Moments] = {}
+        self._documents = 0
+        self._all = _Tally()
+        self._labels: dict[str, _Tally] = {}
 
     def add(self, parts: Parts) -> None:
         """Add one document's score parts (see `SpanDetection.score`)."""
-        identical = same_label = possible = actual = tp = fp = fn = 0
-        for label, (k1, k3, g, p, both, only_predicted, only_gold) in parts["labels"].items():
-            identical += k1
-            same_label += k3
-            possible += g
-            actual += p
-            tp += both
-            fp += only_predicted
-            fn += only_gold
-            histogram = self._labels.get(label)
-            if histogram is None:
-                histogram = self._labels[label] = {}
-                self._label_characters[label] = Moments()
-            key = (k1, k3, g, p)
-            histogram[key] = histogram.get(key, 0) + 1
-            self._label_characters[label].add(both, only_predicted, only_gold)
-        relabelled, crossed = parts["cross"]
-        document = (identical, relabelled, same_label, crossed, possible, actual)
-        self._documents[document] = self._documents.get(document, 0) + 1
-        self._characters.add(tp, fp, fn)
+        self._documents += 1
+        k1 = k3 = gold = predicted = both = only_predicted = only_gold = 0
+        for label, entry in parts["labels"].items():
+            if label not in self._labels:
+                self._labels[label] = _Tally()
+            self._labels[label].add(tuple(entry))
+            a, b, c, d, e, f, g = entry
+            k1 += a
+            k3 += b
+            gold += c
+            predicted += d
+            both += e
+            only_predicted += f
+            only_gold += g
+        if gold or predicted:
+            self._all.add((k1, k3, gold, predicted, both, only_predicted, only_gold, *parts["cross"]))
 
     def merge(self, other: SpanCounts) -> None:
         """Add another shard's counts."""
-        for document, times in other._documents.items():
-            self._documents[document] = self._documents.get(document, 0) + times
-        for label, histogram in other._labels.items():
-            mine = self._labels.setdefault(label, {})
-            for key, times in histogram.items():
-                mine[key] = mine.get(key, 0) + times
-        self._characters.merge(other._characters)
-        for label, moments in other._label_characters.items():
-            self._label_characters.setdefault(label, Moments()).merge(moments)
+        self._documents += other._documents
+        self._all.merge(other._all)
+        for label, tally in other._labels.items():
+            self._labels.setdefault(label, _Tally()).merge(tally)
 
     def metrics(self) -> Metrics:
         """Every scheme over all documents and per label, macro F1 over the labels seen, and document-level detection."""
-        overall: dict[str, Estimate] = {}
-        labels: dict[str, dict[str, Estimate]] = {}
-        for scheme, (a, b, c, d) in SCHEMES.items():
-            credited = ((a * k1 + b * k2 + c * k3 + d * k4, g, p, n) for (k1, k2, k3, k4, g, p), n in self._documents.items())
-            overall.update(_figures(scheme, _moments(credited)))
-        overall.update(_figures("char", self._characters))
-        for label, histogram in sorted(self._labels.items()):
-            figures = labels[label] = {}
-            for scheme, (a, _, c, _) in SCHEMES.items():
-                credited = ((a * k1 + c * k3, g, p, n) for (k1, k3, g, p), n in histogram.items())
-                figures.update(_figures(scheme, _moments(credited)))
-            figures.update(_figures("char", self._label_characters[label]))
-        for scheme in (*SCHEMES, "char"):
+        labels = {label: _figures(tally.moments(), LEVELS) for label, tally in sorted(self._labels.items())}
+        moments = self._all.moments()
+        overall = _figures(moments, (*LEVELS, "document"))
+        for scheme in LEVELS:
             overall[f"{scheme}.f1_macro"] = macro([figures[f"{scheme}.f1"] for figures in labels.values()])
-        overall.update(self._document_level())
+        documents = moments["document"]
+        false_positives = documents.actual - round(documents.hits)
+        overall["document.false_positive_rate"] = proportion(false_positives, self._documents - documents.possible)
         return Metrics(overall, labels)
 
     def support(self) -> dict[str, int]:
         """Gold spans per label."""
-        return {label: sum(key[2] * n for key, n in histogram.items()) for label, histogram in sorted(self._labels.items())}
-
-    def _document_level(self) -> dict[str, Estimate]:
-        moments = Moments()
-        negatives = false_positives = 0
-        for (*_, possible, actual), times in self._documents.items():
-            gold, found = possible > 0, actual > 0
-            moments.add(gold and found, found and not gold, gold and not found, times)
-            if not gold:
-                negatives += times
-                false_positives += times * found
-        return {**_figures("document", moments), "document.false_positive_rate": proportion(false_positives, negatives)}
+        return {label: tally.moments()["strict"].possible for label, tally in sorted(self._labels.items())}
 
 
-def _moments(credited: Iterable[tuple[float, int, int, int]]) -> Moments:
-    """Moments of (credit, gold, predicted, times)."""
-    moments = Moments()
-    for credit, possible, actual, times in credited:
-        moments.add(credit, actual - credit, possible - credit, times)
-    return moments
-
-
-def _figures(prefix: str, moments: Moments) -> dict[str, Estimate]:
-    return {f"{prefix}.precision": moments.precision(), f"{prefix}.recall": moments.recall(), f"{prefix}.f1": moments.f1()}
+def _figures(moments: Mapping[str, Moments], schemes: Iterable[str]) -> dict[str, Estimate]:
+    figures: dict[str, Estimate] = {}
+    for scheme in schemes:
+        figures[f"{scheme}.precision"] = moments[scheme].precision()
+        figures[f"{scheme}.recall"] = moments[scheme].recall()
+        figures[f"{scheme}.f1"] = moments[scheme].f1()
+    return figures
 
 
 class SpanDetection:
@@ -281,59 +176,61 @@ class SpanDetection:
         thresholds: Mapping[str, float] | None = None,
         ignored: Collection[str] = (),
     ) -> None:
-        self._labels = frozenset(labels)
-        self._ignored = frozenset(ignored)
-        self._thresholds = dict(thresholds or {})
         self._canonical = {**{label: label for label in labels}, **(label_map or {})}
+        self._ignored = frozenset(ignored)
+        # Each label with the least score it needs; one that is switched off wants more than any score.
+        least = dict.fromkeys(labels, -math.inf) | dict(thresholds or {}) | dict.fromkeys(ignored, math.inf)
+        self._known = {label: (label, least[label]) for label in labels}
 
     def sample(self, row: Mapping[str, Any]) -> Sample:
         """Read a row. Raises BadRow for a span outside the text, reversed, empty, or with an unknown label."""
         text = row["text"]
         if not isinstance(text, str):
             raise BadRow(f"'text' is {type(text).__name__}, not a string")
-        size = len(text)
+        size, canonical, ignored = len(text), self._canonical, self._ignored
         gold: list[Span] = []
-        for span in row["spans"] or ():
-            start, end, label = span["start"], span["end"], span["label"]
-            if start is None or end is None or not 0 <= start < end <= size:
-                raise BadRow(_span_problem(start, end, label, size))
-            canonical = self._canonical.get(label)
-            if canonical is None:
-                raise BadRow(f"unknown label {label!r}; known: {', '.join(sorted(self._canonical))}")
-            if canonical not in self._ignored:
-                gold.append((start, end, canonical))
+        try:
+            for span in row["spans"] or ():
+                start, end, given = index(span["start"]), index(span["end"]), span["label"]
+                if not 0 <= start < end <= size:
+                    raise BadRow(_span_problem(start, end, given, size))
+                label = canonical.get(given)
+                if label is None:
+                    raise BadRow(f"unknown label {given!r}; known: {', '.join(sorted(canonical))}")
+                if label not in ignored:
+                    gold.append((start, end, label))
+        except (TypeError, KeyError) as problem:
+            raise BadRow(f"expected a list of spans with whole 'start' and 'end' and a 'label', got {row['spans']!r:.200}: {problem!r}") from None
         gold.sort()
         return Sample(row["id"], {"id": row["id"], "text": text}, gold)
 
     def prediction(self, answer: Any, sample: Sample) -> list[tuple[int, int, str, float]]:
         """Check a list of predicted spans, drop those below their threshold, sort. Raises BadPrediction."""
-        size = len(sample.inputs["text"])
+        size, known = len(sample.inputs["text"]), self._known
         kept: list[tuple[int, int, str, float]] = []
         try:
-            for span in answer:
-                if isinstance(span, Mapping):
-                    start, end, label, score = span["start"], span["end"], span["label"], span.get("score", 1.0)
-                else:
-                    start, end, label, *rest = span
-                    score = rest[0] if rest else 1.0
-                if label not in self._labels:
-                    raise BadPrediction(f"unknown label {label!r}; the suite's labels: {', '.join(sorted(self._labels))}")
+            for span in _listed(answer):
+                start, end, given, score = span if isinstance(span, tuple) and len(span) == 4 else _fields(span)
+                start, end, score = index(start), index(end), float(score)
+                if given not in known:
+                    raise BadPrediction(f"unknown label {given!r}; the suite's labels: {', '.join(sorted(known))}")
                 if not 0 <= start < end <= size:
-                    raise BadPrediction(_span_problem(start, end, label, size))
+                    raise BadPrediction(_span_problem(start, end, given, size))
                 if not math.isfinite(score):
-                    raise BadPrediction(f"the score of {label} {start}:{end} is {score}")
-                if label not in self._ignored and score >= self._thresholds.get(label, 0.0):
-                    kept.append((int(start), int(end), label, float(score)))
+                    raise BadPrediction(f"the score of {given} {start}:{end} is {score}")
+                label, least = known[given]
+                if score >= least:
+                    kept.append((start, end, label, score))
         except BadPrediction:
             raise
-        except (TypeError, ValueError, KeyError, IndexError) as problem:
+        except (TypeError, ValueError, KeyError) as problem:
             raise BadPrediction(f"expected a list of (start, end, label, score), got {answer!r:.200}: {problem!r}") from None
         kept.sort()
         return kept
 
     def score(self, sample: Sample, prediction: Sequence[tuple[int, int, str, float]]) -> Parts:
         """`labels`: per label [identical, overlapping, gold, predicted, tp, fp, fn characters]; `cross`: pairs across labels."""
-        labels, cross = compare(sample.gold, [span[:3] for span in prediction])
+        labels, cross = compare(sample.gold, [(start, end, label) for start, end, label, _ in prediction])
         return {"labels": labels, "cross": cross}
 
     def counts(self) -> SpanCounts:
@@ -341,11 +238,28 @@ class SpanDetection:
         return SpanCounts()
 
 
-def _span_problem(start: Any, end: Any, label: Any, size: int) -> str:
+def _listed(answer: Any) -> Iterable[Any]:
+    """The spans of an answer. An empty text or mapping is a mistake, not an answer without spans."""
+    if isinstance(answer, list | tuple):
+        return answer
+    if isinstance(answer, str | bytes | Mapping):
+        raise TypeError(f"{type(answer).__name__} is not a list")
+    return list(answer)
+
+
+def _fields(span: Any) -> tuple[Any, Any, Any, Any]:
+    """Start, end, label and score of a span in any of its forms; without a score it is certain."""
+    if isinstance(span, Mapping):
+        return span["start"], span["end"], span["label"], span.get("score", 1.0)
+    start, end, label, *score = span
+    if len(score) > 1:
+        raise ValueError(f"{3 + len(score)} fields in a span")
+    return start, end, label, score[0] if score else 1.0
+
+
+def _span_problem(start: int, end: int, label: Any, size: int) -> str:
     """Say what is wrong with a span's bounds."""
     where = f"span {label} {start}:{end}"
-    if start is None or end is None:
-        return f"{where} has no bounds"
     if start >= end:
         return f"{where} is {'empty' if start == end else 'reversed'}: start must be before end"
     return f"{where} lies outside the text of {size} characters"

@@ -36,8 +36,6 @@ def asked_for(path: Path, session: pytest.Session) -> bool:
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """Give `case` to the functions of a suite, and to those marked `gpueval(suite=...)`."""
-    if "case" not in metafunc.fixturenames:
-        return
     with user_errors():
         suite: Suite | None = None
         marker = metafunc.definition.get_closest_marker("gpueval")

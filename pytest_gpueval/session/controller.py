@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ class Controller:
         self.data = plan.data_words(settings, suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
+        self._channels: list[Any] = []
         self._begun: dict[str, float] = {}
         self._lock = _locked(self.session_dir)
         self._suites = suites
@@ -93,8 +95,15 @@ class Controller:
         """Hand the worker what was decided here, and a channel to report on."""
         channel = node.gateway.newchannel()
         channel.setcallback(self.hear)
+        self._channels.append(channel)
         node.workerinput["gpueval"] = {"session_dir": str(self.session_dir), "code": self.code}
         node.workerinput["gpueval_channel"] = channel
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Stop the workers at once; xdist alone would wait for their items."""
+        for channel in self._channels:
+            with suppress(OSError):  # that worker is gone already
+                channel.send("stop")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:

@@ -10,11 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from pytest_gpueval import __version__, gates
 from pytest_gpueval.datasets.parquet import ParquetSplit
-from pytest_gpueval.errors import DataError, GateFailure, GpuevalError, RuntimeFault, UsageProblem
+from pytest_gpueval.errors import Conflict, DataError, GateFailure, GpuevalError, RuntimeFault, UsageProblem
 from pytest_gpueval.runs.capture import captured
 from pytest_gpueval.runs.directory import LOG, RunDirectory
+from pytest_gpueval.runs.files import storage
 from pytest_gpueval.runs.records import Figure, Latency, RowCounts, RunMetadata, Status, Summary, VerdictRecord
 from pytest_gpueval.suites.model import Case
 
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     from pytest_gpueval.scoring.estimates import Estimate
 
     from .worker import Worker
+
+
+# How long a run waits for the worker of a killed session to notice.
+_PATIENCE_S = 15.0
 
 
 class Run:
@@ -40,6 +47,7 @@ class Run:
         self.verdicts: list[gates.Verdict] = []
         self._worker = worker
         self._begun = False
+        self._lock = FileLock(self.path / ".lock")
         self._started = time.perf_counter()
 
     @property
@@ -61,10 +69,20 @@ class Run:
     def begin(self) -> None:
         """Make the directory ready, or find that an earlier run finished here. Raises Conflict, StorageError."""
         self._worker.notify("start", self)
+        self._own()
         beginning = self.directory.begin(self._metadata(), self._command(), force=self._worker.settings.force)
         self.reused = beginning.state == "finished"
         self.summary = beginning.summary if self.reused else None
         self._begun = not self.reused
+
+    def _own(self) -> None:
+        """Hold the directory until `finish`: a worker whose session was killed may still be writing here for a moment. Raises Conflict."""
+        with storage(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=_PATIENCE_S)
+            except Timeout:
+                raise Conflict(f"{self.path}: another process is still writing this run.\nEnd it, or choose another --gpueval-session.") from None
 
     @contextmanager
     def phase(self) -> Iterator[None]:
@@ -110,8 +128,13 @@ class Run:
 
     def finish(self, status: Status, reason: str | None = None, error: str | None = None) -> None:
         """Write summary.json, once the outcome is known. A reused run keeps its own."""
-        if not self._begun:
-            return
+        try:
+            if self._begun:
+                self._write_summary(status, reason, error)
+        finally:
+            self._lock.release()
+
+    def _write_summary(self, status: Status, reason: str | None, error: str | None) -> None:
         evaluation = self.evaluation
         metrics = evaluation.metrics() if evaluation is not None and evaluation.tally.scored else None
         seconds = time.perf_counter() - self._started

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,21 @@ def user_errors() -> Iterator[None]:
         yield
     except GpuevalError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _end_on_sigterm(config: pytest.Config) -> None:
+    """End as by Ctrl-C on SIGTERM: the run says "interrupted", files are closed. xdist workers ignore SIGINT, so they are stopped by it too."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt("ended by SIGTERM")
+
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, interrupt)
+
+        def give_back() -> None:
+            signal.signal(signal.SIGTERM, before)
+
+        config.add_cleanup(give_back)
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -79,6 +96,7 @@ def ensure(config: pytest.Config, suite: Suite) -> None:
 
 def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     """Own the session's directory; without xdist, run its items too."""
+    _end_on_sigterm(config)
     controller = Controller(config, config.stash[SETTINGS], config.stash[LANES], suites)
     config.pluginmanager.register(controller, "gpueval-controller")
     if getattr(config.option, "dist", "no") == "no":
@@ -99,8 +117,10 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     """In an xdist worker: everything decided comes from the controller."""
     if "gpueval" not in given:
         return
-    told = given["gpueval"]
-    _register_worker(config, config.stash[SETTINGS], Path(told["session_dir"]), told["code"], given["workerid"], given["gpueval_channel"].send)
+    told, channel = given["gpueval"], given["gpueval_channel"]
+    _end_on_sigterm(config)
+    channel.setcallback(lambda _stop: os.kill(os.getpid(), signal.SIGTERM))
+    _register_worker(config, config.stash[SETTINGS], Path(told["session_dir"]), told["code"], given["workerid"], channel.send)
 
 
 def _register_worker(config: pytest.Config, settings: Settings, session_dir: Path, code: Any, name: str, send: Notify) -> None:

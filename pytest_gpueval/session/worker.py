@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,9 +45,6 @@ class Worker:
         self._arguments = settings.arguments(config)
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
         self._last_progress = 0.0
-        # A session that is told to end ends as by Ctrl-C: its run says "interrupted", its files are closed.
-        in_main = threading.current_thread() is threading.main_thread()
-        self._sigterm = signal.signal(signal.SIGTERM, _interrupt) if in_main else None
 
     # What runs ask of their worker.
 
@@ -74,7 +69,10 @@ class Worker:
     def notify(self, event: str, run: Run, **details: Any) -> None:
         """Tell the controller what a run is doing."""
         base = {"event": event, "worker": self.name, "nodeid": run.nodeid, "run_id": run.directory.run_id, "suite": run.case.suite, "case": run.case.id}
-        self._send({**base, **details})
+        try:
+            self._send({**base, **details})
+        except OSError:  # the channel is closed: the controller was killed, and nobody waits for this run
+            raise KeyboardInterrupt("the controller of this session is gone") from None
 
     def progress(self, run: Run, done: int, total: int) -> None:
         """Tell how far a run is, twice a second at most."""
@@ -84,10 +82,7 @@ class Worker:
             self.notify("progress", run, done=done, total=total)
 
     def close(self) -> None:
-        """Close all models, and give SIGTERM back."""
-        if self._sigterm is not None:
-            signal.signal(signal.SIGTERM, self._sigterm)
-            self._sigterm = None
+        """Close all models."""
         while self._runtimes:
             self._runtimes.popitem()[1].close()
 
@@ -171,10 +166,6 @@ class Worker:
             return None
         name = plan.run_id(case, callspec.id, item.path.stem, getattr(item, "originalname", item.name))
         return Run(self, case, item.nodeid, name)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt("ended by SIGTERM")
 
 
 @contextmanager

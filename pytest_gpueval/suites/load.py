@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +17,20 @@ from .model import Suite
 from .schema import PolicyEntry, SuiteFile
 
 FILE_NAME = "suite.toml"
+# What a TOML author calls the thing that was expected, by pydantic's name of the error.
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dict_type": "a table",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "an array",
+    "model_type": "a table",
+    "string_type": "a string",
+    "finite_number": "a finite number",
+    "invalid_key": "a key that is a string",
+    "string_pattern_mismatch": "a name of letters, digits and . _ -, starting with a letter or digit, 100 at most",
+    "too_short": "at least one entry",
+}
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -51,93 +66,147 @@ def _listing(paths: Iterable[Path]) -> str:
 def read(path: Path) -> Suite:
     """Read and check one suite file. Raises SuiteError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SuiteError(f"{path}: no such file") from None
+        table = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise SuiteError(f"{path}: {_why(error)}") from None
     except UnicodeDecodeError as error:
-        raise SuiteError(f"{path}: not UTF-8 at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
+        line = error.object.count(10, 0, error.start) + 1  # 10 is a newline
+        raise SuiteError(f"{path}: not UTF-8 in line {line}, at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, and so is a number of 5,000 digits
         raise SuiteError(f"{path}: not valid TOML: {error}") from None
     suite = Suite(path.resolve().parent.name, path.resolve(), validated(SuiteFile, table, str(path)))
-    _check_references(suite)
+    problems = [f"{path}: {problem}" for problem in _problems(suite)]
+    if problems:
+        raise SuiteError("\n".join(problems))
     return suite
 
 
-def validated(model: type[T], table: Mapping[str, Any], where: str) -> T:
-    """Check a table against a model. Raises SuiteError with `file:key`, the value and the valid ones, one line for each problem."""
+def _why(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return f"cannot be read: {error.strerror or error}"
+
+
+def validated(model: type[T], table: Any, where: str) -> T:
+    """Check a table against a model. Raises SuiteError with `file: key`, the value and the valid ones, one line for each problem."""
     try:
         return model.model_validate(table)
     except ValidationError as problem:
-        lines = [_explain(where, error, model) for error in problem.errors()]
+        lines = [f"{where}: {_explain(error, model)}" for error in problem.errors(include_url=False)]
         raise SuiteError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _explain(where: str, error: Any, model: type[BaseModel]) -> str:
+def _explain(error: Any, model: type[BaseModel]) -> str:
+    """`key: what is wrong. What would be right.`"""
     location: Sequence[Any] = [part for part in error["loc"] if part != "[key]"]
-    key = ".".join(str(part) for part in location)
-    if error["type"] == "extra_forbidden":
-        fields = _fields_at(model, location[:-1])
-        return f"{where}: {key}: unknown key. {valid_values(str(location[-1]), fields, what='keys here')}"
-    if error["type"] == "missing":
-        return f"{where}: {key}: missing; this key is required"
-    if error["type"] == "value_error":
-        return f"{where}: {key}: {error['ctx']['error']}"
-    return f"{where}: {key}: {error['msg']}, not {error['input']!r:.80}"
+    key = f"{_dotted(location)}: " if location else ""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{key}unknown key. {valid_values(str(location[-1]), _fields_at(model, location[:-1]), what='keys here')}"
+    if kind == "missing":
+        return f"{key}missing; this key is required"
+    if kind == "value_error":
+        return f"{key}{context['error']}"
+    found = _shown(error["input"])
+    if kind == "literal_error":
+        valid = re.findall(r"'([^']*)'", context["expected"])
+        return f"{key}unknown {found}. {valid_values(str(error['input']), valid, what='values')}"
+    expected = _EXPECTED.get(kind) or error["msg"].removeprefix("Input should be ")
+    return f"{key}expected {expected}, found {found}"
+
+
+def _dotted(location: Iterable[Any]) -> str:
+    """`datasets.kaggle.gates[0].min`."""
+    names = (f"[{part}]" if isinstance(part, int) else f".{part if part.isprintable() else repr(part)}" for part in location)
+    return "".join(names).removeprefix(".")
+
+
+def _shown(value: Any) -> str:
+    """A value as TOML people read it, cut short."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
-    """The names of the fields of the table at `location` within `model`."""
+    """The names of the fields of the table at `location` within `model`; none for a place that `model` does not have."""
     current: Any = model
     for part in location:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            current = current.model_fields[part].annotation if part in current.model_fields else None
-        else:  # dict[str, X] or list[X]: the last argument is what is inside
-            current = current.__args__[-1]
-    candidates = [current, *getattr(current, "__args__", ())]
-    return next((list(c.model_fields) for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), [])
+        fields = _fields(current)
+        # In dict[str, X] and list[X] the last argument is what is inside.
+        current = fields[part].annotation if part in fields else (get_args(current) or (None,))[-1]
+    return list(_fields(current))
 
 
-def _check_references(suite: Suite) -> None:
-    """Names inside the file must exist: default split, runtime and policy, labels of maps, policies and gates."""
-    file, where = suite.file, str(suite.path)
-    problems: list[str] = []
+def _fields(annotation: Any) -> Mapping[Any, Any]:
+    """The fields of the model that an annotation names, itself or as `Model | None`; empty for anything else."""
+    members = get_args(annotation)
+    candidates = [annotation, *(members if type(None) in members else ())]
+    return next((c.model_fields for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), {})
 
-    def known(key: str, name: str, valid: Iterable[str], what: str) -> None:
-        names = list(valid)
-        if name not in names:
-            problems.append(f"{where}: {key}: unknown {name!r}. {valid_values(name, names, what=what)}")
 
-    known("split", file.split, {split for dataset in file.datasets.values() for split in dataset.splits}, "splits")
-    known("runtime", file.runtime, file.runtimes, "runtimes")
+def _problems(suite: Suite) -> Iterator[str]:
+    """What no single value shows: names that are used must exist, files that are named must be there, and nothing may be given twice."""
+    file = suite.file
+    yield from _unknown("split", file.split, {split for dataset in file.datasets.values() for split in dataset.splits}, "splits")
+    yield from _unknown("runtime", file.runtime, file.runtimes, "runtimes")
     if file.policy is not None:
-        known("policy", file.policy, file.policies, "policies")
+        yield from _unknown("policy", file.policy, file.policies, "policies")
+    yield from (f"labels: {label!r} is given twice" for label in dict.fromkeys(file.labels) if file.labels.count(label) > 1)
+    for key, label in _labels_used(suite):
+        yield from _unknown(key, label, file.labels, "labels")
+    for key, name in _files_used(suite):
+        if not (suite.directory / name).is_file():
+            yield f"{key}: {name!r}: no such file in {suite.directory}"
+
+
+def _unknown(key: str, name: str, valid: Iterable[str], what: str) -> Iterator[str]:
+    names = list(valid)
+    if name not in names:
+        yield f"{key}: unknown {name!r}. {valid_values(name, names, what=what)}"
+
+
+def _labels_used(suite: Suite) -> Iterator[tuple[str, str]]:
+    """(key, label) wherever the file uses one of the suite's labels."""
+    file = suite.file
     for name, policy in file.policies.items():
-        for label in (*policy.thresholds, *policy.disabled):
-            known(f"policies.{name}", label, file.labels, "labels")
+        yield from ((f"policies.{name}.thresholds.{label}", label) for label in policy.thresholds)
+        yield from ((f"policies.{name}.disabled[{i}]", label) for i, label in enumerate(policy.disabled))
     for name, dataset in file.datasets.items():
-        for raw, label in dataset.label_map.items():
-            known(f"datasets.{name}.label_map.{raw}", label, file.labels, "labels")
-    gates = [(f"gates[{i}]", gate) for i, gate in enumerate(file.gates)]
-    gates += [(f"datasets.{name}.gates[{i}]", gate) for name, dataset in file.datasets.items() for i, gate in enumerate(dataset.gates)]
-    for key, gate in gates:
-        if gate.label is not None:
-            known(f"{key}.label", gate.label, file.labels, "labels")
-    if problems:
-        raise SuiteError("\n".join(problems))
+        yield from ((f"datasets.{name}.label_map.{raw}", label) for raw, label in dataset.label_map.items())
+    for prefix, gates in [("", file.gates), *((f"datasets.{name}.", dataset.gates) for name, dataset in file.datasets.items())]:
+        yield from ((f"{prefix}gates[{i}].label", gate.label) for i, gate in enumerate(gates) if gate.label is not None)
+
+
+def _files_used(suite: Suite) -> Iterator[tuple[str, str]]:
+    """(key, path) of the Python files that the file names."""
+    if suite.file.data.generator is not None:
+        yield "data.generator", suite.file.data.generator
+    for name, runtime in suite.file.runtimes.items():
+        place = (runtime.target or "").rpartition(":")[0]
+        if runtime.kind == "inprocess" and place.endswith(".py"):
+            yield f"runtimes.{name}.target", place
 
 
 def read_policy(reference: str) -> tuple[str, PolicyEntry]:
     """Read `FILE:NAME`, where the file is TOML or YAML with a table of policies, perhaps under `policies`. Raises UsageProblem."""
     file, _, name = reference.rpartition(":")
     path = Path(file)
+    if path.suffix not in (".toml", ".yaml", ".yml"):
+        raise UsageProblem(f"--gpueval-policy {reference}: expected FILE:NAME, where FILE ends in .toml, .yaml or .yml")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageProblem(f"--gpueval-policy {reference}: cannot read {path}: {error}") from None
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageProblem(f"--gpueval-policy {reference}: {path}: {_why(error)}") from None
+    except UnicodeDecodeError as error:
+        raise UsageProblem(f"--gpueval-policy {reference}: {path}: not UTF-8 at byte {error.start}") from None
     table = _parse_policies(path, text)
     policies = table.get("policies", table)
     if not isinstance(policies, dict) or name not in policies:
-        names = policies if isinstance(policies, dict) else ()
+        names = map(str, policies) if isinstance(policies, dict) else ()
         raise UsageProblem(f"{path}: there is no policy {name!r}. {valid_values(name, names, what='policies')}")
     return name, validated(PolicyEntry, policies[name], f"{path}: {name}")
 
@@ -146,18 +215,16 @@ def _parse_policies(path: Path, text: str) -> Mapping[str, Any]:
     if path.suffix == ".toml":
         try:
             return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageProblem(f"{path}: not valid TOML: {error}") from None
-    if path.suffix not in (".yaml", ".yml"):
-        raise UsageProblem(f"{path}: a policy file ends in .toml, .yaml or .yml")
     try:
         import yaml  # noqa: PLC0415 - an extra
     except ImportError:
         raise MissingExtra("pyyaml", needed_for=f"the policy file {path}", extra="policy") from None
     try:
         table = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of month 13 is a ValueError
         raise UsageProblem(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(table, dict):
-        raise UsageProblem(f"{path}: expected a table of policies, found {type(table).__name__}")
+        raise UsageProblem(f"{path}: expected a table of policies, found {_shown(table)}")
     return table

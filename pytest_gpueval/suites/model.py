@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 
@@ -119,7 +118,7 @@ class Suite:
 
 
 def _merged(general: Iterable[Gate], own: Iterable[Gate]) -> tuple[Gate, ...]:
-    """The suite's gates, each replaced by the dataset's own of the same metric and label."""
-    merged: dict[tuple[Any, Any], Gate] = {(gate.metric, gate.label): gate for gate in general}
-    merged.update({(gate.metric, gate.label): gate for gate in own})
-    return tuple(merged.values())
+    """The suite's gates without those that the dataset's own of the same metric and label replace, then the dataset's."""
+    mine = list(own)
+    replaced = {(gate.metric, gate.label) for gate in mine}
+    return (*(gate for gate in general if (gate.metric, gate.label) not in replaced), *mine)

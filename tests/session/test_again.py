@@ -86,9 +86,10 @@ def test_force_backs_up_and_runs_again(toy):
     assert len(list(run.glob("results.jsonl.bak-*"))) == len(list(run.glob("stdout.log.bak-*"))) == 2
 
 
+@pytest.mark.parametrize("xdist", [(), ("-n", "2")], ids=["one process", "xdist"])
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=["KILL", "INT", "TERM"])
-def test_stopped_in_mid_dataset_and_continued(toy, killer):
-    process = start(toy, *IT, "-k", "one")
+def test_stopped_in_mid_dataset_and_continued(toy, killer, xdist):
+    process = start(toy, *IT, "-k", "one", *xdist, seconds=0.3 if xdist else 0.02)
     results = toy.output / "it/toy-one-fast/results.jsonl"
     wait_for(lambda: count_lines(results) >= 16)
     process.send_signal(killer)
@@ -97,11 +98,12 @@ def test_stopped_in_mid_dataset_and_continued(toy, killer):
     assert 16 <= left < 50
     if killer is not signal.SIGKILL:
         assert toy.summary(session="it")["status"] == "interrupted"
-        assert toy.summary(session="it")["rows"]["scored"] == left
+        assert toy.summary(session="it")["rows"]["scored"] in (left, left + 1), "a worker that was killed by xdist may have one line on its way"
         assert process.returncode == pytest.ExitCode.INTERRUPTED, output
         assert (toy.output / "it/junit.xml").exists()
-    with results.open("a") as file:
-        file.write('{"id":"one-3')  # what a process that is killed while writing leaves
+    if not xdist:
+        with results.open("a") as file:
+            file.write('{"id":"one-3')  # what a process that is killed while writing leaves
 
     toy.spawn(*IT, "-k", "one").assert_outcomes(passed=1, deselected=1)
     toy.spawn("--gpueval-suite", "toy", "--gpueval-session", "undisturbed", "-k", "one").assert_outcomes(passed=1, deselected=1)

@@ -1,0 +1,76 @@
+"""A suite and its options give cases."""
+
+from pathlib import Path
+
+import pytest
+
+from pytest_gpueval.errors import UsageProblem
+from pytest_gpueval.suites.model import Suite
+from pytest_gpueval.suites.schema import Gate, PolicyEntry, SuiteFile
+
+
+def suite(**changes):
+    table = {
+        "task": "classification",
+        "labels": ["a", "b"],
+        "split": "fast",
+        "runtime": "cpu",
+        "runtimes": {"cpu": {"kind": "inprocess"}, "cuda": {"kind": "triton"}},
+        "policies": {"sure": {"threshold": 0.5}},
+        "datasets": {"one": {"splits": {"fast": {"rows": 3}, "full": {}}}, "two": {"splits": {"full": {"rows": 9}}, "max_error_share": 0.25}},
+        **changes,
+    }
+    return Suite("mine", Path("/suites/mine/suite.toml"), SuiteFile.model_validate(table))
+
+
+def test_one_case_for_each_dataset_that_has_the_split():
+    assert [(case.id, case.rows) for case in suite().cases()] == [("one-fast", 3)]
+    assert [(case.id, case.rows) for case in suite().cases("full")] == [("one-full", None), ("two-full", 9)]
+    assert repr(suite().cases()[0]) == "Case(mine/one-fast)"
+
+
+def test_a_dataset_can_change_the_share_of_errors():
+    assert [case.max_error_share for case in suite(max_error_share=0.1).cases("full")] == [0.1, 0.25]
+    assert [case.max_error_share for case in suite(max_error_share=0.1, datasets={"x": {"splits": {"fast": {}}, "max_error_share": 0}}).cases()] == [0]
+
+
+def test_runtime_and_policy_are_chosen_by_name():
+    case = suite().cases(runtime="cuda", policy="sure")[0]
+    assert (case.runtime_name, case.runtime.kind, case.policy_name, case.policy.threshold) == ("cuda", "triton", "sure", 0.5)
+    assert suite().cases()[0].policy_name is None
+    assert suite(policy="sure").cases()[0].policy.threshold == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "fist"}, "suite 'mine' has no split 'fist'. Did you mean 'fast'? Valid splits: fast, full.\nSuite file: /suites/mine/suite.toml"),
+        ({"runtime": "cudo"}, "suite 'mine' has no runtime 'cudo'. Did you mean 'cuda'? Valid runtimes: cpu, cuda.\nSuite file: /suites/mine/suite.toml"),
+        ({"policy": "x"}, "suite 'mine' has no policy 'x'. Valid policies: sure.\nSuite file: /suites/mine/suite.toml"),
+        ({"policy": ("own", PolicyEntry(disabled=["c"]))}, "policy own: suite 'mine' has no label 'c'. Valid labels: a, b."),
+        ({"policy": ("own", PolicyEntry(thresholds={"A": 1}))}, "policy own: suite 'mine' has no label 'A'. Valid labels: a, b."),
+    ],
+)
+def test_unknown_names(options, message):
+    with pytest.raises(UsageProblem) as caught:
+        suite().cases(**options)
+    assert str(caught.value) == message
+
+
+def test_a_policy_of_the_users_own():
+    case = suite().cases(policy=("own", PolicyEntry(disabled=["b"])))[0]
+    assert (case.policy_name, case.policy.disabled) == ("own", ["b"])
+
+
+def test_a_datasets_gate_replaces_the_suites_of_the_same_metric_and_label():
+    general = [{"metric": "f1", "min": 0.5}, {"metric": "f1", "label": "a", "min": 0.6}, {"metric": "accuracy", "min": 0.7}]
+    own = [{"metric": "f1", "min": 0.1}]
+    file = suite(gates=general, datasets={"one": {"splits": {"fast": {}}, "gates": own}})
+    assert file.cases()[0].gates == tuple(Gate.model_validate(gate) for gate in [general[1], general[2], own[0]])
+
+
+def test_two_gates_on_one_metric_both_count():
+    gates = [{"metric": "f1", "min": 0.5}, {"metric": "f1", "min": 0.4, "judge": "interval"}]
+    assert [gate.judge for gate in suite(gates=gates).cases()[0].gates] == ["value", "interval"]
+    own = suite(gates=[{"metric": "f1", "max": 1}], datasets={"one": {"splits": {"fast": {}}, "gates": gates}})
+    assert [gate.judge for gate in own.cases()[0].gates] == ["value", "interval"]

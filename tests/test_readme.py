@@ -1,0 +1,104 @@
+"""The README keeps its word: commands run, the option table is complete, its examples work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pytest_gpueval.session.settings import OPTIONS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+
+
+def test_every_option_is_in_the_table_with_its_own_words():
+    table = dict(re.findall(r"^\| `(--[^`]*)` \| (.*) \|$", README, re.MULTILINE))
+    for option in OPTIONS:
+        flag = f"{option.flag} {option.metavar}".strip() if option.metavar else option.flag
+        words = option.help + (f" (default: {option.default})" if option.default else "")
+        assert table.pop(flag.replace("|", "\\|")) == words
+    assert table == {}
+
+
+def test_the_first_two_commands_are_targets_of_make():
+    first = commands()[:3]
+    assert first[1:] == ["make eval", "make test"]
+    for target in ("eval", "test", "bench", "check"):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("pytest")])
+def test_pytest_commands_select_something(command, tmp_path):
+    words = [word for word in shlex.split(command.split(" & ")[0])[1:] if word not in ("--collect-only", "-q")]
+    place = ("-o", f"cache_dir={tmp_path}")  # --lf must not meet, or change, what the developer ran last
+    done = subprocess.run([BIN / "pytest", *words, "--collect-only", "-q", *place], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "suites/guardrails_ru/suite.toml::test_eval[" in done.stdout
+
+
+def test_every_console_command_is_of_a_known_kind():
+    known = ("git clone", "make ", "pytest ", "wc -l")
+    assert [command for command in commands() if not command.startswith(known)] == []
+
+
+def test_gpueval_commands_exist():
+    for command in set(re.findall(r"`(gpueval [a-z]+(?: [a-z]+)?)", README)):
+        words = command.split()[1:]
+        words = words[:1] if words[0] == "init" else words
+        done = subprocess.run([BIN / "gpueval", *words, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0, command
+
+
+def test_the_new_suite_of_the_readme_runs(pytester):
+    assert "`gpueval init sentiment`" in README
+    subprocess.run([BIN / "gpueval", "init", "sentiment"], cwd=pytester.path, check=True, capture_output=True)
+    pytester.runpytest_subprocess("--gpueval-suite", "sentiment").assert_outcomes(passed=1)
+
+
+def test_the_suite_file_of_the_readme_is_valid():
+    from pytest_gpueval.suites.load import validated
+    from pytest_gpueval.suites.schema import PolicyEntry, SuiteFile
+
+    suite, policy = blocks("toml")
+    assert validated(SuiteFile, tomllib.loads(suite), "README").task == "classification"
+    validated(PolicyEntry, tomllib.loads(policy)["policies"]["internal_strict"], "README")
+
+
+def test_the_python_of_the_readme_runs(pytester):
+    test, conftest = blocks("python")
+    pytester.makepyfile(test)
+    pytester.makeconftest(conftest)
+    result = pytester.runpytest_subprocess("--gpueval-limit", "5", "-k", "presidio", f"--rootdir={pytester.path}")
+    result.assert_outcomes(passed=1, deselected=6)
+
+
+def test_every_run_file_of_the_readme_is_written(pytester):
+    pytester.runpytest_subprocess("--gpueval-suite", "guardrails_ru", "--gpueval-limit", "5", "-k", "presidio", "--gpueval-session", "it")
+    (run,) = (pytester.path / "reports/evaluations/it").glob("guardrails_ru-*")
+    named = re.search(r"guardrails_ru-meddies-fast/\n((?:    .*\n)+)", README)
+    assert named is not None
+    files = {line.split()[0] for line in named[1].splitlines()}
+    assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == files
+
+
+def test_dependencies_of_the_table_are_those_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[<>=\[ ]", item)[0] for items in [project["dependencies"], *project["optional-dependencies"].values()] for item in items}
+    section = README[README.index("## Dependencies") :]
+    told = {name.strip() for cell in re.findall(r"^\| ([a-z][^|]*) \|", section, re.MULTILINE) for name in cell.split(",")} - {"package"}
+    assert told == wanted - {"pytest-gpueval"}
