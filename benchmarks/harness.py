@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .measure import Cost, Figure, RunFailed, Usage, cost, print_table, run
-from .peers import PEERS
+from .peers import PEERS, Peer
 from .sessions import HERE, Scratch
 from .suites.instant_labels import generate as labels
 
@@ -51,7 +51,7 @@ def _compare(scratch: Scratch, kind: str, repeats: int, *, peers: bool) -> Figur
         "plain loop (the practical limit)": cost(by_hand, FEW, MANY, repeats),
     }
     if peers:
-        costs |= _peers(scratch.directory, max(1, repeats // 2))
+        costs |= {peer.name: _peer(peer, scratch.directory, max(1, repeats // 2)) for peer in PEERS}
     measured = {name: found for name, found in costs.items() if isinstance(found, Cost)}
     _require_agreement(measured)
     ours, limit = list(measured.values())[:2]
@@ -60,20 +60,17 @@ def _compare(scratch: Scratch, kind: str, repeats: int, *, peers: bool) -> Figur
     return Figure(f"harness, {kind}: CPU per sample", f"<= {target} ms", f"{ours.marginal_ms:.4f} ms", ours.marginal_ms <= target)
 
 
-def _peers(directory: Path, repeats: int) -> dict[str, Cost | str]:
-    """The cost of each peer, or why it was not run."""
-    found: dict[str, Cost | str] = {}
-    for peer in PEERS:
-        files = {rows: directory / f"tickets-{rows}.jsonl" for rows in (peer.few, peer.many)}
-        for rows, file in files.items():
-            file.write_text("".join(json.dumps(row) + "\n" for row in labels.rows(rows)), encoding="utf-8")
-        try:
-            python = peer.install()
-            found[peer.name] = cost(lambda rows: peer.evaluate(python, files[rows]), peer.few, peer.many, repeats)  # noqa: B023 - called at once
-        except RunFailed as problem:
-            found[peer.name] = str(problem)
-            print(f"{peer.name} was not run: {problem}", file=sys.stderr)
-    return found
+def _peer(peer: Peer, directory: Path, repeats: int) -> Cost | str:
+    """The cost of a peer, or why it was not run."""
+    files = {rows: directory / f"tickets-{rows}.jsonl" for rows in (peer.few, peer.many)}
+    for rows, file in files.items():
+        file.write_text("".join(json.dumps(row) + "\n" for row in labels.rows(rows)), encoding="utf-8")
+    try:
+        python = peer.install()
+        return cost(lambda rows: peer.evaluate(python, files[rows]), peer.few, peer.many, repeats)
+    except RunFailed as problem:
+        print(f"{peer.name} was not run: {problem}", file=sys.stderr)
+        return str(problem)
 
 
 def _require_agreement(costs: dict[str, Cost]) -> None:
