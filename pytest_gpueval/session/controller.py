@@ -172,8 +172,9 @@ class Controller:
             self._write_record()
             rows = self.rows()
             if rows:
-                write_atomically(self.session_dir / "report.md", self.redactor.text(markdown.session(self._record.model_dump(), rows)))
-                write_atomically(self.session_dir / "report.html", self.redactor.text(html.session(self._record.model_dump(), rows)))
+                record = self.redactor.value(self._record.model_dump(mode="json"))
+                write_atomically(self.session_dir / "report.md", self.redactor.text(markdown.session(record, rows)))
+                write_atomically(self.session_dir / "report.html", self.redactor.text(html.session(record, rows)))
         except GpuevalError as error:
             self.error = error
 
@@ -223,7 +224,11 @@ class Controller:
             return
         self.runs[run_id] = self.runs[run_id].model_copy(update={"status": summary.status, "ok": False})
         try:
-            directory.finish(summary.model_copy(update={"rows": _counted(directory.results_path)}))
+            summary = summary.model_copy(update={"rows": _counted(directory.results_path)})
+        except Conflict as error:  # the results are not ours: say so, and still say how the run ended
+            self.error = error
+        try:
+            directory.finish(summary)
         except GpuevalError as error:
             self.error = error
 
@@ -291,8 +296,16 @@ def _locked(directory: Path) -> FileLock:
             lock.acquire(timeout=0)
         except Timeout:
             raise Conflict(f"{directory}: another session is writing here ({_owner(owner)}).\nWait for it, or choose another --gpueval-session.") from None
-        owner.write_text(json.dumps({"pid": os.getpid(), "user": getpass.getuser(), "host": socket.gethostname(), "started_at": _now()}))
+        owner.write_text(json.dumps({"pid": os.getpid(), "user": _user(), "host": socket.gethostname(), "started_at": _now()}))
     return lock
+
+
+def _user() -> str:
+    """The account's name, or its number where a container has no account for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _owner(file: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pytest_gpueval.datasets import sources
 from pytest_gpueval.datasets.parquet import ParquetSplit
+from pytest_gpueval.errors import MissingExtra
 from pytest_gpueval.runtimes.inprocess import load_file
 from pytest_gpueval.suites import load
 from pytest_gpueval.suites.model import Case, Suite
@@ -71,7 +72,10 @@ def open_split(case: Case, settings: Settings, dataset: str | None = None, split
     dataset, split = dataset or case.dataset, split or case.split
     path = sources.locate(settings.data, where, dataset, split)
     embedded = settings.data == "embedded"
-    module = load_file(generator) if embedded and generator is not None and not path.exists() else None
+    try:
+        module = load_file(generator) if embedded and generator is not None and not path.exists() else None
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "?", needed_for=f"generating {dataset}/{split}", extra=case.runtime.extra or "all") from None
     return sources.ensure(path, dataset, split, data_words(settings, [suite]), module)
 
 

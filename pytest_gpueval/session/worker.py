@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pytest_gpueval.errors import GateFailure, GpuevalError, StorageError
+from pytest_gpueval.errors import GateFailure, GpuevalError
 from pytest_gpueval.runs.records import Status
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.base import Runtime
@@ -153,7 +153,7 @@ class Worker:
         if report.when == "call" or not report.passed:
             try:
                 run.finish(_status(report, error), reason=None if report.passed else _reason(report), error=_error_text(error))
-            except StorageError as problem:  # the run is over; that it could not be recorded is its outcome
+            except GpuevalError as problem:  # the run is over; that it could not be recorded is its outcome
                 report.outcome = "failed"
                 report.longrepr = f"{report.longrepr}\n{problem}" if report.longrepr else str(problem)
             item.user_properties[:] = [pair for pair in item.user_properties if not pair[0].startswith("gpueval.")]
