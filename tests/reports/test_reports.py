@@ -52,9 +52,9 @@ class Page(HTMLParser):
 
 
 def test_cells():
-    assert row().cells() == ("reviews-fast", "1,200", "f1", "0.912 [0.900, 0.920]", "56", "passed")
+    assert row().cells() == ("reviews-fast", "1,200", "f1", "0.912 [0.900, 0.920]", "56", "passed, no gates")
     cells = row(errors=2, skipped=1, reused=True, samples_per_s=None, headline=None).cells()
-    assert cells == ("reviews-fast", "1,200 (2 errors, 1 skipped)", "-", "-", "-", "passed (reused)")
+    assert cells == ("reviews-fast", "1,200 (2 errors, 1 skipped)", "-", "-", "-", "passed, no gates, reused")
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_markdown():
         "\n"
         "| dataset | rows | metric | value [95 % CI] | samples/s | verdict |\n"
         "| --- | --- | --- | --- | --- | --- |\n"
-        "| reviews-fast | 1,200 | f1 | 0.912 \\[0.900, 0.920\\] | 56 | passed |\n"
-        "| other-fast | 1,200 | f1 | 0.912 \\[0.900, 0.920\\] | 56 | failed (reused) |\n"
+        "| reviews-fast | 1,200 | f1 | 0.912 \\[0.900, 0.920\\] | 56 | passed, no gates |\n"
+        "| other-fast | 1,200 | f1 | 0.912 \\[0.900, 0.920\\] | 56 | failed, no gates, reused |\n"
         "\n"
         "## other-fast: failed\n"
         "\n"
@@ -114,7 +114,7 @@ def test_html():
     assert page.open == []
     words = " ".join(page.text.split())
     assert "commit 0123456789ab (with uncommitted changes)" in words
-    assert "failed (reused)" in words
+    assert "failed, no gates, reused" in words
     assert "why it failed" in words
     assert "label f1 recall A 0.500 - B - 0.250 [0.200, 0.300]" in words
     assert "commit unknown" in " ".join(Page(html.session(record(code={}), [])).text.split())

@@ -126,7 +126,7 @@ def test_a_good_file(suite):
         ),
         pytest.param(
             ("threshold = 0.5", "treshold = 0.5"),
-            "policies.sure.treshold: unknown key. Did you mean 'threshold'? Valid keys here: disabled, threshold, thresholds.",
+            "policies.sure.treshold: unknown key. Did you mean 'threshold'? Valid keys here: disabled, gates, threshold, thresholds.",
             id="key of a model in a dict",
         ),
         pytest.param(('kind = "inprocess"\n', ""), "runtimes.cpu.kind: missing; this key is required", id="missing key"),
