@@ -78,14 +78,14 @@ def run(argv: Sequence[str], directory: Path, environment: Mapping[str, str] | N
     return Usage(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss / 1024, text)
 
 
-def cost(program: Callable[[int], Usage], few: int, many: int, repeats: int) -> Cost:
-    """Measure `program(rows)` on both sizes in turn and keep the least CPU of each: what others do on the machine only adds."""
-    pairs = [(program(few), program(many)) for _ in range(repeats)]
-    return Cost(few, many, min((small for small, _ in pairs), key=_cpu), min((large for _, large in pairs), key=_cpu))
-
-
-def _cpu(usage: Usage) -> float:
-    return usage.cpu_s
+def costs(programs: Mapping[str, Callable[[int], Usage]], few: int, many: int, repeats: int) -> dict[str, Cost]:
+    """Measure `program(rows)` of each on both sizes in turn and keep the least CPU of each: what others do on the machine only adds."""
+    found: dict[tuple[str, int], list[Usage]] = {(name, rows): [] for name in programs for rows in (few, many)}
+    for _ in range(repeats):
+        for (name, rows), usages in found.items():
+            usages.append(programs[name](rows))
+    least = {key: min(usages, key=lambda usage: usage.cpu_s) for key, usages in found.items()}
+    return {name: Cost(few, many, least[name, few], least[name, many]) for name in programs}
 
 
 def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
