@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,8 @@ class Figure:
 _DROPPED = ("PYTEST_", "COVERAGE_", "PYTHONDONTWRITEBYTECODE")
 
 
-def run(argv: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None) -> Usage:
-    """Run a program in `directory` to its end. Raises RunFailed.
+def run(argv: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None, accepted: Collection[int] = (0,)) -> Usage:
+    """Run a program in `directory` to its end. Raises RunFailed for an exit status that is not accepted.
 
     The caller should be small itself: a child's peak memory counts from that of the process that started it.
     """
@@ -73,7 +73,7 @@ def run(argv: Sequence[str], directory: Path, environment: Mapping[str, str] | N
         child.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         text = output.read().decode(errors="replace")
-    if child.returncode:
+    if child.returncode not in accepted:
         raise RunFailed(f"{' '.join(argv)} ended with {child.returncode}:\n{text[-3000:]}")
     return Usage(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss / 1024, text)
 

@@ -18,6 +18,7 @@ from .measure import Figure, print_table, run
 from .predict_clock import DIRECTORY
 
 TARGET = 0.90
+_RAN = (0, 1)  # 1: a gate said no, which is not the question here
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -33,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
         clock = Path(directory) / "clock"
         clock.mkdir()
         place = ["--gpueval-output-dir", directory, "-p", "no:cacheprovider"]
-        run([*common, *place, "--gpus", "none", "--gpueval-limit", "1"], ROOT)  # generates what is not committed
+        run([*common, *place, "--gpus", "none", "--gpueval-limit", "1"], ROOT, accepted=_RAN)  # generates what is not committed
         limit = ["--gpueval-limit", str(options.limit)] if options.limit else []
-        whole = run([*common, *place, "--gpus", options.gpus, *limit], ROOT, {DIRECTORY: str(clock)})
+        whole = run([*common, *place, "--gpus", options.gpus, *limit], ROOT, {DIRECTORY: str(clock)}, accepted=_RAN)
         workers = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(clock.iterdir())]
     rows, share = _rows(workers)
     headers = ("worker", "rows", "CPU s", "start-up", "model load", "predict", "harness", "harness ms/row", "share of predict", "with load")

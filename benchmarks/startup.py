@@ -26,9 +26,8 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as directory:
         rows = [_compare(Path(directory), name, arguments, options.rounds) for name, arguments in RUNS.items()]
-    print_table(
-        "Start-up, medians over alternating runs", ("", "CPU without", "CPU with", "CPU difference", "wall difference", "ratio"), [cells for cells, _ in rows]
-    )
+    headers = ("", "CPU without", "with", "ratio", "CPU difference", "of least", "wall difference")
+    print_table(f"Start-up, medians of {options.rounds} alternating pairs", headers, [cells for cells, _ in rows])
     worst = max(difference for _, difference in rows)
     heavy = imported("pytest_gpueval.plugin", HEAVY)
     print(f"import pytest_gpueval.plugin: {_import_ms():.1f} ms beyond pytest itself; heavy packages imported: {', '.join(heavy) or 'none'}")
