@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -198,34 +199,51 @@ def test_the_output_directory_is_a_file(toy):
     assert "--gpueval-output-dir" in message(result)
 
 
+def mounted(path: Path, options: str) -> None:
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "gpueval-test", path], check=True)
+
+
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MiB, or a read-only one."""
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "gpueval-test", mounted], check=True)
-    yield mounted
-    subprocess.run(["umount", mounted], check=True)
+def full_disk(toy, tmp_path):
+    """A place that is full after 256 KiB, and the system's words for it: a small file system, or without root a limit on the size of files."""
+    place = tmp_path / "small"
+    if os.geteuid() == 0:
+        mounted(place, "size=256k")
+        yield place, "No space left on device"
+        subprocess.run(["umount", place], check=True)
+    else:
+        toy.pytester.makeconftest("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, 256 * 1024))")
+        yield place, "File too large"
 
 
-root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+@pytest.fixture
+def read_only_disk(tmp_path):
+    """A place where nothing can be written, and the system's words for it."""
+    place = tmp_path / "fixed"
+    if os.geteuid() == 0:
+        mounted(place, "ro")
+        yield place, "Read-only file system"
+        subprocess.run(["umount", place], check=True)
+    else:
+        place.mkdir(mode=0o555)
+        yield place, "Permission denied"
 
 
-@root
-def test_a_full_disk(toy, small_disk):
+def test_a_full_disk(toy, full_disk):
+    place, words = full_disk
     toy.split(rows(5000))
-    result = toy.spawn("--gpueval-suite", "toy", "-k", "one", "--gpueval-output-dir", str(small_disk))
+    result = toy.spawn("--gpueval-suite", "toy", "-k", "one", f"--gpueval-output-dir={place}")
     text = message(result)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert "No space left on device" in text
+    assert words in text
     assert "What was written before is kept" in text
-    (results,) = small_disk.glob("*/toy-one-fast/results.jsonl")
+    (results,) = place.glob("*/toy-one-fast/results.jsonl")
     assert results.read_bytes().count(b"\n") > 500
 
 
-@root
-def test_a_read_only_disk(toy, small_disk):
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    result = toy.spawn("--gpueval-suite", "toy", "--gpueval-output-dir", str(small_disk))
+def test_a_read_only_disk(toy, read_only_disk):
+    place, words = read_only_disk
+    result = toy.spawn("--gpueval-suite", "toy", f"--gpueval-output-dir={place}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "Read-only file system" in message(result)
+    assert words in message(result)
