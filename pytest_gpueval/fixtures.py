@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
     """The case of this item. Suite files and `@pytest.mark.gpueval(suite=...)` provide it."""
-    raise pytest.UsageError(f'{request.node.nodeid} uses the fixture "case" without @pytest.mark.gpueval(suite="...")')
+    pytest.fail(f'{request.node.nodeid} uses the fixture "case" without @pytest.mark.gpueval(suite="...")', pytrace=False)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def locate(source: str, where: Location, dataset: str, split: str) -> Path:
         committed = where.directory / dataset / f"{split}.parquet"
         if committed.exists() or where.generator is None:
             return committed
-        return cache_directory() / where.suite / _fingerprint(where.generator) / dataset / f"{split}.parquet"
+        return cache_directory() / where.suite / fingerprint(where.generator.parent)[:16] / dataset / f"{split}.parquet"
     if source == "hub":
         raise UsageProblem("--gpueval-data hub: this version reads embedded splits and directories only.\nUse --gpueval-data embedded or DIR.")
     directory = Path(source)
@@ -93,10 +93,10 @@ def cache_directory() -> Path:
         raise UsageProblem("there is no home directory to keep generated data in; set XDG_CACHE_HOME or HOME") from None
 
 
-def _fingerprint(generator: Path) -> str:
-    """A short hash of the generator's sources: a changed generator never meets its own old output."""
+def fingerprint(directory: Path) -> str:
+    """A hash of the Python files below a suite's folder: a changed generator or model never meets its own old output."""
     digest = hashlib.sha256()
-    for file in sorted(path for path in generator.parent.rglob("*.py") if path.is_file()):
+    for file in sorted(path for path in directory.rglob("*.py") if path.is_file()):
         source = file.read_bytes()
-        digest.update(f"{file.relative_to(generator.parent).as_posix()}\0{len(source)}\0".encode() + source)
-    return digest.hexdigest()[:16]
+        digest.update(f"{file.relative_to(directory).as_posix()}\0{len(source)}\0".encode() + source)
+    return digest.hexdigest()

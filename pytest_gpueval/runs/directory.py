@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from .redact import Redactor, arguments
 COMMAND, METADATA, SUMMARY, LOG, RESULTS = "command.sh", "run_metadata.json", "summary.json", "stdout.log", "results.jsonl"
 
 # What must be equal for an earlier run's results to count as this run's.
-_IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "policy", "gates", "limit")
+_IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "model", "policy", "scoring", "gates", "limit")
 
 State = Literal["new", "finished", "resumable", "blocked"]
 
@@ -56,28 +57,32 @@ class RunDirectory:
         summary = read_summary(self.path)
         if summary is None:
             return Beginning("resumable" if self.results_path.exists() else "new")
-        if summary.ok:
+        if summary.ok and summary.complete:
             return Beginning("finished", summary)
-        if summary.status == "interrupted" and self.results_path.exists():
+        if (summary.status == "interrupted" or summary.ok) and self.results_path.exists():
             return Beginning("resumable", summary)
         # Nothing is lost by starting a run anew that was skipped, or interrupted before its first result.
-        return Beginning("new" if summary.status in ("interrupted", "skipped") else "blocked", summary)
+        return Beginning("new" if summary.ok or summary.status in ("interrupted", "skipped") else "blocked", summary)
 
-    def begin(self, metadata: RunMetadata, command: Sequence[str], *, force: bool) -> Beginning:
+    def begin(self, metadata: RunMetadata, command: Sequence[str], *, force: bool, reuse: bool = True) -> Beginning:
         """Make the directory ready for a run and write command.sh and run_metadata.json.
 
+        Without `reuse` a finished run is gone through again from its results, which need no model.
         Raises Conflict if an earlier run here ended otherwise, or was another run; StorageError if the directory cannot be written.
         """
         if force:
-            for name in (LOG, SUMMARY, RESULTS):
-                back_up(self.path / name)
+            stamp = datetime.now(UTC)
+            for name in (LOG, SUMMARY, RESULTS, METADATA, COMMAND):
+                back_up(self.path / name, lambda: stamp)
         beginning = self.state()
         if beginning.state == "blocked":
             raise Conflict(blocked_message([self.path]))
         if beginning.state in ("finished", "resumable"):
             self._require_same(metadata)
         if beginning.state == "finished":
-            return beginning
+            if reuse:
+                return beginning
+            beginning = Beginning("resumable" if self.results_path.exists() else "new", beginning.summary)
         with storage(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / SUMMARY).unlink(missing_ok=True)
@@ -102,7 +107,7 @@ class RunDirectory:
         now = json.loads(to_json(self.redactor.value(metadata.model_dump(mode="json"))))
         changed = [key for key in _IDENTITY if earlier.get(key) != now.get(key)]
         if changed:
-            details = "\n".join(f"  {key}: {_short(earlier.get(key))} there, {_short(now.get(key))} now" for key in changed)
+            details = "\n".join(line for key in changed for line in _differences(key, earlier.get(key), now.get(key)))
             raise Conflict(
                 f"{self.path}: holds an earlier run with another {' and '.join(changed)}:\n{details}\n"
                 "Choose another --gpueval-session, or run anew with --gpueval-force (the old files are backed up)."
@@ -143,6 +148,14 @@ def _read_json(file: Path) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise Conflict(f"{file}: not a JSON object.\nRun anew with --gpueval-force (the files are backed up).")
     return value
+
+
+def _differences(key: str, there: Any, now: Any) -> list[str]:
+    """What differs, entry by entry of a table."""
+    if isinstance(there, Mapping) and isinstance(now, Mapping):
+        names = [name for name in dict.fromkeys([*there, *now]) if there.get(name) != now.get(name)]
+        return [line for name in names for line in _differences(f"{key}.{name}", there.get(name), now.get(name))]
+    return [f"  {key}: {_short(there)} there, {_short(now)} now"]
 
 
 def _short(value: Any) -> str:

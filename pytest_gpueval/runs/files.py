@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -25,10 +26,10 @@ def storage(path: Path) -> Iterator[None]:
 
 def cannot_write(path: Path, error: OSError) -> StorageError:
     """The error that says what to do about an OSError."""
-    return StorageError(
-        f"{path}: cannot be written: {error.strerror or error}.\n"
-        "Free some space, or choose another place with --gpueval-output-dir DIR. What was written before is kept."
-    )
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    advice = "Free some space, or choose" if full else "Choose"
+    kept = " What was written before is kept." if path.exists() else ""
+    return StorageError(f"{path}: cannot be written: {error.strerror or error}.\n{advice} another place with --gpueval-output-dir DIR.{kept}")
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -70,6 +70,7 @@ class Summary(Record):
     labels: dict[str, dict[str, Figure]] = {}
     gates: list[VerdictRecord] = []
     rows: RowCounts = RowCounts()
+    complete: bool = Field(True, description="false: the test ended before it had read all predictions; never reused")
     seconds: float = 0.0
     samples_per_s: float | None = None
     latency: Latency | None = None
@@ -90,6 +91,8 @@ class RunMetadata(Record):
     task: str
     dataset: dict[str, Any]
     runtime: dict[str, Any]
+    model: dict[str, Any] = Field(description="hash of the code that makes the predictions, and of its options, secrets included")
+    scoring: dict[str, Any] = Field(description="labels, label map, share of errors allowed, metrics of the user's own")
     policy: dict[str, Any]
     gates: list[dict[str, Any]]
     limit: int | None = None

@@ -6,7 +6,8 @@ import html
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, AnyStr
 from urllib.parse import quote, quote_plus
 
@@ -81,6 +82,10 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 
 
+# Keys of a result line from which metrics and continuation are computed.
+_KEPT = frozenset({"id", "score"})
+
+
 def is_secret_name(name: str) -> bool:
     """Whether a variable, an option or a key of this name holds a secret."""
     words = [word.upper() for word in _WORDS.findall(name)]
@@ -104,6 +109,15 @@ def secret_values(environment: Mapping[str, str]) -> set[str]:
     return {value for value in values if len(value) >= _LEAST_LENGTH}
 
 
+def secret_options(value: Any, key: str = "") -> set[str]:
+    """The texts under keys that name a secret, anywhere in a table such as a runtime's options."""
+    if isinstance(value, Mapping):
+        return {found for name, item in value.items() for found in secret_options(item, str(name))}
+    if isinstance(value, (list, tuple)):
+        return {found for item in value for found in secret_options(item, key)}
+    return {value} if _names_secret(key, value) and len(value) >= _LEAST_LENGTH else set()
+
+
 def _with_lines(value: str) -> set[str]:
     """A secret, and its lines: what reads it line by line writes it so."""
     lines = value.splitlines()
@@ -122,7 +136,9 @@ def _forms(secret: str) -> set[str]:
         re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", secret),
     }
     lower = {re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), url) for url in urls}
-    return {secret, encoded.decode("utf-8", "backslashreplace"), *urls, *lower, *escaped, *shell, *marked_up}
+    twice = {json.dumps(form)[1:-1] for form in escaped} | {repr(form)[1:-1] for form in escaped}
+    plain = {secret, encoded.decode("utf-8", "backslashreplace"), b64encode(encoded).decode()}
+    return {*plain, *urls, *lower, *escaped, *twice, *shell, *marked_up}
 
 
 class Redactor:
@@ -135,9 +151,9 @@ class Redactor:
         self._longest = max(map(len, self._encoded), default=0)
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Redactor:
-        """A redactor that knows the secrets of an environment."""
-        return cls(secret_values(environment))
+    def of(cls, environment: Mapping[str, str], options: Iterable[Mapping[str, Any]] = ()) -> Redactor:
+        """A redactor that knows the secrets of an environment, and of the options of runtimes."""
+        return cls(secret_values(environment).union(*map(secret_options, options)))
 
     def text(self, text: str) -> str:
         """The text without secrets."""
@@ -147,9 +163,10 @@ class Redactor:
                 text = shape.sub(MARK, text)
         return text
 
-    def line(self, line: bytes) -> bytes:
+    def line(self, line: bytes, public: Collection[str] = ()) -> bytes:
         """A line of results without known secrets in its strings. Shapes are not looked for: this runs once a sample.
 
+        Ids and scores stay as they are, and so do `public` texts such as labels: a run that is continued computes its metrics from them.
         The line stays JSON: digits that happen to be somebody's password are left where they are part of a number.
         """
         if not any(form in line for form in self._encoded):
@@ -158,7 +175,11 @@ class Redactor:
             record = json.loads(line)
         except ValueError:
             return _blotted(line, self._encoded, MARK.encode())
-        return json.dumps(self._known(record), ensure_ascii=True, separators=(",", ":")).encode()
+        if isinstance(record, dict):
+            clean = {key: item if key in _KEPT else self._known(item, public) for key, item in record.items()}
+        else:
+            clean = self._known(record, public)
+        return json.dumps(clean, ensure_ascii=True, separators=(",", ":")).encode()
 
     def value(self, value: Any) -> Any:
         """A JSON value without secrets, in keys and values; also without the texts under keys that name a secret."""
@@ -186,13 +207,13 @@ class Redactor:
             at = moved
         return at
 
-    def _known(self, value: Any) -> Any:
-        """As `value`, for known secrets alone."""
+    def _known(self, value: Any, public: Collection[str]) -> Any:
+        """As `value`, for known secrets alone, and not where a text is public."""
         if isinstance(value, str):
-            return _blotted(value, self._forms, MARK)
+            return value if value in public else _blotted(value, self._forms, MARK)
         if isinstance(value, dict):
-            return {_blotted(key, self._forms, MARK): self._known(item) for key, item in value.items()}
-        return [self._known(item) for item in value] if isinstance(value, list) else value
+            return {_blotted(key, self._forms, MARK): self._known(item, public) for key, item in value.items()}
+        return [self._known(item, public) for item in value] if isinstance(value, list) else value
 
 
 def _names_secret(key: Any, item: Any) -> bool:

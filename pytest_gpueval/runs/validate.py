@@ -106,7 +106,7 @@ def _of_summary(directory: Path) -> Iterator[tuple[Path, str]]:
         if summary.ok != (summary.status == "passed"):
             yield directory / SUMMARY, f"ok: is {str(summary.ok).lower()}, but status is {summary.status!r}"
         rows = summary.rows
-        if summary.ok and rows.total is not None and rows.total != rows.scored + rows.errors + rows.skipped:
+        if summary.ok and summary.complete and rows.total is not None and rows.total != rows.scored + rows.errors + rows.skipped:
             yield directory / SUMMARY, f"rows: {rows.scored} scored, {rows.errors} errors and {rows.skipped} skipped do not make {rows.total}"
 
 

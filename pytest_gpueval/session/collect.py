@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from pytest_gpueval import items
+from pytest_gpueval.errors import GpuevalError, UsageProblem
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Suite
 
 from . import plan
 from .start import SETTINGS, ensure, user_errors
+
+
+@contextmanager
+def collect_errors() -> Iterator[None]:
+    """Show errors of ours in the user's test files as one message, without a traceback."""
+    try:
+        yield
+    except GpuevalError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
 
 
 class SuiteModule(pytest.Module):
@@ -36,7 +48,7 @@ def asked_for(path: Path, session: pytest.Session) -> bool:
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """Give `case` to the functions of a suite, and to those marked `gpueval(suite=...)`."""
-    with user_errors():
+    with collect_errors():
         suite: Suite | None = None
         marker = metafunc.definition.get_closest_marker("gpueval")
         if isinstance(metafunc.definition.getparent(pytest.Module), SuiteModule):
@@ -51,6 +63,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
 def _suite_of(marker: pytest.Mark) -> str:
     name = marker.kwargs.get("suite", marker.args[0] if marker.args else None)
-    if not isinstance(name, str):
-        raise pytest.UsageError('the marker gpueval needs a suite: @pytest.mark.gpueval(suite="guardrails_ru")')
+    others = [*marker.args[1:], *(key for key in marker.kwargs if key != "suite")]
+    if not isinstance(name, str) or others:
+        found = f"; it does not know {', '.join(map(repr, others))} (options such as --gpueval-split choose those)" if others else ""
+        raise UsageProblem(f'the marker gpueval takes a suite, @pytest.mark.gpueval(suite="guardrails_ru"){found}')
     return name

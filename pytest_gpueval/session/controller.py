@@ -19,7 +19,7 @@ from _pytest.junitxml import xml_key
 from filelock import FileLock, Timeout
 
 from pytest_gpueval import __version__
-from pytest_gpueval.errors import Conflict, GpuevalError
+from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
 from pytest_gpueval.reports import html, markdown
 from pytest_gpueval.reports.table import Figure, Row
 from pytest_gpueval.runs import records, redact, results
@@ -41,12 +41,12 @@ CONTROLLER = pytest.StashKey["Controller"]()
 class Controller:
     """Plugin of the process that a user started."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, laid: Sequence[lanes.Lane], suites: Sequence[Suite]) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, laid: Sequence[lanes.Lane], suites: Sequence[Suite], redactor: Redactor) -> None:
         self.config = config
         self.settings = settings
-        self.redactor = Redactor.of(os.environ)
+        self.redactor = redactor
         self.code = provenance.code_state(settings.root)
-        self.session_dir = _session_dir(settings, [suite.name for suite in suites])
+        self.session_dir = _session_dir(settings, [suite.name for suite in suites], redactor)
         self.data = plan.data_words(settings, suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
@@ -86,7 +86,7 @@ class Controller:
         self.display.hear(message)
         summary = _summary_or_none(self.session_dir / run_id) if event == "end" else None
         if summary is not None:
-            self.display.run_finished(_row(self.runs[run_id], summary))
+            self.display.run_finished(_row(self.runs[run_id], summary, self._label(self.runs[run_id])))
 
     # xdist.
 
@@ -134,11 +134,15 @@ class Controller:
 
     def pytest_report_header(self) -> list[str]:
         """What runs, on what data, with which runtime, where."""
+        if not self._suites:
+            return [f"gpueval: session {shown(self.session_dir)}"]
         names = ", ".join(suite.name for suite in self._suites)
         cases = [case for suite in self._suites for case in plan.cases(suite, self.settings)]
         splits = "/".join(dict.fromkeys(case.split for case in cases))
         rows = sum(case.rows or 0 for case in cases)
-        size = f"{len(cases)} datasets" + (f", {rows:,} rows" if rows else "")
+        size = f"{len(cases)} dataset{'s' if len(cases) != 1 else ''}" + (f", {rows:,} rows" if rows else "")
+        if self.settings.limit is not None:
+            size += f", first {self.settings.limit:,} of each"
         runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in cases))
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in cases))
         where = lanes.describe(self._lanes) if self._lanes else self._processes()
@@ -149,7 +153,7 @@ class Controller:
 
     def _processes(self) -> str:
         workers = len(getattr(self.config.option, "tx", None) or ()) if getattr(self.config.option, "dist", "no") != "no" else 0
-        return f"{workers} xdist workers" if workers else "one process"
+        return f"{workers} xdist worker{'s' if workers > 1 else ''}" if workers else "one process"
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
@@ -157,7 +161,7 @@ class Controller:
         try:
             yield
         except OSError as error:
-            self.error = cannot_write(Path(self.config.option.xmlpath), error)
+            self.error = cannot_write(self.session_dir / "junit.xml", error)
         self._finish(session)
         if self.error is not None and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -195,10 +199,16 @@ class Controller:
         order = {(suite.name, dataset): number for number, (suite, dataset) in enumerate((s, d) for s in self._suites for d in s.file.datasets)}
         found: list[Row] = []
         for run_id, run in sorted(self.runs.items(), key=lambda pair: order.get((pair[1].suite, pair[1].case.rpartition("-")[0]), len(order))):
-            summary = _summary_or_none(self.session_dir / run_id)
+            summary = _summary_or_none(self.session_dir / run_id) if run.status is not None or run.reused else None
             if summary is not None:
-                found.append(_row(run, summary))
+                found.append(_row(run, summary, self._label(run)))
         return found
+
+    def _label(self, run: SessionRun) -> str:
+        """How tables call a run: its case, with its suite where there are several, and the test's name where it is the user's own."""
+        name = run.case if len(self._suites) == 1 else f"{run.suite}/{run.case}"
+        file, _, item = run.nodeid.partition("::")
+        return name if file.endswith("suite.toml") else f"{name} {item.partition('[')[0]}"
 
     def _refuse_blocked(self, nodeids: Sequence[str]) -> None:
         """Raise UsageError if runs of these items failed earlier in this session. Raises nothing under --gpueval-force."""
@@ -234,13 +244,13 @@ class Controller:
 
     def _claim_junit(self) -> bool:
         """Have pytest write its JUnit XML into the session's directory, unless the user wants it elsewhere. True if it is ours."""
-        if self.config.option.xmlpath:
+        if not hasattr(self.config.option, "xmlpath") or self.config.option.xmlpath:  # -p no:junitxml, or the user's own
             return False
         self.config.option.xmlpath = str(self.session_dir / "junit.xml")
         return True
 
     def _copy_junit(self) -> None:
-        if not self._own_junit:
+        if not self._own_junit and getattr(self.config.option, "xmlpath", None):
             source = Path(os.path.expandvars(self.config.option.xmlpath)).expanduser()
             if source.exists() and source.resolve() != (self.session_dir / "junit.xml").resolve():
                 with storage(self.session_dir):
@@ -250,11 +260,11 @@ class Controller:
         write_json(self.session_dir / "session.json", self.redactor.value(self._record.model_dump(mode="json")))
 
 
-def _row(run: SessionRun, summary: Summary) -> Row:
+def _row(run: SessionRun, summary: Summary, label: str) -> Row:
     """A run for the reports."""
     return Row(
         suite=run.suite,
-        case=run.case,
+        case=label,
         run_id=run.run_id,
         worker=run.worker,
         reused=run.reused,
@@ -277,11 +287,13 @@ def _figures(metrics: Mapping[str, records.Figure]) -> dict[str, Figure]:
     return {name: Figure(figure.value, figure.low, figure.high) for name, figure in metrics.items()}
 
 
-def _session_dir(settings: Settings, suites: Sequence[str]) -> Path:
+def _session_dir(settings: Settings, suites: Sequence[str], redactor: Redactor) -> Path:
     """The session's directory: the one named, or a new one named after the suites and the time."""
     if settings.session is not None:
+        if redactor.text(settings.session) != settings.session:
+            raise UsageProblem("--gpueval-session: this name holds a secret of the environment; choose another one")
         return settings.output_dir / settings.session
-    name = f"{'+'.join(suites) or 'session'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    name = f"{'+'.join(suites)[:80] or 'session'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     candidates = [name, *(f"{name}-{number}" for number in range(2, 1000))]
     return next(path for path in (settings.output_dir / candidate for candidate in candidates) if not path.exists())
 

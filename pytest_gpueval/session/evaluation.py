@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 from pytest_gpueval.datasets.parquet import ParquetSplit
-from pytest_gpueval.errors import Conflict, DataError
+from pytest_gpueval.errors import Conflict, DataError, UsageProblem
 from pytest_gpueval.runs import results
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runs.results import ResultsWriter
 from pytest_gpueval.runtimes.base import Answer, Runtime
 from pytest_gpueval.scoring.estimates import MeanMoments
 from pytest_gpueval.scoring.task import BadPrediction, BadRow, Metrics, Sample, SampleMetric, Task
+
+# Key of the user's own metrics among the score parts.
+_EXTRA = "extra"
 
 Pair = tuple[Sample, Any]
 Report = Callable[[int, int], None]
@@ -82,6 +85,7 @@ class Evaluation:
         limit: int | None = None,
         on_bad_row: Literal["fail", "skip"] = "fail",
         report: Report = lambda _done, _total: None,
+        public: Collection[str] = (),
     ) -> None:
         self.split = split
         self.task = task
@@ -98,6 +102,8 @@ class Evaluation:
         self._limit = limit
         self._skip_bad = on_bad_row == "skip"
         self._report = report
+        self._public = frozenset(public)
+        self._begun = False
         # Rows that were read and wait for their answer, in the order of the split; a bad row waits as its finished record.
         self._waiting: deque[Sample | dict[str, Any]] = deque()
 
@@ -108,7 +114,13 @@ class Evaluation:
         return rows if self._limit is None else min(rows, self._limit)
 
     def __iter__(self) -> Iterator[Pair]:
-        """Scored samples with their predictions: first those that an earlier, interrupted run left, then fresh ones."""
+        """Scored samples with their predictions: first those that an earlier, interrupted run left, then fresh ones.
+
+        Raises UsageProblem on the second pass: every sample counts once.
+        """
+        if self._begun:
+            raise UsageProblem("predictions can be read once; keep them: pairs = list(predictions)")
+        self._begun = True
         rows = self._samples()
         if self._path.exists():
             yield from self._replay(rows)
@@ -118,7 +130,7 @@ class Evaluation:
             ahead = list(islice(rows, 1))
         if not self._waiting:  # nothing left: no need to load a model
             return
-        writer = ResultsWriter(self._path, self._redactor)
+        writer = ResultsWriter(self._path, self._redactor, self._public)
         begin = time.perf_counter()
         try:
             if ahead:
@@ -133,6 +145,11 @@ class Evaluation:
         finally:
             self.seconds += time.perf_counter() - begin
             writer.close()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has its result."""
+        return self.tally.done >= self.total
 
     def metrics(self) -> Metrics:
         """The metrics of all samples scored so far, the user's own ones included."""
@@ -166,7 +183,7 @@ class Evaluation:
                 next(rows, None)  # puts at least one row among the waiting, unless the split ends
             expected = self._waiting.popleft() if self._waiting else None
             name = expected["id"] if isinstance(expected, dict) else expected.id if expected is not None else None
-            if record["id"] not in (name, self._redactor.text(name or "")):
+            if record["id"] != name:
                 raise Conflict(
                     f"{self._path}:{number}: holds the result of {record['id']!r}, but the split has {name!r} there.\n"
                     "The data changed since: run anew with --gpueval-force (the file is backed up)."
@@ -197,13 +214,21 @@ class Evaluation:
             record = {"id": sample.id, "error": self._redactor.text(error), "latency_ms": round(answer.latency_ms, 3)}
         else:
             parts = self.task.score(sample, prediction)
-            for name, metric in self._extra.items():
-                parts[name] = metric(sample, prediction)
+            if self._extra:
+                parts[_EXTRA] = {name: self._own(name, sample, prediction) for name in self._extra}
             record = {"id": sample.id, "prediction": prediction, "score": parts, "latency_ms": round(answer.latency_ms, 3)}
         writer.write(record)
         self._fold(record)
         self.fresh += 1
         return None if error is not None else (sample, prediction)
+
+    def _own(self, name: str, sample: Sample, prediction: Any) -> float | None:
+        """The user's metric of one sample. Raises UsageProblem if it is not a number."""
+        value = self._extra[name](sample, prediction)
+        try:
+            return None if value is None else float(value)
+        except (TypeError, ValueError):
+            raise UsageProblem(f"metric {name!r} returned {value!r:.80} for row {sample.id!r}; a metric returns a number or None") from None
 
     def _fold(self, record: dict[str, Any]) -> None:
         """Add one record to the counts. The only way in: fresh and replayed results cannot differ."""
@@ -211,9 +236,9 @@ class Evaluation:
             parts = record["score"]
             self._counts.add(parts)
             self.tally.scored += 1
-            for name, moments in self._means.items():
-                if parts.get(name) is not None:
-                    moments.add(parts[name])
+            for name, value in parts.get(_EXTRA, {}).items():
+                if value is not None:
+                    self._means[name].add(value)
         elif "error" in record:
             self.tally.errors += 1
             self.tally.first_error = self.tally.first_error or f"{record['id']}: {record['error']}"

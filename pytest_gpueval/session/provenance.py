@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import platform
 import socket
@@ -12,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pytest_gpueval.datasets import sources
 from pytest_gpueval.hosts import local
 from pytest_gpueval.runs.redact import is_secret_name
 
@@ -34,6 +36,22 @@ def code_state(root: Path) -> dict[str, Any]:
         "dirty": bool(untracked.strip()),
         "diff_sha256": hashlib.sha256(difference.encode()).hexdigest() if difference else None,
     }
+
+
+def model_code(target: str | None, directory: Path) -> str | None:
+    """A hash of the Python files of a suite's folder, or of the module that `package.module:Class` names; None where there is no source."""
+    if target is None:
+        return None
+    place = target.rpartition(":")[0]
+    if place.endswith(".py"):
+        return sources.fingerprint(directory)
+    try:
+        spec = importlib.util.find_spec(place)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
 
 
 def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:

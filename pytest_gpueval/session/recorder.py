@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from pytest_gpueval import __version__, gates
 from pytest_gpueval.datasets.parquet import ParquetSplit
-from pytest_gpueval.errors import Conflict, DataError, GateFailure, GpuevalError, RuntimeFault, UsageProblem
+from pytest_gpueval.errors import Conflict, DataError, GateFailure, GpuevalError, RuntimeFault, UsageProblem, valid_values
 from pytest_gpueval.runs.capture import captured
 from pytest_gpueval.runs.directory import LOG, RunDirectory
 from pytest_gpueval.runs.files import storage
@@ -70,7 +72,9 @@ class Run:
         """Make the directory ready, or find that an earlier run finished here. Raises Conflict, StorageError."""
         self._worker.notify("start", self)
         self._own()
-        beginning = self.directory.begin(self._metadata(), self._command(), force=self._worker.settings.force)
+        # A test of the user's own always runs: its assertions are not part of what was stored.
+        reuse = self.nodeid.rpartition("::")[2].startswith("test_eval[")
+        beginning = self.directory.begin(self._metadata(), self._command(), force=self._worker.settings.force, reuse=reuse)
         self.reused = beginning.state == "finished"
         self.summary = beginning.summary if self.reused else None
         self._begun = not self.reused
@@ -103,8 +107,22 @@ class Run:
             limit=settings.limit,
             on_bad_row=settings.on_bad_row,
             report=lambda done, total: self._worker.progress(self, done, total),
+            public=self.case.labels,
         )
+        self._check_metrics(self.evaluation)
         return self.evaluation
+
+    def _check_metrics(self, evaluation: Evaluation) -> None:
+        """Before a long run: every gate names a metric that there will be, no metric of the user's hides another. Raises UsageProblem."""
+        extra = registry.metrics(self._worker.hooks)
+        own = set(evaluation.task.counts().metrics().overall)
+        for name in extra:
+            if name in own:
+                raise UsageProblem(f"conftest.py adds a metric {name!r}, which task {self.case.task} has already; give it another name")
+        for gate in self.case.gates:
+            if gate.label is None and gate.metric not in own | set(extra):
+                hint = valid_values(gate.metric, own | set(extra), what="metrics")
+                raise UsageProblem(f"suite {self.case.suite!r}: a gate of {self.case.id} names metric {gate.metric!r}, which does not exist. {hint}")
 
     def judge(self) -> None:
         """Let the suite's gates speak. Raises RuntimeFault for too many failed rows, GateFailure if a gate says no."""
@@ -134,10 +152,17 @@ class Run:
         finally:
             self._lock.release()
 
+    def leave(self) -> None:
+        """Let the directory go without a word in it."""
+        self._lock.release()
+
     def _write_summary(self, status: Status, reason: str | None, error: str | None) -> None:
         evaluation = self.evaluation
         metrics = evaluation.metrics() if evaluation is not None and evaluation.tally.scored else None
         seconds = time.perf_counter() - self._started
+        complete = evaluation is None or status != "passed" or evaluation.complete
+        if not complete and evaluation is not None:
+            reason = f"the test read {evaluation.tally.done} of {evaluation.total} rows"
         latencies = evaluation.latencies.percentiles() if evaluation is not None else None
         self.summary = Summary(
             run_id=self.directory.run_id,
@@ -149,6 +174,7 @@ class Run:
             labels={label: _figures(figures) for label, figures in metrics.labels.items()} if metrics else {},
             gates=[VerdictRecord(**verdict.as_dict()) for verdict in self.verdicts],
             rows=_rows(evaluation),
+            complete=complete,
             seconds=round(seconds, 3),
             samples_per_s=_rate(evaluation),
             latency=Latency(**latencies) if latencies else None,
@@ -178,6 +204,7 @@ class Run:
             if figure.value is not None:
                 found.append((name, round(figure.value, 6)))
         headline = summary.metrics.get(summary.headline or "")
+        found = [(name, self.directory.redactor.value(value)) for name, value in found]
         if headline is not None and headline.low is not None and headline.high is not None:
             found += [(f"{summary.headline}.low", round(headline.low, 6)), (f"{summary.headline}.high", round(headline.high, 6))]
         return found
@@ -196,6 +223,8 @@ class Run:
             task=case.task,
             dataset=self._dataset(),
             runtime={"name": case.runtime_name, **case.runtime.model_dump(mode="json")},
+            model=self._model(),
+            scoring=self._scoring(),
             policy={"name": case.policy_name, **case.policy.model_dump(mode="json", exclude={"gates"})},
             gates=[gate.model_dump(mode="json") for gate in case.gates],
             limit=worker.settings.limit,
@@ -208,6 +237,22 @@ class Run:
             plugin_version=__version__,
             **machine,
         )
+
+    def _model(self) -> dict[str, Any]:
+        """What decides the predictions beside the data. Options are hashed as they are: what is redacted elsewhere counts here."""
+        runtime = self.case.runtime
+        options = hashlib.sha256(json.dumps(runtime.options, sort_keys=True, default=str).encode()).hexdigest()
+        return {"code_sha256": provenance.model_code(runtime.target, self.case.directory), "options_sha256": options}
+
+    def _scoring(self) -> dict[str, Any]:
+        case = self.case
+        return {
+            "labels": list(case.labels),
+            "label_map": dict(case.label_map),
+            "max_error_share": case.max_error_share,
+            "on_bad_row": self._worker.settings.on_bad_row,
+            "metrics": sorted(registry.metrics(self._worker.hooks)),
+        }
 
     def _dataset(self) -> dict[str, Any]:
         """Where the rows come from; without hash and rows if the split cannot be opened, which its own error then says."""

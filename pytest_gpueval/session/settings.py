@@ -76,6 +76,9 @@ class Settings:
     def of(cls, config: pytest.Config) -> Settings:
         """Read and check the options. Raises UsageProblem."""
         raw = {option.field: _value(config, option) for option in OPTIONS}
+        empty = [option for option in OPTIONS if raw[option.field] == ""]
+        if empty:
+            raise UsageProblem(f"{empty[0].flag} has an empty value; give {empty[0].metavar}, or leave the option out")
         return cls(
             root=_root(config),
             suite=tuple(name.strip() for name in (raw["suite"] or "").split(",") if name.strip()),
@@ -133,6 +136,8 @@ def _choice(flag: str, value: str, valid: tuple[Any, ...]) -> Any:
 def _session_name(name: str | None) -> str | None:
     if name is None:
         return None
-    if name in (".", "..") or name.startswith("-") or not all(c.isalnum() or c in "._-" for c in name) or len(name) > 150:
+    if len(name) > 150:
+        raise UsageProblem("--gpueval-session: the name is longer than 150 characters")
+    if name in (".", "..") or name.startswith("-") or not all(c.isalnum() or c in "._-" for c in name):
         raise UsageProblem(f"--gpueval-session {name!r}: a name is made of letters, digits and . _ -; it is a directory below --gpueval-output-dir")
     return name

@@ -39,6 +39,7 @@ def _end_on_sigterm(config: pytest.Config) -> None:
     """End as by Ctrl-C on SIGTERM: the run says "interrupted", files are closed. xdist workers ignore SIGINT, so they are stopped by it too."""
 
     def interrupt(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the first one's report
         raise KeyboardInterrupt("ended by SIGTERM")
 
     if threading.current_thread() is threading.main_thread():
@@ -48,6 +49,11 @@ def _end_on_sigterm(config: pytest.Config) -> None:
             signal.signal(signal.SIGTERM, before)
 
         config.add_cleanup(give_back)
+
+
+def only_looks(config: pytest.Config) -> bool:
+    """Whether pytest was asked to show something instead of running tests."""
+    return any(getattr(config.option, name, False) for name in ("collectonly", "setupplan", "setuponly", "showfixtures", "show_fixtures_per_test"))
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -78,7 +84,7 @@ def configure(config: pytest.Config) -> None:
     """Register the parts that this process plays."""
     if is_worker(config):
         _configure_worker(config, config.workerinput)  # type: ignore[attr-defined]
-    elif SETTINGS in config.stash and not config.option.collectonly:
+    elif SETTINGS in config.stash and not only_looks(config):
         with user_errors():
             _open_session(config, suites_of(config))
 
@@ -90,17 +96,22 @@ def ensure(config: pytest.Config, suite: Suite) -> None:
     if is_worker(config):
         raise UsageProblem("tests marked gpueval need a session when xdist runs them: add --gpueval-session NAME")
     config.stash[SETTINGS], config.stash[LANES] = Settings.of(config), []
-    if not config.option.collectonly:
+    if not only_looks(config):
         _open_session(config, [suite])
 
 
 def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     """Own the session's directory; without xdist, run its items too."""
     _end_on_sigterm(config)
-    controller = Controller(config, config.stash[SETTINGS], config.stash[LANES], suites)
+    controller = Controller(config, config.stash[SETTINGS], config.stash[LANES], suites, redactor_of(suites))
     config.pluginmanager.register(controller, "gpueval-controller")
     if getattr(config.option, "dist", "no") == "no":
-        _register_worker(config, config.stash[SETTINGS], controller.session_dir, controller.code, _lane_name(config), controller.hear)
+        _register_worker(config, config.stash[SETTINGS], controller.session_dir, controller.code, _lane_name(config), controller.redactor, controller.hear)
+
+
+def redactor_of(suites: Sequence[Suite]) -> Redactor:
+    """What must not be written: the secrets of the environment and of the options of runtimes."""
+    return Redactor.of(os.environ, [entry.options for suite in suites for entry in suite.file.runtimes.values()])
 
 
 def suites_of(config: pytest.Config) -> list[Suite]:
@@ -120,11 +131,11 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     told, channel = given["gpueval"], given["gpueval_channel"]
     _end_on_sigterm(config)
     channel.setcallback(lambda _stop: os.kill(os.getpid(), signal.SIGTERM))
-    _register_worker(config, config.stash[SETTINGS], Path(told["session_dir"]), told["code"], given["workerid"], channel.send)
+    _register_worker(config, config.stash[SETTINGS], Path(told["session_dir"]), told["code"], given["workerid"], redactor_of(suites_of(config)), channel.send)
 
 
-def _register_worker(config: pytest.Config, settings: Settings, session_dir: Path, code: Any, name: str, send: Notify) -> None:
-    worker = Worker(config, settings, session_dir, code, name, Redactor.of(os.environ), send)
+def _register_worker(config: pytest.Config, settings: Settings, session_dir: Path, code: Any, name: str, redactor: Redactor, send: Notify) -> None:
+    worker = Worker(config, settings, session_dir, code, name, redactor, send)
     config.pluginmanager.register(worker, "gpueval-worker")
     config.add_cleanup(worker.close)
 

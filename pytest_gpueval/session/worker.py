@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pytest_gpueval.errors import GateFailure, GpuevalError
+from pytest_gpueval.errors import Conflict, GateFailure, GpuevalError
 from pytest_gpueval.runs.records import Status
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.base import Runtime
@@ -82,9 +82,13 @@ class Worker:
             self.notify("progress", run, done=done, total=total)
 
     def close(self) -> None:
-        """Close all models."""
+        """Close all models. One that cannot be closed is named on stderr; its results stand."""
         while self._runtimes:
-            self._runtimes.popitem()[1].close()
+            key, runtime = self._runtimes.popitem()
+            try:
+                runtime.close()
+            except Exception as problem:  # noqa: BLE001 - whatever a model raises
+                sys.stderr.write(f"gpueval: runtime {key[1]} did not close: {self.redactor.text(repr(problem))}\n")
 
     # Hooks.
 
@@ -152,6 +156,9 @@ class Worker:
         report.sections = [(title, self.redactor.text(text)) for title, text in report.sections]
         if report.when == "call" or not report.passed:
             try:
+                if isinstance(error, Conflict):  # what an earlier run left stays as it is
+                    run.leave()
+                    return
                 run.finish(_status(report, error), reason=None if report.passed else _reason(report), error=_error_text(error))
             except GpuevalError as problem:  # the run is over; that it could not be recorded is its outcome
                 report.outcome = "failed"

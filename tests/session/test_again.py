@@ -51,7 +51,7 @@ def test_finished_runs_are_reused(toy):
     toy.run(*IT).assert_outcomes(passed=2)
     results = toy.session("it") / "toy-one-fast/results.jsonl"
     before = results.stat().st_mtime_ns
-    (toy.root / "suites/toy/model.py").write_text("raise RuntimeError('must not be loaded')")
+    toy.pytester.makeconftest("import pytest_gpueval.runtimes.inprocess as runtime\nruntime.load_object = None  # no model may be loaded")
     again = toy.spawn(*IT)
     again.assert_outcomes(passed=2)
     again.stdout.fnmatch_lines(["*one-fast*reused*", "one-fast*passed, no gates, reused*"])

@@ -130,7 +130,7 @@ def test_a_runtime_a_task_and_a_metric_from_conftest(toy):
     toy.append('[[gates]]\nmetric = "found"\nmin = 1.0\nmax = 1.0\n')
     toy.run("--gpueval-suite", "toy").assert_outcomes(passed=2)
     assert toy.summary()["metrics"]["found"]["value"] == 1.0
-    assert toy.lines()[0]["score"]["found"] == 1.0
+    assert toy.lines()[0]["score"]["extra"] == {"found": 1.0}
 
 
 def test_limit_and_policy(toy):
