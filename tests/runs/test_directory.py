@@ -19,7 +19,8 @@ COMMAND_LINE = ["pytest", "a b", "--hf-token", "abc"]
 
 def metadata(**changes):
     fields = {
-        "run_id": "mine-x", "nodeid": "n", "suite": "mine", "case": "x-fast", "task": "t", "dataset": {"rows": 3, "sha256": "abc"}, "runtime": {"name": "cpu"}, "model": {}, "scoring": {},
+        "run_id": "mine-x", "nodeid": "n", "suite": "mine", "case": "x-fast", "task": "t", "dataset": {"rows": 3, "sha256": "abc"}, "runtime": {"name": "cpu"},
+        "model": {}, "scoring": {},
         "policy": {}, "gates": [], "code": {}, "environment": {}, "packages": {}, "python": "3.11", "host": "h", "platform": "p", "worker": "main", "gpus": [],
         "started_at": "now", "plugin_version": "1",
     }  # fmt: skip

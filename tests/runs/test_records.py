@@ -20,7 +20,8 @@ REAL = {
         "rows": {"total": 5, "scored": 5}, "latency": {"p50_ms": 1, "p95_ms": 2, "p99_ms": 3}, "gpu": {"peak_memory_mib": 5},
     },
     "run_metadata.json": {
-        "run_id": "r", "nodeid": "n", "suite": "s", "case": "c", "task": "t", "dataset": {}, "runtime": {}, "model": {}, "scoring": {}, "policy": {}, "gates": [], "code": {},
+        "run_id": "r", "nodeid": "n", "suite": "s", "case": "c", "task": "t", "dataset": {}, "runtime": {},
+        "model": {}, "scoring": {}, "policy": {}, "gates": [], "code": {},
         "environment": {"HF_TOKEN": "<set>"}, "packages": {}, "python": "3", "host": "h", "platform": "p", "worker": "w", "gpus": [], "started_at": "now",
         "plugin_version": "0",
     },

@@ -10,7 +10,8 @@ from pytest_gpueval.runs import validate
 from pytest_gpueval.runs.directory import COMMAND, LOG, METADATA, RESULTS, SUMMARY
 
 _METADATA = {
-    "run_id": "r", "nodeid": "n", "suite": "s", "case": "c", "task": "t", "dataset": {}, "runtime": {}, "model": {}, "scoring": {}, "policy": {}, "gates": [], "code": {},
+    "run_id": "r", "nodeid": "n", "suite": "s", "case": "c", "task": "t", "dataset": {}, "runtime": {},
+        "model": {}, "scoring": {}, "policy": {}, "gates": [], "code": {},
     "environment": {}, "packages": {}, "python": "3", "host": "h", "platform": "p", "worker": "w", "gpus": [], "started_at": "now", "plugin_version": "0",
 }  # fmt: skip
 _SUMMARY = {
