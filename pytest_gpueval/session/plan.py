@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pytest_gpueval.datasets import sources
 from pytest_gpueval.datasets.parquet import ParquetSplit
-from pytest_gpueval.errors import MissingExtra
+from pytest_gpueval.errors import MissingExtra, UsageProblem, valid_values
 from pytest_gpueval.runtimes.inprocess import load_file
 from pytest_gpueval.suites import load
 from pytest_gpueval.suites.model import Case, Suite
@@ -70,6 +70,11 @@ def open_split(case: Case, settings: Settings, dataset: str | None = None, split
     generator = case.directory / data.generator if data.generator else None
     where = sources.Location(case.suite, case.directory / data.directory, data.note, generator)
     dataset, split = dataset or case.dataset, split or case.split
+    datasets = suite.file.datasets
+    if dataset not in datasets:
+        raise UsageProblem(f"suite {case.suite!r} has no dataset {dataset!r}. {valid_values(dataset, datasets, what='datasets')}")
+    if split not in datasets[dataset].splits:
+        raise UsageProblem(f"dataset {dataset!r} has no split {split!r}. {valid_values(split, datasets[dataset].splits, what='splits')}")
     path = sources.locate(settings.data, where, dataset, split)
     embedded = settings.data == "embedded"
     try:

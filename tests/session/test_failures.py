@@ -61,6 +61,18 @@ def test_wrong_suite_files(toy, old, new, expected):
     assert expected in message(toy.run("--gpueval-suite", "toy"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [("'tow', 'fast'", "has no dataset 'tow'. Did you mean 'two'?"), ("'two', 'fats'", "has no split 'fats'. Did you mean 'fast'?")],
+    ids=["dataset", "split"],
+)
+def test_a_split_that_a_test_asks_for(toy, arguments, expected):
+    toy.pytester.makepyfile(f'import pytest\n@pytest.mark.gpueval(suite="toy")\ndef test_mine(case, load_split): load_split({arguments})\n')
+    result = toy.run("-k", "one")
+    result.assert_outcomes(failed=1, deselected=1)
+    assert expected in message(result)
+
+
 def data_file(toy):
     return toy.root / "suites/toy/data/one/fast.parquet"
 
