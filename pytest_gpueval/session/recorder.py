@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -27,19 +27,47 @@ from . import plan, provenance, registry
 from .evaluation import Evaluation
 
 if TYPE_CHECKING:
+    from pluggy import HookRelay
+
+    from pytest_gpueval.runs.redact import Redactor
+    from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.scoring.estimates import Estimate
 
-    from .worker import Worker
+    from .settings import Settings
 
 
 # How long a run waits for the worker of a killed session to notice.
 _PATIENCE_S = 15.0
 
 
+class Surroundings(Protocol):
+    """What a run asks of the process it runs in."""
+
+    settings: Settings
+    session_dir: Path
+    redactor: Redactor
+    hooks: HookRelay
+    code: dict[str, Any]
+    name: str
+    gpus: list[str]
+
+    def runtime(self, case: Case, /) -> Runtime:
+        """The started runtime of a case."""
+
+    def command(self, nodeid: str, /) -> list[str]:
+        """The command that runs one item again."""
+
+    def notify(self, event: str, run: Run, **details: Any) -> None:
+        """Tell the controller what a run is doing."""
+
+    def progress(self, run: Run, done: int, total: int, /) -> None:
+        """Tell how far a run is."""
+
+
 class Run:
     """What the fixture `run` hands to a test: its directory, and the evaluation of its case."""
 
-    def __init__(self, worker: Worker, case: Case, nodeid: str, run_id: str) -> None:
+    def __init__(self, worker: Surroundings, case: Case, nodeid: str, run_id: str) -> None:
         self.case = case
         self.nodeid = nodeid
         self.directory = RunDirectory(worker.session_dir / run_id, worker.redactor)
