@@ -10,7 +10,7 @@ eval: $(VENV)/.eval  ## run the main suite on data and a model that come with it
 	$(BIN)/pytest --gpueval-suite guardrails_ru --gpus auto
 
 test: $(VENV)/.test  ## the whole test suite
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -27,13 +27,14 @@ format: $(VENV)/.check
 bench: $(VENV)/.test  ## figures of the README, side by side
 	$(BIN)/python -m benchmarks
 
-$(BIN)/python:
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...")'
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
 
-$(VENV)/.eval: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.eval: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing what the main suite needs (about 400 MB on disk, a minute or two, once)"
 	@$(PIP) install --constraint constraints.txt --editable '.[guardrails-ru]'
 	@touch $@
