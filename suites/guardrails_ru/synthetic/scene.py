@@ -97,6 +97,9 @@ class Scene:
         """The local part of a mail address of person `arg`, or of a stranger without one."""
         raise NotImplementedError
 
+    def _simple(self, kind: str, make: Callable[[str], str]) -> Callable[[str], None]:
+        return lambda arg: self.mark(make(arg), kind)
+
     def mark(self, text: str, kind: str) -> None:
         """Append an entity."""
         self.builder.entity(text, kind)
@@ -227,9 +230,6 @@ class SceneRu(Scene):
         self.slots["pxm"] = lambda arg: self._stranger(arg, male=True)
         self.slots["pxf"] = lambda arg: self._stranger(arg, male=False)
 
-    def _simple(self, kind: str, make: Callable[[str], str]) -> Callable[[str], None]:
-        return lambda arg: self.mark(make(arg), kind)
-
     def person(self, index: int) -> names_ru.Person:
         """Person `index` of the row."""
         if index not in self.people:
@@ -302,9 +302,6 @@ class SceneEn(Scene):
             self.slots[name] = self._simple(kind, make)
         self.slots["px"] = self._stranger
         self.slots["firm_nested"] = self._firm_nested
-
-    def _simple(self, kind: str, make: Callable[[str], str]) -> Callable[[str], None]:
-        return lambda arg: self.mark(make(arg), kind)
 
     def person(self, index: int) -> world_en.PersonEn:
         """Person `index` of the row."""
