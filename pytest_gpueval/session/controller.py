@@ -35,8 +35,6 @@ from .settings import Settings
 if TYPE_CHECKING:
     from pytest_gpueval.suites.model import Suite
 
-CONTROLLER = pytest.StashKey["Controller"]()
-
 
 class Controller:
     """Plugin of the process that a user started."""
@@ -207,8 +205,7 @@ class Controller:
     def _label(self, run: SessionRun) -> str:
         """How tables call a run: its case, with its suite where there are several, and the test's name where it is the user's own."""
         name = run.case if len(self._suites) == 1 else f"{run.suite}/{run.case}"
-        file, _, item = run.nodeid.partition("::")
-        return name if file.endswith("suite.toml") else f"{name} {item.partition('[')[0]}"
+        return f"{name} {run.nodeid.partition('::')[2].partition('[')[0]}" if plan.is_own_test(run.nodeid) else name
 
     def _refuse_blocked(self, nodeids: Sequence[str]) -> None:
         """Raise UsageError if runs of these items failed earlier in this session. Raises nothing under --gpueval-force."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pytest_gpueval.datasets import sources
 from pytest_gpueval.datasets.parquet import ParquetSplit
@@ -48,11 +48,16 @@ def cases(suite: Suite, settings: Settings) -> list[Case]:
     return suite.cases(settings.split, settings.runtime, policy)
 
 
-def run_id(case: Case, parameters: str, stem: str, function: str) -> str:
+def is_own_test(nodeid: str) -> bool:
+    """Whether an item is a test of the user's own, not one that a suite file collects."""
+    return PurePosixPath(nodeid.partition("::")[0]).name != load.FILE_NAME
+
+
+def run_id(case: Case, nodeid: str, parameters: str, function: str) -> str:
     """The name of an item's run directory: `guardrails_ru-meddies-fast`; a test of the user's own adds its file and name."""
     parts = [case.suite, parameters]
-    if function != "test_eval":
-        parts.append(f"{stem}.{function}")
+    if is_own_test(nodeid):
+        parts.append(f"{PurePosixPath(nodeid.partition('::')[0]).stem}.{function}")
     name = "-".join(parts)
     clean = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:150]
     return clean if clean == name else f"{clean}-{blake2b(name.encode(), digest_size=4).hexdigest()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cached_property
@@ -88,9 +88,13 @@ class Run:
     @cached_property
     def split(self) -> ParquetSplit:
         """The case's split, checked. Raises DataError."""
-        split = plan.open_split(self.case, self._worker.settings)
-        split.check(self._task.columns, self.case.rows if self._worker.settings.data == "embedded" else None)
-        return split
+        self._opened.check(self._task.columns, self.case.rows if self._worker.settings.data == "embedded" else None)
+        return self._opened
+
+    @cached_property
+    def _opened(self) -> ParquetSplit:
+        """The case's split, not checked: its footer and its hash are read once for metadata and evaluation."""
+        return plan.open_split(self.case, self._worker.settings)
 
     @cached_property
     def _task(self) -> Any:
@@ -101,8 +105,8 @@ class Run:
         self._worker.notify("start", self)
         self._own()
         # A test of the user's own always runs: its assertions are not part of what was stored.
-        reuse = self.nodeid.rpartition("::")[2].startswith("test_eval[")
-        beginning = self.directory.begin(self._metadata(), self._command(), force=self._worker.settings.force, reuse=reuse)
+        reuse = not plan.is_own_test(self.nodeid)
+        beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._worker.settings.force, reuse=reuse)
         self.reused = beginning.state == "finished"
         self.summary = beginning.summary if self.reused else None
         self._begun = not self.reused
@@ -237,9 +241,6 @@ class Run:
             found += [(f"{summary.headline}.low", round(headline.low, 6)), (f"{summary.headline}.high", round(headline.high, 6))]
         return found
 
-    def _command(self) -> Sequence[str]:
-        return self._worker.command(self.nodeid)
-
     def _metadata(self) -> RunMetadata:
         case, worker = self.case, self._worker
         machine = provenance.machine()
@@ -287,8 +288,7 @@ class Run:
         case = self.case
         known = {"repo": case.repo, "revision": case.revision, "name": case.dataset, "split": case.split}
         try:
-            split = plan.open_split(case, self._worker.settings)
-            return {**known, "origin": split.origin, "rows": split.rows, "sha256": split.sha256}
+            return {**known, "origin": self._opened.origin, "rows": self._opened.rows, "sha256": self._opened.sha256}
         except GpuevalError:
             return {**known, "origin": self._worker.settings.data, "rows": None, "sha256": None}
 

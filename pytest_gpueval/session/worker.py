@@ -171,7 +171,7 @@ class Worker:
         callspec = getattr(item, "callspec", None)
         if callspec is None or not isinstance(case := callspec.params.get("case"), Case):
             return None
-        name = plan.run_id(case, callspec.id, item.path.stem, getattr(item, "originalname", item.name))
+        name = plan.run_id(case, item.nodeid, callspec.id, getattr(item, "originalname", item.name))
         return Run(self, case, item.nodeid, name)
 
 

@@ -176,3 +176,10 @@ def test_secret_options_of_a_suite_reach_no_file(toy):
 def test_several_suites_are_told_apart_on_the_screen(toy):
     toy.suite("other")
     toy.run("--gpueval-suite", "toy,other", "-k", "one").stdout.fnmatch_lines(["toy/one-fast *", "other/one-fast *"])
+
+
+def test_a_test_of_ones_own_may_be_called_test_eval(toy):
+    toy.pytester.makepyfile(test_mine='import pytest\n@pytest.mark.gpueval(suite="toy")\ndef test_eval(case, predictions): assert list(predictions) == []\n')
+    toy.run("test_mine.py", "--gpueval-suite", "toy", "-k", "one", "--gpueval-session", "it").assert_outcomes(passed=1, failed=1, deselected=2)
+    assert toy.summary("toy-one-fast", "it")["ok"] is True
+    assert toy.summary("toy-one-fast-test_mine.test_eval", "it")["status"] == "failed"
