@@ -44,7 +44,7 @@ def predictions(run: Run) -> Evaluation:
 @pytest.fixture
 def load_split(case: Case, request: pytest.FixtureRequest) -> Callable[[str, str], ParquetSplit]:
     """`load_split(dataset, split)`: any split of the case's suite."""
-    from pytest_gpueval.session import plan  # noqa: PLC0415
+    from pytest_gpueval.session import cases  # noqa: PLC0415
     from pytest_gpueval.session.start import SETTINGS  # noqa: PLC0415
 
-    return lambda dataset, name: plan.open_split(case, request.config.stash[SETTINGS], dataset, name)
+    return lambda dataset, name: cases.open_split(case, request.config.stash[SETTINGS], dataset, name)

@@ -72,7 +72,8 @@ class Summary(Record):
     rows: RowCounts = RowCounts()
     complete: bool = Field(True, description="false: the test ended before it had read all predictions; never reused")
     seconds: float = 0.0
-    samples_per_s: float | None = None
+    samples_per_s: float | None = Field(None, description="of the rows that this run computed, start-up excluded")
+    startup_s: float | None = Field(None, description="seconds to load the model, where this run was the one that did")
     latency: Latency | None = None
     gpu: dict[str, float] | None = Field(None, description="peak memory, utilisation and energy, where sampled")
     attempts: int = 1
@@ -87,7 +88,8 @@ class RunMetadata(Record):
     nodeid: str
     suite: str
     case: str
-    shard: str | None = None
+    shard: str | None = Field(None, description="'2of4' where the run is one shard of its case")
+    shards: list[str] | None = Field(None, description="where the run joins shards: their run ids")
     task: str
     dataset: dict[str, Any]
     runtime: dict[str, Any]
@@ -132,6 +134,12 @@ class SessionRun(Record):
     ok: bool | None
     reused: bool = False
     seconds: float | None = None
+    rows: int | None = Field(None, description="rows that were scored")
+    samples_per_s: float | None = None
+    startup_s: float | None = None
+    runtime: str | None = None
+    gpu: str | None = Field(None, description="name of the GPU model, or null on the CPU")
+    begin_s: float | None = Field(None, description="seconds from the session's start to the run's")
 
 
 class SessionRecord(Record):

@@ -14,7 +14,7 @@ from pytest_gpueval.errors import GpuevalError, UsageProblem
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Suite
 
-from . import plan
+from . import cases
 from .start import SETTINGS, ensure, user_errors
 
 
@@ -32,7 +32,7 @@ class SuiteModule(pytest.Module):
 
     def _getobj(self) -> ModuleType:
         with user_errors():
-            plan.read_suite(self.path)
+            cases.read_suite(self.path)
         return items
 
 
@@ -52,13 +52,13 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         suite: Suite | None = None
         marker = metafunc.definition.get_closest_marker("gpueval")
         if isinstance(metafunc.definition.getparent(pytest.Module), SuiteModule):
-            suite = plan.read_suite(metafunc.definition.path)
+            suite = cases.read_suite(metafunc.definition.path)
         elif marker is not None:
-            suite = plan.suite_named(_suite_of(marker), metafunc.config.rootpath)
+            suite = cases.suite_named(_suite_of(marker), metafunc.config.rootpath)
         if suite is not None:
             ensure(metafunc.config, suite)
-            cases = plan.cases(suite, metafunc.config.stash[SETTINGS])
-            metafunc.parametrize("case", cases, ids=[case.id for case in cases])
+            chosen = cases.chosen(suite, metafunc.config.stash[SETTINGS])
+            metafunc.parametrize("case", chosen, ids=[case.id for case in chosen])
 
 
 def _suite_of(marker: pytest.Mark) -> str:

@@ -28,7 +28,7 @@ from pytest_gpueval.runs.files import cannot_write, storage, write_atomically, w
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, Summary
 from pytest_gpueval.runs.redact import Redactor
 
-from . import lanes, plan, provenance
+from . import cases, lanes, provenance
 from .display import Display, shown
 from .settings import Settings
 
@@ -45,7 +45,7 @@ class Controller:
         self.redactor = redactor
         self.code = provenance.code_state(settings.root)
         self.session_dir = _session_dir(settings, [suite.name for suite in suites], redactor)
-        self.data = plan.data_words(settings, suites)
+        self.data = cases.data_words(settings, suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
         self._channels: list[Any] = []
@@ -135,14 +135,14 @@ class Controller:
         if not self._suites:
             return [f"gpueval: session {shown(self.session_dir)}"]
         names = ", ".join(suite.name for suite in self._suites)
-        cases = [case for suite in self._suites for case in plan.cases(suite, self.settings)]
-        splits = "/".join(dict.fromkeys(case.split for case in cases))
-        rows = sum(case.rows or 0 for case in cases)
-        size = f"{len(cases)} dataset{'s' if len(cases) != 1 else ''}" + (f", {rows:,} rows" if rows else "")
+        chosen = [case for suite in self._suites for case in cases.chosen(suite, self.settings)]
+        splits = "/".join(dict.fromkeys(case.split for case in chosen))
+        rows = sum(case.rows or 0 for case in chosen)
+        size = f"{len(chosen)} dataset{'s' if len(chosen) != 1 else ''}" + (f", {rows:,} rows" if rows else "")
         if self.settings.limit is not None:
             size += f", first {self.settings.limit:,} of each"
-        runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in cases))
-        policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in cases))
+        runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in chosen))
+        policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in chosen))
         where = lanes.describe(self._lanes) if self._lanes else self._processes()
         return [
             f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
@@ -205,7 +205,7 @@ class Controller:
     def _label(self, run: SessionRun) -> str:
         """How tables call a run: its case, with its suite where there are several, and the test's name where it is the user's own."""
         name = run.case if len(self._suites) == 1 else f"{run.suite}/{run.case}"
-        return f"{name} {run.nodeid.partition('::')[2].partition('[')[0]}" if plan.is_own_test(run.nodeid) else name
+        return f"{name} {run.nodeid.partition('::')[2].partition('[')[0]}" if cases.is_own_test(run.nodeid) else name
 
     def _refuse_blocked(self, nodeids: Sequence[str]) -> None:
         """Raise UsageError if runs of these items failed earlier in this session. Raises nothing under --gpueval-force."""

@@ -23,7 +23,7 @@ from pytest_gpueval.runs.files import storage
 from pytest_gpueval.runs.records import Figure, Latency, RowCounts, RunMetadata, Status, Summary, VerdictRecord
 from pytest_gpueval.suites.model import Case
 
-from . import plan, provenance, registry
+from . import cases, provenance, registry
 from .evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Run:
     @cached_property
     def _opened(self) -> ParquetSplit:
         """The case's split, not checked: its footer and its hash are read once for metadata and evaluation."""
-        return plan.open_split(self.case, self._worker.settings)
+        return cases.open_split(self.case, self._worker.settings)
 
     @cached_property
     def _task(self) -> Any:
@@ -105,7 +105,7 @@ class Run:
         self._worker.notify("start", self)
         self._own()
         # A test of the user's own always runs: its assertions are not part of what was stored.
-        reuse = not plan.is_own_test(self.nodeid)
+        reuse = not cases.is_own_test(self.nodeid)
         beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._worker.settings.force, reuse=reuse)
         self.reused = beginning.state == "finished"
         self.summary = beginning.summary if self.reused else None

@@ -17,7 +17,7 @@ from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Suite
 
-from . import lanes, plan
+from . import cases, lanes
 from .controller import Controller
 from .settings import Settings
 from .worker import Notify, Worker
@@ -65,16 +65,16 @@ def prepare(config: pytest.Config) -> None:
     """Before pytest is configured: read the options and add the suites; on the controller lay the lanes too."""
     with user_errors():
         settings = Settings.of(config)
-        paths = plan.suite_paths(settings)
+        paths = cases.suite_paths(settings)
         if paths:
             config.args = ([] if config.args_source is not pytest.Config.ArgsSource.ARGS else config.args) + [
                 str(path) for path in paths if str(path) not in config.args
             ]
-        plan.check_source(settings)
+        cases.check_source(settings)
         config.stash[SETTINGS] = settings
         if is_worker(config):
             return
-        most = sum(len(plan.cases(plan.read_suite(path), settings)) for path in _named_suites(config))
+        most = sum(len(cases.chosen(cases.read_suite(path), settings)) for path in _named_suites(config))
         config.stash[LANES] = laid = lanes.lay(settings.gpus, _processes(config), max(1, most))
         if laid and not lanes.apply(laid, config):
             config.stash[LANES] = laid[:1]
@@ -116,7 +116,7 @@ def redactor_of(suites: Sequence[Suite]) -> Redactor:
 
 def suites_of(config: pytest.Config) -> list[Suite]:
     """The suites that the command line names."""
-    return [plan.read_suite(path) for path in _named_suites(config)]
+    return [cases.read_suite(path) for path in _named_suites(config)]
 
 
 def _lane_name(config: pytest.Config) -> str:

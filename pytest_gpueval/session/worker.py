@@ -18,7 +18,7 @@ from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
 
-from . import plan, registry
+from . import cases, registry
 from .recorder import Run
 from .settings import Settings
 
@@ -171,7 +171,7 @@ class Worker:
         callspec = getattr(item, "callspec", None)
         if callspec is None or not isinstance(case := callspec.params.get("case"), Case):
             return None
-        name = plan.run_id(case, item.nodeid, callspec.id, getattr(item, "originalname", item.name))
+        name = cases.run_id(case, item.nodeid, callspec.id, getattr(item, "originalname", item.name))
         return Run(self, case, item.nodeid, name)
 
 

@@ -5,15 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 
 from .schema import DatasetEntry, Gate, PolicyEntry, RuntimeEntry, SuiteFile
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of `count` pieces of consecutive rows; `number` counts from 1."""
+
+    number: int
+    count: int
+
+    @property
+    def id(self) -> str:
+        """`2of4`."""
+        return f"{self.number}of{self.count}"
+
+    def bounds(self, rows: int) -> tuple[int, int]:
+        """The first row and the row after the last, of `rows` rows. All shards together hold every row once."""
+        return rows * (self.number - 1) // self.count, rows * self.number // self.count
+
+
 @dataclass(frozen=True)
 class Case:
-    """One dataset's split, run by one runtime under one policy: what one test item evaluates."""
+    """One dataset's split, run by one runtime under one policy: what one test item evaluates, whole or a shard of it."""
 
     suite: str
     directory: Path
@@ -31,11 +49,15 @@ class Case:
     revision: str | None
     rows: int | None
     max_error_share: float
+    rate: float | None = None
+    shards: int | Literal["auto"] = "auto"
+    shard: Shard | None = None
 
     @property
     def id(self) -> str:
-        """The parameter id: `meddies-fast`."""
-        return f"{self.dataset}-{self.split}"
+        """The parameter id: `meddies-fast`, and `meddies-fast-2of4` for a shard of it."""
+        whole = f"{self.dataset}-{self.split}"
+        return whole if self.shard is None else f"{whole}-{self.shard.id}"
 
     def __repr__(self) -> str:
         return f"Case({self.suite}/{self.id})"
@@ -93,6 +115,8 @@ class Suite:
             revision=dataset.revision,
             rows=dataset.splits[base.split].rows,
             max_error_share=self.file.max_error_share if share is None else share,
+            rate=dataset.rate or self.file.rate,
+            shards=dataset.shards or self.file.shards,
         )
 
     def _policy(self, policy: tuple[str, PolicyEntry] | str | None) -> tuple[str | None, PolicyEntry]:

@@ -6,6 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+# "auto": as many as keep the GPUs evenly busy; 1: never cut.
+Shards = Annotated[int, Field(ge=1, le=1000)] | Literal["auto"]
+Rate = Annotated[float, Field(gt=0)]
+
 # Ids become parts of node ids and directory names.
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -42,6 +46,8 @@ class RuntimeEntry(Strict):
     target: str | None = Field(None, description="'file.py:Class' relative to the suite, or 'package.module:Class'")
     options: dict[str, Any] = Field({}, description="given to the model as keyword arguments")
     extra: str | None = Field(None, description="extra of pytest-gpueval that installs what the model imports")
+    gpus: Annotated[int, Field(ge=1, le=64)] = Field(1, description="GPUs that one copy of the model needs, for example for tensor parallelism")
+    startup_s: Annotated[float, Field(ge=0)] | None = Field(None, description="seconds to load the model, until a session has measured it")
 
 
 class PolicyEntry(Strict):
@@ -70,6 +76,8 @@ class DatasetEntry(Strict):
     )
     gates: list[Gate] = Field([], description="added to the suite's gates; one of the same metric and label replaces it")
     max_error_share: Share | None = None
+    rate: Rate | None = Field(None, description="samples/s of one worker, until a session has measured it")
+    shards: Shards | None = Field(None, description="pieces of consecutive rows, each an item of its own")
 
 
 class DataEntry(Strict):
@@ -91,6 +99,9 @@ class SuiteFile(Strict):
     runtime: Id = Field(description="default runtime")
     policy: Id | None = Field(None, description="default policy")
     max_error_share: Share = Field(0.0, description="share of rows whose prediction may fail")
+    rate: Rate | None = Field(None, description="samples/s of one worker, until a session has measured it")
+    shards: Shards = Field("auto", description="pieces of consecutive rows that a dataset is cut into: a number, 'auto', or 1 for none")
+    budget_s: Annotated[float, Field(gt=0)] | None = Field(None, description="seconds that the whole suite may take; the plan says what exceeds it")
     data: DataEntry = Field(default_factory=DataEntry)
     runtimes: dict[Id, RuntimeEntry] = Field(min_length=1)
     policies: dict[Id, PolicyEntry] = {}

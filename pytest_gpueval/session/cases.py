@@ -40,7 +40,7 @@ def suite_paths(settings: Settings) -> list[Path]:
     return [load.find(name, settings.root) for name in settings.suite]
 
 
-def cases(suite: Suite, settings: Settings) -> list[Case]:
+def chosen(suite: Suite, settings: Settings) -> list[Case]:
     """The cases of a suite under the session's options. Raises UsageProblem."""
     policy: tuple[str, PolicyEntry] | str | None = settings.policy
     if isinstance(policy, str) and ":" in policy:
