@@ -142,6 +142,13 @@ class SessionRun(Record):
     begin_s: float | None = Field(None, description="seconds from the session's start to the run's")
 
 
+class SessionShard(Record):
+    """The part of the items that one machine ran."""
+
+    index: int
+    count: int
+
+
 class SessionRecord(Record):
     """session.json."""
 
@@ -158,6 +165,10 @@ class SessionRecord(Record):
     ended_at: str | None = None
     exit_status: int | None = None
     runs: list[SessionRun] = []
+    shard: SessionShard | None = Field(None, description="where the session ran one part of the items")
+    shards: list[SessionShard] = Field([], description="of a merged session: the parts it was joined from")
+    merged_from: list[str] = Field([], description="of a merged session: the sessions it was joined from")
+    differences: list[str] = Field([], description="of a merged session: what differed between them, and was allowed")
 
 
 MODELS: dict[str, type[Record]] = {

@@ -16,6 +16,7 @@ from pytest_gpueval.suites import load
 from pytest_gpueval.suites.model import Case, Suite
 from pytest_gpueval.suites.schema import PolicyEntry
 
+from .rows import is_own_test as is_own_test  # noqa: PLC0414 - a name of this module too
 from .settings import Settings
 
 
@@ -46,11 +47,6 @@ def chosen(suite: Suite, settings: Settings) -> list[Case]:
     if isinstance(policy, str) and ":" in policy:
         policy = load.read_policy(policy)
     return suite.cases(settings.split, settings.runtime, policy)
-
-
-def is_own_test(nodeid: str) -> bool:
-    """Whether an item is a test of the user's own, not one that a suite file collects."""
-    return PurePosixPath(nodeid.partition("::")[0]).name != load.FILE_NAME
 
 
 def run_id(case: Case, nodeid: str, parameters: str, function: str) -> str:

@@ -21,15 +21,16 @@ from filelock import FileLock, Timeout
 from pytest_gpueval import __version__
 from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
 from pytest_gpueval.reports import html, markdown
-from pytest_gpueval.reports.table import Figure, Row
-from pytest_gpueval.runs import records, redact, results
-from pytest_gpueval.runs.directory import RunDirectory, blocked_message, read_summary
+from pytest_gpueval.reports.table import Row
+from pytest_gpueval.runs import redact, results
+from pytest_gpueval.runs.directory import RunDirectory, blocked_message
 from pytest_gpueval.runs.files import cannot_write, storage, write_atomically, write_json
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, Summary
 from pytest_gpueval.runs.redact import Redactor
 
 from . import cases, lanes, provenance
 from .display import Display, shown
+from .rows import label, row, summary_or_none
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ class Controller:
             changes = {key: message[key] for key in ("status", "ok", "seconds", "reused") if key in message}
             self.runs[run_id] = self.runs[run_id].model_copy(update=changes)
         self.display.hear(message)
-        summary = _summary_or_none(self.session_dir / run_id) if event == "end" else None
+        summary = summary_or_none(self.session_dir / run_id) if event == "end" else None
         if summary is not None:
-            self.display.run_finished(_row(self.runs[run_id], summary, self._label(self.runs[run_id])))
+            self.display.run_finished(row(self.runs[run_id], summary, self._label(self.runs[run_id])))
 
     # xdist.
 
@@ -197,15 +198,13 @@ class Controller:
         order = {(suite.name, dataset): number for number, (suite, dataset) in enumerate((s, d) for s in self._suites for d in s.file.datasets)}
         found: list[Row] = []
         for run_id, run in sorted(self.runs.items(), key=lambda pair: order.get((pair[1].suite, pair[1].case.rpartition("-")[0]), len(order))):
-            summary = _summary_or_none(self.session_dir / run_id) if run.status is not None or run.reused else None
+            summary = summary_or_none(self.session_dir / run_id) if run.status is not None or run.reused else None
             if summary is not None:
-                found.append(_row(run, summary, self._label(run)))
+                found.append(row(run, summary, self._label(run)))
         return found
 
     def _label(self, run: SessionRun) -> str:
-        """How tables call a run: its case, with its suite where there are several, and the test's name where it is the user's own."""
-        name = run.case if len(self._suites) == 1 else f"{run.suite}/{run.case}"
-        return f"{name} {run.nodeid.partition('::')[2].partition('[')[0]}" if cases.is_own_test(run.nodeid) else name
+        return label(run, several=len(self._suites) != 1)
 
     def _refuse_blocked(self, nodeids: Sequence[str]) -> None:
         """Raise UsageError if runs of these items failed earlier in this session. Raises nothing under --gpueval-force."""
@@ -227,7 +226,7 @@ class Controller:
     def _conclude(self, run_id: str, summary: Summary) -> None:
         """Write the summary of a run whose worker no longer can, unless it did."""
         directory = RunDirectory(self.session_dir / run_id, self.redactor)
-        if not directory.path.is_dir() or _summary_or_none(directory.path) is not None:
+        if not directory.path.is_dir() or summary_or_none(directory.path) is not None:
             return
         self.runs[run_id] = self.runs[run_id].model_copy(update={"status": summary.status, "ok": False})
         try:
@@ -255,33 +254,6 @@ class Controller:
 
     def _write_record(self) -> None:
         write_json(self.session_dir / "session.json", self.redactor.value(self._record.model_dump(mode="json")))
-
-
-def _row(run: SessionRun, summary: Summary, label: str) -> Row:
-    """A run for the reports."""
-    return Row(
-        suite=run.suite,
-        case=label,
-        run_id=run.run_id,
-        worker=run.worker,
-        reused=run.reused,
-        ok=summary.ok,
-        status=summary.status,
-        reason=summary.reason,
-        headline=summary.headline,
-        metrics=_figures(summary.metrics),
-        labels={label: _figures(figures) for label, figures in summary.labels.items()},
-        scored=summary.rows.scored,
-        errors=summary.rows.errors,
-        skipped=summary.rows.skipped,
-        samples_per_s=summary.samples_per_s,
-        seconds=summary.seconds,
-        gates=len(summary.gates),
-    )
-
-
-def _figures(metrics: Mapping[str, records.Figure]) -> dict[str, Figure]:
-    return {name: Figure(figure.value, figure.low, figure.high) for name, figure in metrics.items()}
 
 
 def _session_dir(settings: Settings, suites: Sequence[str], redactor: Redactor) -> Path:
@@ -334,13 +306,6 @@ def _counted(path: Path) -> RowCounts:
             kind = "scored" if "score" in record else "errors" if "error" in record else "skipped"
             setattr(counts, kind, getattr(counts, kind) + 1)
     return counts
-
-
-def _summary_or_none(path: Path) -> Summary | None:
-    try:
-        return read_summary(path)
-    except Conflict:
-        return None
 
 
 def _now() -> str:

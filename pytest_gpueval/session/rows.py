@@ -1,0 +1,59 @@
+"""Runs as the rows of reports. Knows nothing of pytest: sessions and the command `gpueval` both build their reports from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from pytest_gpueval.errors import Conflict
+from pytest_gpueval.reports.table import Figure, Row
+from pytest_gpueval.runs import records
+from pytest_gpueval.runs.directory import read_summary
+from pytest_gpueval.runs.records import SessionRun, Summary
+from pytest_gpueval.suites.load import FILE_NAME
+
+
+def row(run: SessionRun, summary: Summary, label: str) -> Row:
+    """A run for the reports."""
+    return Row(
+        suite=run.suite,
+        case=label,
+        run_id=run.run_id,
+        worker=run.worker,
+        reused=run.reused,
+        ok=summary.ok,
+        status=summary.status,
+        reason=summary.reason,
+        headline=summary.headline,
+        metrics=_figures(summary.metrics),
+        labels={label: _figures(figures) for label, figures in summary.labels.items()},
+        scored=summary.rows.scored,
+        errors=summary.rows.errors,
+        skipped=summary.rows.skipped,
+        samples_per_s=summary.samples_per_s,
+        seconds=summary.seconds,
+        gates=len(summary.gates),
+    )
+
+
+def label(run: SessionRun, *, several: bool) -> str:
+    """How tables call a run: its case, with its suite where there are `several`, and the test's name where it is the user's own."""
+    name = f"{run.suite}/{run.case}" if several else run.case
+    return f"{name} {run.nodeid.partition('::')[2].partition('[')[0]}" if is_own_test(run.nodeid) else name
+
+
+def is_own_test(nodeid: str) -> bool:
+    """Whether an item is a test of the user's own, not one that a suite file collects."""
+    return PurePosixPath(nodeid.partition("::")[0]).name != FILE_NAME
+
+
+def summary_or_none(path: Path) -> Summary | None:
+    """The summary of a run directory; None also where it cannot be read."""
+    try:
+        return read_summary(path)
+    except Conflict:
+        return None
+
+
+def _figures(metrics: Mapping[str, records.Figure]) -> dict[str, Figure]:
+    return {name: Figure(figure.value, figure.low, figure.high) for name, figure in metrics.items()}
