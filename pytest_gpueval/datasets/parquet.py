@@ -58,10 +58,10 @@ class ParquetSplit:
 
         self.check(columns, None)
         stop = self.rows if limit is None else min(limit, self.rows)
-        position = 0
         with self._open() as file:
+            groups, position = _groups_from(file, skip)
             try:
-                for batch in file.iter_batches(batch_size=READ_ROWS, columns=list(columns)):
+                for batch in file.iter_batches(batch_size=READ_ROWS, columns=list(columns), row_groups=groups):
                     first, last = max(skip - position, 0), min(stop - position, batch.num_rows)
                     if first < last:
                         yield from batch.slice(first, last - first).to_pylist()
@@ -89,6 +89,17 @@ class ParquetSplit:
             raise DataError(f"{self.path}: no such file")
         if not self.path.is_file():
             raise DataError(f"{self.path}: not a regular file")
+
+
+def _groups_from(file: pq.ParquetFile, skip: int) -> tuple[list[int], int]:
+    """The row groups from the one that holds row `skip` on, and the number of rows before them: a shard does not read what it skips."""
+    before = 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if before + rows > skip:
+            return list(range(group, file.num_row_groups)), before
+        before += rows
+    return [], before
 
 
 def _one_line(error: BaseException) -> str:

@@ -61,8 +61,9 @@ class RunDirectory:
             return Beginning("finished", summary)
         if (summary.status == "interrupted" or summary.ok) and self.results_path.exists():
             return Beginning("resumable", summary)
-        # Nothing is lost by starting a run anew that was skipped, or interrupted before its first result.
-        return Beginning("new" if summary.ok or summary.status in ("interrupted", "skipped") else "blocked", summary)
+        # Nothing is lost by starting a run anew that was skipped, interrupted before its first result, or left without its shards.
+        harmless = summary.ok or not summary.complete or summary.status in ("interrupted", "skipped")
+        return Beginning("new" if harmless else "blocked", summary)
 
     def begin(self, metadata: RunMetadata, command: Sequence[str], *, force: bool, reuse: bool = True) -> Beginning:
         """Make the directory ready for a run and write command.sh and run_metadata.json.

@@ -70,7 +70,7 @@ class Summary(Record):
     labels: dict[str, dict[str, Figure]] = {}
     gates: list[VerdictRecord] = []
     rows: RowCounts = RowCounts()
-    complete: bool = Field(True, description="false: the test ended before it had read all predictions; never reused")
+    complete: bool = Field(True, description="false: the test ended before it had read all predictions, or a shard was missing; never reused")
     seconds: float = 0.0
     samples_per_s: float | None = Field(None, description="of the rows that this run computed, start-up excluded")
     startup_s: float | None = Field(None, description="seconds to load the model, where this run was the one that did")
@@ -165,6 +165,9 @@ class SessionRecord(Record):
     ended_at: str | None = None
     exit_status: int | None = None
     runs: list[SessionRun] = []
+    cuts: dict[str, int] = Field({}, description="datasets that were cut, and into how many shards; a continued session keeps to it")
+    plan: dict[str, Any] | None = Field(None, description="what was expected to run where and when")
+    gpus: dict[str, Any] | None = Field(None, description="per GPU: series of utilisation, memory and power over the session")
     shard: SessionShard | None = Field(None, description="where the session ran one part of the items")
     shards: list[SessionShard] = Field([], description="of a merged session: the parts it was joined from")
     merged_from: list[str] = Field([], description="of a merged session: the sessions it was joined from")

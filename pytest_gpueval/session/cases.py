@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -13,10 +14,10 @@ from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.errors import MissingExtra, UsageProblem, valid_values
 from pytest_gpueval.runtimes.inprocess import load_file
 from pytest_gpueval.suites import load
-from pytest_gpueval.suites.model import Case, Suite
+from pytest_gpueval.suites.model import Case, Shard, Suite
 from pytest_gpueval.suites.schema import PolicyEntry
 
-from .rows import is_own_test as is_own_test  # noqa: PLC0414 - a name of this module too
+from .rows import is_own_test, summary_or_none
 from .settings import Settings
 
 
@@ -49,11 +50,33 @@ def chosen(suite: Suite, settings: Settings) -> list[Case]:
     return suite.cases(settings.split, settings.runtime, policy)
 
 
+def key(case: Case) -> str:
+    """What names a case within a session, shards apart: `guardrails_ru/meddies-fast`."""
+    return f"{case.suite}/{case.dataset}-{case.split}"
+
+
+def is_finished(session_dir: Path, name: str) -> bool:
+    """Whether the whole case of this key has passed in a session."""
+    suite, _, case = name.partition("/")
+    summary = summary_or_none(session_dir / run_name([suite, case]))
+    return summary is not None and summary.ok and summary.complete
+
+
+def shards_of(case: Case) -> list[Case]:
+    """The shards that a case joins."""
+    return [replace(case, parts=1, shard=Shard(number, case.parts)) for number in range(1, case.parts + 1)]
+
+
 def run_id(case: Case, nodeid: str, parameters: str, function: str) -> str:
     """The name of an item's run directory: `guardrails_ru-meddies-fast`; a test of the user's own adds its file and name."""
     parts = [case.suite, parameters]
     if is_own_test(nodeid):
         parts.append(f"{PurePosixPath(nodeid.partition('::')[0]).stem}.{function}")
+    return run_name(parts)
+
+
+def run_name(parts: Sequence[str]) -> str:
+    """A directory's name made of parts."""
     name = "-".join(parts)
     clean = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:150]
     return clean if clean == name else f"{clean}-{blake2b(name.encode(), digest_size=4).hexdigest()}"

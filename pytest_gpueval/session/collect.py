@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from pytest_gpueval import items
-from pytest_gpueval.errors import GpuevalError, UsageProblem
+from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Suite
 
 from . import cases
-from .start import SETTINGS, ensure, user_errors
-
-
-@contextmanager
-def collect_errors() -> Iterator[None]:
-    """Show errors of ours in the user's test files as one message, without a traceback."""
-    try:
-        yield
-    except GpuevalError as error:
-        raise pytest.Collector.CollectError(str(error)) from None
+from .messages import collect_errors, user_errors
+from .start import SETTINGS, ensure
 
 
 class SuiteModule(pytest.Module):

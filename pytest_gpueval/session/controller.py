@@ -5,11 +5,14 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,27 +23,40 @@ from filelock import FileLock, Timeout
 
 from pytest_gpueval import __version__
 from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
+from pytest_gpueval.gpus.nvml import Reading
+from pytest_gpueval.gpus.sampling import Series
 from pytest_gpueval.reports import html, markdown
 from pytest_gpueval.reports.table import Row
 from pytest_gpueval.runs import redact, results
 from pytest_gpueval.runs.directory import RunDirectory, blocked_message
 from pytest_gpueval.runs.files import cannot_write, storage, write_atomically, write_json
-from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, Summary
+from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, SessionShard, Summary
 from pytest_gpueval.runs.redact import Redactor
 
-from . import cases, lanes, provenance
+from . import cases, lanes, provenance, shards, xdist_seam
+from .dispatch import Job
 from .display import Display, shown
+from .forecast import Forecast, earlier_counts
 from .rows import label, row, summary_or_none
 from .settings import Settings
+from .worker import Orders
 
 if TYPE_CHECKING:
     from pytest_gpueval.suites.model import Suite
+
+    from .allocation import Allocation
+    from .engine import Engine
+
+
+_SHARD = re.compile(r"-[0-9]+of[0-9]+$")
 
 
 class Controller:
     """Plugin of the process that a user started."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, laid: Sequence[lanes.Lane], suites: Sequence[Suite], redactor: Redactor) -> None:
+    def __init__(
+        self, config: pytest.Config, settings: Settings, allocation: Allocation, suites: Sequence[Suite], redactor: Redactor, forecast: Forecast
+    ) -> None:
         self.config = config
         self.settings = settings
         self.redactor = redactor
@@ -49,17 +65,29 @@ class Controller:
         self.data = cases.data_words(settings, suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
+        self.retiring: set[str] = set()
+        self.engine: Engine | None = None
         self._channels: list[Any] = []
         self._begun: dict[str, float] = {}
         self._lock = _locked(self.session_dir)
         self._suites = suites
-        self._lanes = laid
+        self._allocation = allocation
+        self._forecast = forecast
+        self._collected: shards.Collected = ()
+        self._series = Series()
+        self._started = time.monotonic()
+        self._checked = False
+        earlier = _earlier(self.session_dir)
+        self._counts = earlier_counts(earlier, self.session_dir)
         self._record = SessionRecord(
             session=self.session_dir.name,
             argv=redact.arguments(["pytest", *config.invocation_params.args], self.redactor),
             suites=[suite.name for suite in suites],
             data=self.data,
-            lanes=[lane.as_dict() for lane in laid],
+            lanes=[lane.as_dict() for lane in allocation.lanes],
+            cuts=self._counts,
+            shard=SessionShard(index=settings.part[0], count=settings.part[1]) if settings.part else None,
+            merged_from=earlier.get("merged_from", []),
             host=socket.gethostname(),
             code=self.code,
             plugin_version=__version__,
@@ -73,19 +101,72 @@ class Controller:
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """A worker's message; under xdist this runs in the thread that receives it."""
-        event, run_id = message["event"], message["run_id"]
+        event = message["event"]
+        if event == "collected":
+            self._collected = message["items"]
+            return
+        if event == "retire":
+            self.retiring.add(message["id"])
+            self.display.note(f"{message['worker']} is replaced: {message['reason']}")
+            return
+        if event == "sample":
+            self._sampled(message["readings"])
+            self.display.hear(message)
+            return
+        run_id = message["run_id"]
         if event == "start":
             self._begun[run_id] = time.monotonic()
-            self.runs[run_id] = SessionRun(
-                run_id=run_id, nodeid=message["nodeid"], suite=message["suite"], case=message["case"], worker=message["worker"], status=None, ok=None
-            )
+            known = {key: message[key] for key in ("run_id", "nodeid", "suite", "case", "worker", "runtime")}
+            begin_s = round(self._begun[run_id] - self._started, 3)
+            self.runs[run_id] = SessionRun(**known, gpu=self._gpu_name(message["worker"]), begin_s=begin_s, status=None, ok=None)
         elif event == "end" and run_id in self.runs:
-            changes = {key: message[key] for key in ("status", "ok", "seconds", "reused") if key in message}
+            changes = {key: message[key] for key in ("status", "ok", "seconds", "reused", "rows", "samples_per_s", "startup_s") if key in message}
             self.runs[run_id] = self.runs[run_id].model_copy(update=changes)
         self.display.hear(message)
         summary = summary_or_none(self.session_dir / run_id) if event == "end" else None
         if summary is not None:
             self.display.run_finished(row(self.runs[run_id], summary, self._label(self.runs[run_id])))
+
+    def _sampled(self, readings: Sequence[Mapping[str, Any]]) -> None:
+        for reading in readings:
+            self._series.append(reading["uuid"], time.monotonic() - self._started, Reading(**reading, processes=None))
+
+    def _gpu_name(self, lane: str) -> str | None:
+        return next((device.name for found in self._allocation.lanes if found.name == lane for device in found.gpus), None)
+
+    # What the engine asks.
+
+    def orders(self, lane: str) -> Orders:
+        """What a worker on this lane is told."""
+        return Orders(
+            session_dir=str(self.session_dir),
+            code=self.code,
+            lane=lane,
+            cutting=self._forecast.cutting(self._counts).as_dict(),
+            one_at_a_time=self._allocation.by_xdist,
+        )
+
+    def jobs(self, ids: Sequence[str]) -> list[Job]:
+        """The items of the session as jobs, once a worker has collected them: now the plan can be made, and said."""
+        jobs = self._forecast.jobs(ids, self._collected)
+        made = self._forecast.plan(jobs).as_dict()
+        cut = {key: parts for _, key, parts, _ in self._collected if parts > 1}
+        self._record = self._record.model_copy(update={"plan": made, "cuts": {**self._counts, **cut}})
+        self._write_record()
+        self.display.planned(made)
+        return jobs
+
+    def serving_s(self, job_id: str, seconds: float) -> float | None:
+        """Of the seconds of an item, those that did not go into loading its model; None where it was reused or did not pass."""
+        run = next((run for run in self.runs.values() if run.nodeid == job_id), None)
+        if run is None or run.reused or run.status not in ("passed", "failed"):
+            return None
+        return max(0.0, seconds - (run.startup_s or 0.0))
+
+    def fail(self, error: GpuevalError) -> None:
+        """Something is wrong with the session, not with one of its items: say it now, and end with a failure."""
+        self.error = self.error or error
+        self.display.note(str(error))
 
     # xdist.
 
@@ -95,7 +176,8 @@ class Controller:
         channel = node.gateway.newchannel()
         channel.setcallback(self.hear)
         self._channels.append(channel)
-        node.workerinput["gpueval"] = {"session_dir": str(self.session_dir), "code": self.code}
+        lane = self.engine.lane(node) if self.engine is not None else node.gateway.id
+        node.workerinput["gpueval"] = asdict(self.orders(lane))
         node.workerinput["gpueval_channel"] = channel
 
     def pytest_keyboard_interrupt(self) -> None:
@@ -107,14 +189,16 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Refuse to overwrite before the first item starts."""
-        self._refuse_blocked(ids)
+        if not self._checked:
+            self._checked = True
+            self._refuse_blocked(ids)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
         """A worker died: its item's summary says so."""
         for run_id, run in self.runs.items():
             if run.nodeid == crashitem and run.status is None:
-                reason = f"worker {run.worker} died while running this item; see {self.session_dir / run_id / 'stdout.log'}"
+                reason = f"worker {run.worker} {_how_it_ended(report.node)} while running this item; see {self.session_dir / run_id / 'stdout.log'}"
                 self._conclude(run_id, Summary(run_id=run_id, ok=False, status="crashed", reason=reason))
                 report.user_properties = [("gpueval.status", "crashed"), ("gpueval.run_dir", str(self.session_dir / run_id))]
                 report.duration = time.monotonic() - self._begun[run_id]
@@ -144,8 +228,9 @@ class Controller:
             size += f", first {self.settings.limit:,} of each"
         runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in chosen))
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in chosen))
-        where = lanes.describe(self._lanes) if self._lanes else self._processes()
+        where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
         return [
+            *(f"gpueval: {line}; passed over" for line in self._allocation.passed_over),
             f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
             f"gpueval: session {shown(self.session_dir)}",
         ]
@@ -170,7 +255,7 @@ class Controller:
         for run_id, run in list(self.runs.items()):
             if run.status is None and not run.reused:
                 self._conclude(run_id, Summary(run_id=run_id, ok=False, status="interrupted", reason="the session ended before this run did"))
-        self._record = self._record.model_copy(update={"ended_at": _now(), "exit_status": int(session.exitstatus), "runs": list(self.runs.values())})
+        self._record = self._record.model_copy(update={"ended_at": _now(), "exit_status": int(session.exitstatus), "runs": list(self.runs.values()), "gpus": self._series.as_dict() or None})
         try:
             self._write_record()
             rows = self.rows()
@@ -197,9 +282,11 @@ class Controller:
         """One row for each run of this session, in the order of the suites, whichever worker was faster."""
         order = {(suite.name, dataset): number for number, (suite, dataset) in enumerate((s, d) for s in self._suites for d in s.file.datasets)}
         found: list[Row] = []
+        joined = {(run.suite, run.case) for run in self.runs.values()}
         for run_id, run in sorted(self.runs.items(), key=lambda pair: order.get((pair[1].suite, pair[1].case.rpartition("-")[0]), len(order))):
             summary = summary_or_none(self.session_dir / run_id) if run.status is not None or run.reused else None
-            if summary is not None:
+            shard = _SHARD.search(run.case)  # one line for a dataset; its shards have theirs where something went wrong
+            if summary is not None and not (shard and summary.ok and (run.suite, run.case[: shard.start()]) in joined):
                 found.append(row(run, summary, self._label(run)))
         return found
 
@@ -254,6 +341,23 @@ class Controller:
 
     def _write_record(self) -> None:
         write_json(self.session_dir / "session.json", self.redactor.value(self._record.model_dump(mode="json")))
+
+
+def _how_it_ended(node: Any) -> str:
+    """`died of SIGKILL`."""
+    code = xdist_seam.process_end(node)
+    if code is None or code >= 0:
+        return "died" if not code else f"ended with exit code {code}"
+    return f"died of {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"died of signal {-code}"
+
+
+def _earlier(session_dir: Path) -> dict[str, Any]:
+    """What session.json says of an earlier part of this session; empty where there is none, or it cannot be read."""
+    try:
+        found = json.loads((session_dir / "session.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _session_dir(settings: Settings, suites: Sequence[str], redactor: Redactor) -> Path:

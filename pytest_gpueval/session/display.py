@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pytest_gpueval.reports import schedule
 from pytest_gpueval.reports.table import HEADERS, Row
 
 _LOG_EVERY_S = 30.0
@@ -42,12 +43,12 @@ class Track:
         (t0, n0), (t1, n1) = self._points[0], self._points[-1]
         return (n1 - n0) / (t1 - t0) if t1 > t0 else None
 
-    def words(self) -> str:
-        """`meddies-fast  412/800  56/s  ETA 0:07`."""
+    def words(self, gpu: str = "") -> str:
+        """`meddies-fast  412/800  56/s  ETA 0:07  97 %  41.2 GiB`; `gpu` is what its GPUs are doing."""
         rate = self.rate()
         eta = f"ETA {clock((self.total - self.done) / rate)}" if rate else "starting" if not self.done else ""
         speed = f"{rate:,.0f}/s" if rate else ""
-        return f"{self.case:<28} {self.done:>7,}/{self.total:<7,} {speed:>9}  {eta}"
+        return f"{self.case:<28} {self.done:>7,}/{self.total:<7,} {speed:>9}  {eta:<9}  {gpu}".rstrip()
 
 
 def shown(path: Path) -> str:
@@ -63,6 +64,13 @@ def clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
+def gpu_words(readings: Sequence[Mapping[str, Any]]) -> str:
+    """`97 %  41.2 GiB`: the mean utilisation and all memory of a worker's GPUs, as far as the driver tells."""
+    rates = [reading["utilization"] for reading in readings if reading["utilization"] is not None]
+    memory = [reading["memory_used_mib"] for reading in readings if reading["memory_used_mib"] is not None]
+    return "  ".join([*([f"{sum(rates) / len(rates):3.0f} %"] if rates else []), *([f"{sum(memory) / 1024:5.1f} GiB"] if memory else [])])
+
+
 class Display:
     """Progress on a tty (a line for each worker, redrawn), in a log (a line every 30 s), or nothing under -q; one line for each finished run."""
 
@@ -71,6 +79,9 @@ class Display:
         self._session_dir = session_dir
         self._reporter: Any = None
         self._tracks: dict[str, Track] = {}
+        self._gpus: dict[str, str] = {}
+        self._plan: Mapping[str, Any] | None = None
+        self._began = time.perf_counter()
         self._lock = threading.RLock()
         self._live: Live | None = None
         self._last_line = time.perf_counter()
@@ -89,7 +100,24 @@ class Display:
                 self._tracks[worker].update(message["done"], message["total"], now)
             elif message["event"] == "end":
                 self._tracks.pop(worker, None)
+            elif message["event"] == "sample":
+                self._gpus[worker] = gpu_words(message["readings"])
             self._draw(now)
+
+    def planned(self, plan: Mapping[str, Any]) -> None:
+        """The plan is made: say it in a line."""
+        self._plan = plan
+        self._began = time.perf_counter()
+        if len(plan["slots"]) > 1:
+            self.note(schedule.headline(plan))
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        with self._lock:
+            if self._reporter is not None and self._config.option.verbose >= 0:
+                self._erase()
+                self._reporter.ensure_newline()
+                self._reporter.write_line(text)
 
     def close(self) -> None:
         """Clear the live lines."""
@@ -165,7 +193,7 @@ class Display:
             self._erase()
             return
         if self._tty():
-            lines = "\n".join(f" {worker:<6} {track.words()}" for worker, track in sorted(self._tracks.items()))
+            lines = "\n".join(self._lines(now))
             if self._live is None:
                 self._reporter.ensure_newline()
                 self._live = Live(console=self._console(), transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
@@ -174,8 +202,15 @@ class Display:
         elif now - self._last_line >= _LOG_EVERY_S:
             self._last_line = now
             self._reporter.ensure_newline()
-            for worker, track in sorted(self._tracks.items()):
-                self._reporter.write_line(f"{worker:<6} {track.words()}")
+            for line in self._lines(now):
+                self._reporter.write_line(line.lstrip())
+
+    def _lines(self, now: float) -> list[str]:
+        """A line for each worker that is at something, and the plan against the clock."""
+        lines = [f" {worker:<6} {track.words(self._gpus.get(worker, ''))}" for worker, track in sorted(self._tracks.items())]
+        if self._plan is not None and len(self._plan["slots"]) > 1:
+            lines.append(f" {clock(now - self._began)} of {clock(self._plan['makespan_s'])} predicted")
+        return lines
 
     def _aside(self) -> Generator[None, None, None]:
         with self._lock:

@@ -19,6 +19,7 @@ from pytest_gpueval.runs.results import ResultsWriter
 from pytest_gpueval.runtimes.base import Answer, Runtime
 from pytest_gpueval.scoring.estimates import MeanMoments
 from pytest_gpueval.scoring.task import BadPrediction, BadRow, Metrics, Sample, SampleMetric, Task
+from pytest_gpueval.suites.model import Shard
 
 # Key of the user's own metrics among the score parts.
 _EXTRA = "extra"
@@ -83,6 +84,8 @@ class Evaluation:
         redactor: Redactor,
         extra: Mapping[str, SampleMetric] | None = None,
         limit: int | None = None,
+        shard: Shard | None = None,
+        prepare: Callable[[], None] = lambda: None,
         on_bad_row: Literal["fail", "skip"] = "fail",
         report: Report = lambda _done, _total: None,
         public: Collection[str] = (),
@@ -100,6 +103,8 @@ class Evaluation:
         self._means = {name: MeanMoments() for name in self._extra}
         self._counts = task.counts()
         self._limit = limit
+        self._shard = shard
+        self._prepare = prepare
         self._skip_bad = on_bad_row == "skip"
         self._report = report
         self._public = frozenset(public)
@@ -110,8 +115,14 @@ class Evaluation:
     @property
     def total(self) -> int:
         """Rows of the split that this run covers."""
-        rows = self.split.rows
-        return rows if self._limit is None else min(rows, self._limit)
+        first, stop = self._bounds
+        return stop - first
+
+    @property
+    def _bounds(self) -> tuple[int, int]:
+        """The first row and the row after the last."""
+        rows = self.split.rows if self._limit is None else min(self.split.rows, self._limit)
+        return (0, rows) if self._shard is None else self._shard.bounds(rows)
 
     def __iter__(self) -> Iterator[Pair]:
         """Scored samples with their predictions: first those that an earlier, interrupted run left, then fresh ones.
@@ -121,6 +132,7 @@ class Evaluation:
         if self._begun:
             raise UsageProblem("predictions can be read once; keep them: pairs = list(predictions)")
         self._begun = True
+        self._prepare()
         rows = self._samples()
         if self._path.exists():
             yield from self._replay(rows)
@@ -134,7 +146,9 @@ class Evaluation:
         begin = time.perf_counter()
         try:
             if ahead:
-                for answer in self._runtime().answers(chain(ahead, rows)):
+                runtime = self._runtime()
+                begin = time.perf_counter()  # loading the model is not serving
+                for answer in runtime.answers(chain(ahead, rows)):
                     self._write_skipped(writer)
                     self._waiting.popleft()
                     pair = self._take(answer, writer)
@@ -159,7 +173,8 @@ class Evaluation:
 
     def _samples(self) -> Iterator[Sample]:
         """Rows as samples. A bad row raises DataError, or waits among the others as a skipped record."""
-        for number, row in enumerate(self.split.read(self.task.columns, limit=self._limit), 1):
+        first, stop = self._bounds
+        for number, row in enumerate(self.split.read(self.task.columns, first, stop), first + 1):
             name = row["id"]
             try:
                 if not isinstance(name, str):

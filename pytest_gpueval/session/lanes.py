@@ -1,16 +1,19 @@
-"""Lanes: the processes that run items, one for each GPU, or for a share of the CPU cores where there is none."""
+"""Lanes: the processes that run items. One for each GPU, one for each group of GPUs where cases need several, or shares of the CPU cores."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpueval.errors import UsageProblem
-from pytest_gpueval.gpus import devices
+from pytest_gpueval.gpus.devices import Device
+from pytest_gpueval.hosts import workers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 # Numeric libraries start a thread for every core; lanes side by side must share them.
@@ -19,63 +22,81 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One worker process: its name, its GPU (None on the CPU), and what its environment gets."""
+    """One worker process: its name, its GPUs (none on the CPU), and what its environment gets. Lanes that share a GPU take turns."""
 
     name: str
-    gpu: devices.Device | None
+    gpus: tuple[Device, ...]
     environment: Mapping[str, str]
 
-    def spec(self) -> str:
-        """The execnet specification that xdist starts it by."""
-        return "//".join(["popen", f"id={self.name}", *(f"env:{key}={value}" for key, value in self.environment.items())])
+    def spec(self, python: Sequence[str]) -> str:
+        """The execnet specification that xdist starts it by, through the command `python`. Raises UsageProblem for what a specification cannot hold."""
+        variables = (f"env:{key}={value}" for key, value in self.environment.items())
+        return "//".join(["popen", f"python={workers.spec_python(python)}", f"id={self.name}", *variables])
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form used in session.json."""
-        return {"name": self.name, "gpu": self.gpu.uuid if self.gpu else None, "gpu_name": self.gpu.name if self.gpu else None}
+        return {"name": self.name, "gpus": [device.uuid for device in self.gpus], "gpu_name": self.gpus[0].name if self.gpus else None}
 
 
-def lay(spec: str | None, processes: int | None, most: int, environment: Mapping[str, str] = os.environ) -> list[Lane]:
-    """The lanes of `--gpus SPEC`; none where the option is absent. At most `most` CPU lanes. Raises UsageProblem.
+def on_gpus(chosen: Sequence[Device], widths: Collection[int]) -> list[Lane]:
+    """A lane for each GPU, and for each width above 1 as many groups of so many GPUs as there are. Raises UsageProblem for a width that can never fit."""
+    lanes = [_lane([device]) for device in chosen] if 1 in widths or not widths else []
+    for width in sorted(set(widths) - {1}, reverse=True):
+        if width > len(chosen):
+            raise UsageProblem(f"a runtime of this suite needs {width} GPUs at once, and --gpus gives {len(chosen)}. Give it more GPUs, or another runtime.")
+        if any(device.parent for device in chosen):
+            raise UsageProblem(f"a runtime of this suite needs {width} GPUs at once; a process can use only one MIG instance. Give it whole GPUs.")
+        lanes += [_lane(chosen[first : first + width]) for first in range(0, len(chosen) - width + 1, width)]
+    return lanes
 
-    `processes` is what `-n` asks for: it sets the number of CPU lanes, and must agree with the number of GPUs.
-    """
-    if spec is None:
-        return []
-    chosen = devices.select(spec, devices.visible(environment) if spec != "none" else [])
-    if chosen:
-        if processes not in (None, 0, len(chosen)):
-            raise UsageProblem(f"--gpus {spec} means {len(chosen)} worker(s), one for each GPU, but -n asks for {processes}. Leave out -n.")
-        return [Lane(f"gpu{device.index}", device, {"CUDA_VISIBLE_DEVICES": device.uuid}) for device in chosen]
+
+def on_cpu(processes: int | None, most: int, widths: Collection[int], environment: Mapping[str, str] = os.environ) -> list[Lane]:
+    """Lanes that share the CPU cores: `processes` of them, or as many as there are cores and items. Raises UsageProblem for a runtime that needs GPUs."""
+    if widths and max(widths) > 1:
+        raise UsageProblem(f"a runtime of this suite needs {max(widths)} GPUs at once, and there are only CPU lanes. Choose another --gpueval-runtime.")
     cores = len(os.sched_getaffinity(0))
     count = processes or max(1, min(cores, most))
     threads = {name: str(max(1, cores // count)) for name in _THREAD_VARIABLES if name not in environment}
-    return [Lane(f"cpu{number}", None, {"CUDA_VISIBLE_DEVICES": "", **threads}) for number in range(count)]
+    return [Lane(f"cpu{number}", (), {"CUDA_VISIBLE_DEVICES": "", **threads}) for number in range(count)]
 
 
-def apply(lanes: Sequence[Lane], config: pytest.Config) -> bool:
-    """Make the lanes this session's workers; True if xdist will run them, False if this process is the only lane.
+def _lane(devices: Sequence[Device]) -> Lane:
+    name = "+".join(device.label for device in devices)
+    return Lane(f"gpu{name}", tuple(devices), {"CUDA_VISIBLE_DEVICES": ",".join(device.uuid for device in devices)})
 
-    Raises UsageProblem for `--tx` beside `--gpus`.
-    """
+
+def check_workers(laid: Sequence[Lane], spec: str, processes: int | None) -> None:
+    """Raise UsageProblem if `-n` contradicts the number of GPUs."""
+    count = len({device.uuid for lane in laid for device in lane.gpus})
+    if count and processes not in (None, 0, count):
+        raise UsageProblem(f"--gpus {spec} means {count} worker(s), one for each GPU, but -n asks for {processes}. Leave out -n.")
+
+
+def processes(asked: Any) -> int | None:
+    """What `-n` asks for, None without it. Raises UsageProblem for `auto` and `logical`: those are the lanes' business."""
+    if isinstance(asked, str):
+        raise UsageProblem(f"-n {asked} beside --gpus: --gpus decides the number of workers; leave out -n, or give a number for CPU lanes.")
+    return asked if asked is None else int(asked)
+
+
+def start_by_xdist(laid: Sequence[Lane], config: pytest.Config, guards: Mapping[str, Path]) -> None:
+    """Make the lanes xdist's workers, each under a supervisor that holds its GPUs' guards. Raises UsageProblem for `--tx` or `--dist` beside `--gpus`."""
     option = config.option
-    serial = len(lanes) == 1 or not config.pluginmanager.hasplugin("xdist") or option.numprocesses == 0 or option.usepdb or option.collectonly
-    if serial:
-        os.environ.update(lanes[0].environment)
-        return False
     if option.tx and not option.numprocesses:  # xdist has turned -n into tx by now
         raise UsageProblem("--gpus decides the workers; leave out --tx.")
+    if option.dist not in ("no", "load"):
+        raise UsageProblem(f"--gpus decides which worker runs what, the longest items first; leave out --dist {option.dist}.")
     option.numprocesses = None  # else xdist replaces tx
-    option.tx = [lane.spec() for lane in lanes]
-    option.dist = "load" if option.dist == "no" else option.dist
-    option.maxschedchunk = option.maxschedchunk or 1
+    option.tx = [lane.spec(workers.supervised(leases=[guards[device.uuid] for device in lane.gpus if device.uuid in guards])) for lane in laid]
+    option.dist = "load"
     if option.maxworkerrestart is None:  # unlimited with tx
-        option.maxworkerrestart = str(2 * len(lanes))
-    return True
+        option.maxworkerrestart = str(2 * len(laid))
 
 
-def describe(lanes: Sequence[Lane]) -> str:
+def describe(laid: Sequence[Lane]) -> str:
     """The lanes in words: `2 CPU lanes`, `8 x NVIDIA H100`."""
-    names = [lane.gpu.name for lane in lanes if lane.gpu is not None]
+    devices = {device.uuid: device.name for lane in laid for device in lane.gpus}
+    names = list(devices.values())
     if names:
         return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
-    return f"{len(lanes)} CPU lane{'s' if len(lanes) != 1 else ''}"
+    return f"{len(laid)} CPU lane{'s' if len(laid) != 1 else ''}"

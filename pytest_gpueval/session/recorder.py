@@ -23,8 +23,9 @@ from pytest_gpueval.runs.files import storage
 from pytest_gpueval.runs.records import Figure, Latency, RowCounts, RunMetadata, Status, Summary, VerdictRecord
 from pytest_gpueval.suites.model import Case
 
-from . import cases, provenance, registry
+from . import cases, join, provenance, registry
 from .evaluation import Evaluation
+from .rows import is_own_test
 
 if TYPE_CHECKING:
     from pluggy import HookRelay
@@ -51,8 +52,14 @@ class Surroundings(Protocol):
     name: str
     gpus: list[str]
 
-    def runtime(self, case: Case, /) -> Runtime:
-        """The started runtime of a case."""
+    def runtime(self, case: Case, /) -> tuple[Runtime, float | None]:
+        """The started runtime of a case, and the seconds it took to start if this call started it."""
+
+    def split(self, case: Case, /) -> ParquetSplit:
+        """The split of a case, opened and hashed once."""
+
+    def usage(self, *, begin: bool = False) -> dict[str, float] | None:
+        """What the GPUs did since the last `begin`; None where nobody looked."""
 
     def command(self, nodeid: str, /) -> list[str]:
         """The command that runs one item again."""
@@ -75,6 +82,8 @@ class Run:
         self.reused = False
         self.evaluation: Evaluation | None = None
         self.verdicts: list[gates.Verdict] = []
+        self.startup_s: float | None = None
+        self._joined: join.Joined | None = None
         self._worker = worker
         self._begun = False
         self._lock = FileLock(self.path / ".lock")
@@ -93,8 +102,8 @@ class Run:
 
     @cached_property
     def _opened(self) -> ParquetSplit:
-        """The case's split, not checked: its footer and its hash are read once for metadata and evaluation."""
-        return cases.open_split(self.case, self._worker.settings)
+        """The case's split, not checked."""
+        return self._worker.split(self.case)
 
     @cached_property
     def _task(self) -> Any:
@@ -105,11 +114,12 @@ class Run:
         self._worker.notify("start", self)
         self._own()
         # A test of the user's own always runs: its assertions are not part of what was stored.
-        reuse = not cases.is_own_test(self.nodeid)
+        reuse = not is_own_test(self.nodeid)
         beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._worker.settings.force, reuse=reuse)
         self.reused = beginning.state == "finished"
         self.summary = beginning.summary if self.reused else None
         self._begun = not self.reused
+        self._worker.usage(begin=True)
 
     def _own(self) -> None:
         """Hold the directory until `finish`: a worker whose session was killed may still be writing here for a moment. Raises Conflict."""
@@ -132,7 +142,9 @@ class Run:
         self.evaluation = Evaluation(
             split=self.split,
             task=self._task,
-            runtime=lambda: self._worker.runtime(self.case),
+            runtime=self._runtime,
+            shard=self.case.shard,
+            prepare=self._join,
             results_path=self.directory.results_path,
             redactor=self.directory.redactor,
             extra=registry.metrics(self._worker.hooks),
@@ -143,6 +155,22 @@ class Run:
         )
         self._check_metrics(self.evaluation)
         return self.evaluation
+
+    def _runtime(self) -> Runtime:
+        """The started runtime; the seconds it took count as start-up, not as work."""
+        runtime, startup_s = self._worker.runtime(self.case)
+        self.startup_s = startup_s
+        return runtime
+
+    def _join(self) -> None:
+        """Where the case joins shards: their results are its own, and no model is needed. Raises NoVerdict."""
+        if self.case.parts > 1:
+            shards = [self._worker.session_dir / name for name in self._shard_runs()]
+            self._joined = join.join(f"{self.case.suite} {self.case.id}", shards, self.directory.results_path)
+
+    def _shard_runs(self) -> list[str]:
+        """The run ids of the shards that this case joins."""
+        return [cases.run_id(shard, self.nodeid, shard.id, "") for shard in cases.shards_of(self.case)]
 
     def _check_metrics(self, evaluation: Evaluation) -> None:
         """Before a long run: every gate names a metric that there will be, no metric of the user's hides another. Raises UsageProblem."""
@@ -160,6 +188,8 @@ class Run:
         """Let the suite's gates speak. Raises RuntimeFault for too many failed rows, GateFailure if a gate says no."""
         if self.evaluation is None:
             raise UsageProblem("run.judge() needs the fixture `predictions`, read to its end")
+        if self.case.shard is not None:  # the dataset is judged as a whole, by the item that joins its shards
+            return
         self._judge_errors(self.evaluation)
         metrics = self.evaluation.metrics()
         self.verdicts = gates.judge(self.case.gates, metrics.overall, metrics.labels)
@@ -189,11 +219,13 @@ class Run:
         self._lock.release()
 
     def _write_summary(self, status: Status, reason: str | None, error: str | None) -> None:
-        evaluation = self.evaluation
+        evaluation, joined = self.evaluation, self._joined
         metrics = evaluation.metrics() if evaluation is not None and evaluation.tally.scored else None
         seconds = time.perf_counter() - self._started
         complete = evaluation is None or status != "passed" or evaluation.complete
-        if not complete and evaluation is not None:
+        if self.case.parts > 1 and joined is None:  # no verdict: once the shards are there, nothing keeps it from being found
+            complete = False
+        if not complete and status == "passed" and evaluation is not None:
             reason = f"the test read {evaluation.tally.done} of {evaluation.total} rows"
         latencies = evaluation.latencies.percentiles() if evaluation is not None else None
         self.summary = Summary(
@@ -207,8 +239,10 @@ class Run:
             gates=[VerdictRecord(**verdict.as_dict()) for verdict in self.verdicts],
             rows=_rows(evaluation),
             complete=complete,
-            seconds=round(seconds, 3),
-            samples_per_s=_rate(evaluation),
+            seconds=joined.seconds if joined else round(seconds, 3),
+            samples_per_s=joined.samples_per_s if joined else _rate(evaluation),
+            startup_s=joined.startup_s if joined else self.startup_s,
+            gpu=joined.gpu if joined else self._worker.usage(),
             latency=Latency(**latencies) if latencies else None,
             error=error,
         )
@@ -223,6 +257,7 @@ class Run:
             ("gpueval.suite", self.case.suite),
             ("gpueval.dataset", self.case.dataset),
             ("gpueval.split", self.case.split),
+            *([("gpueval.shard", self.case.shard.id)] if self.case.shard else []),
             ("gpueval.run_dir", str(self.path)),
             ("gpueval.status", summary.status),
             ("gpueval.reused", self.reused),
@@ -249,6 +284,8 @@ class Run:
             nodeid=self.nodeid,
             suite=case.suite,
             case=case.id,
+            shard=case.shard.id if case.shard else None,
+            shards=self._shard_runs() if case.parts > 1 else None,
             task=case.task,
             dataset=self._dataset(),
             runtime={"name": case.runtime_name, **case.runtime.model_dump(mode="json")},

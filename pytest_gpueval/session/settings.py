@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,7 +41,9 @@ class Option:
 
 OPTIONS = (
     Option("--gpueval-suite", "run these suites: names of folders in suites/", metavar="NAME[,NAME]"),
-    Option("--gpus", "GPUs to use, one worker each: 0-7, 0,2,4, a UUID, all, auto (GPUs, else CPU lanes) or none (CPU lanes)", metavar="SPEC"),
+    Option("--gpus", "GPUs to use, one worker each: 0-7, 0,2,4, a UUID, all, auto (free GPUs, else CPU lanes) or none (CPU lanes)", metavar="SPEC"),
+    Option("--gpus-wait", "wait so long for GPUs that another session holds", default="0", metavar="SECONDS"),
+    Option("--gpus-shared", "use GPUs although other programs compute on them", switch=True),
     Option("--gpueval-split", "split to evaluate (default: the suite's)", metavar="NAME"),
     Option("--gpueval-runtime", "runtime that makes the predictions (default: the suite's)", metavar="NAME"),
     Option("--gpueval-policy", "policy of the suite, or of a TOML or YAML file of your own", metavar="NAME|FILE:NAME"),
@@ -50,8 +53,15 @@ OPTIONS = (
     Option("--gpueval-session", "name of the session; an existing one is finished (default: a new name)", metavar="NAME"),
     Option("--gpueval-force", "run again what an earlier run of this session left; its files are backed up", switch=True),
     Option("--gpueval-limit", "evaluate only the first N rows of each split", metavar="N"),
+    Option("--gpueval-shard-index", "run only part I (from 0 on) of --gpueval-shard-count parts, on one of several machines", metavar="I"),
+    Option("--gpueval-shard-count", "the number of machines that share the items; `gpueval runs merge` joins their sessions", metavar="N"),
+    Option("--gpueval-dry-run", "print the plan, and run nothing", switch=True),
     Option("--gpueval-on-bad-row", "what a row that breaks its schema does: fail the case, or be skipped and counted", "fail", "fail|skip"),
 )
+
+
+# Options that choose what runs where, and so are not part of the command that runs one item again.
+_OF_THE_SESSION = ("suite", "gpus", "gpus_wait", "gpus_shared", "force", "session", "output_dir", "shard_index", "shard_count", "dry_run")
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Settings:
     root: Path
     suite: tuple[str, ...]
     gpus: str | None
+    gpus_wait_s: float
+    gpus_shared: bool
     split: str | None
     runtime: str | None
     policy: str | None
@@ -70,12 +82,19 @@ class Settings:
     session: str | None
     force: bool
     limit: int | None
+    part: tuple[int, int] | None
+    dry_run: bool
     on_bad_row: Literal["fail", "skip"]
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
         """Read and check the options. Raises UsageProblem."""
-        raw = {option.field: _value(config, option) for option in OPTIONS}
+        return cls.read(config, config.option)
+
+    @classmethod
+    def read(cls, config: pytest.Config, given: Any) -> Settings:
+        """As `of`, from options that pytest has not taken over yet. Raises UsageProblem."""
+        raw = {option.field: _value(config, option, given) for option in OPTIONS}
         empty = [option for option in OPTIONS if raw[option.field] == ""]
         if empty:
             raise UsageProblem(f"{empty[0].flag} has an empty value; give {empty[0].metavar}, or leave the option out")
@@ -83,6 +102,8 @@ class Settings:
             root=_root(config),
             suite=tuple(name.strip() for name in (raw["suite"] or "").split(",") if name.strip()),
             gpus=raw["gpus"],
+            gpus_wait_s=_seconds("--gpus-wait", raw["gpus_wait"]),
+            gpus_shared=bool(raw["gpus_shared"]),
             split=raw["split"],
             runtime=raw["runtime"],
             policy=raw["policy"],
@@ -92,6 +113,8 @@ class Settings:
             session=_session_name(raw["session"]),
             force=bool(raw["force"]),
             limit=None if raw["limit"] is None else _count("--gpueval-limit", raw["limit"]),
+            part=_part(raw["shard_index"], raw["shard_count"]),
+            dry_run=bool(raw["dry_run"]),
             on_bad_row=_choice("--gpueval-on-bad-row", raw["on_bad_row"], ("fail", "skip")),
         )
 
@@ -100,7 +123,7 @@ class Settings:
         given: list[str] = []
         for option in OPTIONS:
             value = config.getoption(option.name)
-            if value and option.field not in ("suite", "gpus", "force", "session", "output_dir"):
+            if value and option.field not in _OF_THE_SESSION:
                 given.append(option.flag if option.switch else f"{option.flag}={value}")
         return given
 
@@ -113,8 +136,8 @@ def _root(config: pytest.Config) -> Path:
     return config.rootpath if (config.rootpath / "suites").is_dir() else config.invocation_params.dir
 
 
-def _value(config: pytest.Config, option: Option) -> Any:
-    value = config.getoption(option.name)
+def _value(config: pytest.Config, option: Option, given: Any) -> Any:
+    value = getattr(given, option.name)
     if value is not None and value is not False:
         return value
     ini = config.getini(option.name)
@@ -125,6 +148,28 @@ def _count(flag: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UsageProblem(f"{flag} {text}: expected a whole number from 1 on")
     return int(text)
+
+
+def _seconds(flag: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise UsageProblem(f"{flag} {text}: expected a number of seconds, 0 or more")
+    return seconds
+
+
+def _part(index: str | None, count: str | None) -> tuple[int, int] | None:
+    """`--gpueval-shard-index` and `--gpueval-shard-count`: both or neither."""
+    if index is None and count is None:
+        return None
+    if index is None or count is None:
+        raise UsageProblem("--gpueval-shard-index and --gpueval-shard-count belong together: --gpueval-shard-index 0 --gpueval-shard-count 4 is the first of four")
+    parts = _count("--gpueval-shard-count", count)
+    if not index.isdecimal() or int(index) >= parts:
+        raise UsageProblem(f"--gpueval-shard-index {index}: expected a whole number from 0 to {parts - 1}")
+    return int(index), parts
 
 
 def _choice(flag: str, value: str, valid: tuple[Any, ...]) -> Any:

@@ -5,34 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_gpueval.errors import GpuevalError, UsageProblem
+from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Suite
 
-from . import cases, lanes
+from . import allocation, cases, forecast, shards
 from .controller import Controller
+from .engine import Engine
+from .messages import user_errors
 from .settings import Settings
-from .worker import Notify, Worker
+from .worker import Notify, Orders, Worker
 
 SETTINGS = pytest.StashKey[Settings]()
-LANES = pytest.StashKey[Sequence[lanes.Lane]]()
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Give errors of ours to pytest as usage errors: one message, no traceback."""
-    try:
-        yield
-    except GpuevalError as error:
-        raise pytest.UsageError(str(error)) from None
+ALLOCATION = pytest.StashKey[allocation.Allocation]()
 
 
 def _end_on_sigterm(config: pytest.Config) -> None:
@@ -51,9 +43,9 @@ def _end_on_sigterm(config: pytest.Config) -> None:
         config.add_cleanup(give_back)
 
 
-def only_looks(config: pytest.Config) -> bool:
+def only_looks(option: Any) -> bool:
     """Whether pytest was asked to show something instead of running tests."""
-    return any(getattr(config.option, name, False) for name in ("collectonly", "setupplan", "setuponly", "showfixtures", "show_fixtures_per_test"))
+    return any(getattr(option, name, False) for name in ("collectonly", "setupplan", "setuponly", "showfixtures", "show_fixtures_per_test"))
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -61,8 +53,22 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def pin(early: pytest.Config) -> None:
+    """Where this process will run the items itself: hide all GPUs but its own before a conftest.py can start CUDA. Raises UsageError."""
+    option = early.known_args_namespace
+    spec = option.gpus or early.getini("gpus")
+    if not spec or spec == "none" or "PYTEST_XDIST_WORKER" in os.environ or not _alone(option, early.pluginmanager) or only_looks(option):
+        return
+    with user_errors():
+        known = Settings.read(early, option)
+        session = known.session or "+".join(known.suite) or "pytest"
+        reservation = allocation.reserve(early, spec, session=session, wait_s=known.gpus_wait_s, shared=known.gpus_shared)
+        if reservation.devices:
+            allocation.pin(early, reservation.devices)
+
+
 def prepare(config: pytest.Config) -> None:
-    """Before pytest is configured: read the options and add the suites; on the controller lay the lanes too."""
+    """Before pytest is configured: read the options and add the suites; on the controller get the GPUs too."""
     with user_errors():
         settings = Settings.of(config)
         paths = cases.suite_paths(settings)
@@ -70,21 +76,27 @@ def prepare(config: pytest.Config) -> None:
             config.args = ([] if config.args_source is not pytest.Config.ArgsSource.ARGS else config.args) + [
                 str(path) for path in paths if str(path) not in config.args
             ]
+        config.args, config.stash[shards.NAMED] = shards.unnamed(config.args)
         cases.check_source(settings)
         config.stash[SETTINGS] = settings
         if is_worker(config):
             return
-        most = sum(len(cases.chosen(cases.read_suite(path), settings)) for path in _named_suites(config))
-        config.stash[LANES] = laid = lanes.lay(settings.gpus, _processes(config), max(1, most))
-        if laid and not lanes.apply(laid, config):
-            config.stash[LANES] = laid[:1]
+        chosen = [case for path in _named_suites(config) for case in cases.chosen(cases.read_suite(path), settings)]
+        config.stash[ALLOCATION] = allocation.lay(
+            config,
+            settings,
+            frozenset(case.runtime.gpus for case in chosen) or frozenset({1}),
+            max(1, len(chosen)),
+            alone=_alone(config.option, config.pluginmanager),
+            looks=only_looks(config.option) or settings.dry_run,
+        )
 
 
 def configure(config: pytest.Config) -> None:
     """Register the parts that this process plays."""
     if is_worker(config):
         _configure_worker(config, config.workerinput)  # type: ignore[attr-defined]
-    elif SETTINGS in config.stash and not only_looks(config):
+    elif SETTINGS in config.stash and not only_looks(config.option):
         with user_errors():
             _open_session(config, suites_of(config))
 
@@ -95,18 +107,27 @@ def ensure(config: pytest.Config, suite: Suite) -> None:
         return
     if is_worker(config):
         raise UsageProblem("tests marked gpueval need a session when xdist runs them: add --gpueval-session NAME")
-    config.stash[SETTINGS], config.stash[LANES] = Settings.of(config), []
-    if not only_looks(config):
+    config.stash[SETTINGS], config.stash[ALLOCATION] = Settings.of(config), allocation.Allocation()
+    if not only_looks(config.option):
         _open_session(config, [suite])
 
 
 def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     """Own the session's directory; without xdist, run its items too."""
+    settings, found = config.stash[SETTINGS], config.stash[ALLOCATION]
+    expected = forecast.Forecast(settings, suites, found.lanes)
+    if settings.dry_run:
+        config.pluginmanager.register(forecast.DryRun(expected), "gpueval-dry-run")
+        return
     _end_on_sigterm(config)
-    controller = Controller(config, config.stash[SETTINGS], config.stash[LANES], suites, redactor_of(suites))
+    controller = Controller(config, settings, found, suites, redactor_of(suites), expected)
     config.pluginmanager.register(controller, "gpueval-controller")
-    if getattr(config.option, "dist", "no") == "no":
-        _register_worker(config, config.stash[SETTINGS], controller.session_dir, controller.code, _lane_name(config), controller.redactor, controller.hear)
+    if found.by_xdist:
+        controller.engine = Engine(config, controller, found.lanes)
+        config.pluginmanager.register(controller.engine, "gpueval-engine")
+    elif getattr(config.option, "dist", "no") == "no":
+        lane = found.lanes[0].name if found.lanes else "main"
+        _register_worker(config, settings, controller.orders(lane), controller.redactor, controller.hear)
 
 
 def redactor_of(suites: Sequence[Suite]) -> Redactor:
@@ -119,23 +140,23 @@ def suites_of(config: pytest.Config) -> list[Suite]:
     return [cases.read_suite(path) for path in _named_suites(config)]
 
 
-def _lane_name(config: pytest.Config) -> str:
-    laid = config.stash[LANES]
-    return laid[0].name if laid else "main"
+def _alone(option: Any, plugins: pytest.PytestPluginManager) -> bool:
+    """Whether the user wants this process to run the items: no xdist, `-n 0`, `--pdb`."""
+    return not plugins.hasplugin("xdist") or option.numprocesses == 0 or option.usepdb
 
 
 def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     """In an xdist worker: everything decided comes from the controller."""
     if "gpueval" not in given:
         return
-    told, channel = given["gpueval"], given["gpueval_channel"]
+    channel = given["gpueval_channel"]
     _end_on_sigterm(config)
     channel.setcallback(lambda _stop: os.kill(os.getpid(), signal.SIGTERM))
-    _register_worker(config, config.stash[SETTINGS], Path(told["session_dir"]), told["code"], given["workerid"], redactor_of(suites_of(config)), channel.send)
+    _register_worker(config, config.stash[SETTINGS], Orders(**given["gpueval"]), redactor_of(suites_of(config)), channel.send)
 
 
-def _register_worker(config: pytest.Config, settings: Settings, session_dir: Path, code: Any, name: str, redactor: Redactor, send: Notify) -> None:
-    worker = Worker(config, settings, session_dir, code, name, redactor, send)
+def _register_worker(config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> None:
+    worker = Worker(config, settings, orders, redactor, send)
     config.pluginmanager.register(worker, "gpueval-worker")
     config.add_cleanup(worker.close)
 
@@ -149,11 +170,3 @@ def _named_suites(config: pytest.Config) -> list[Path]:
         if file.name == FILE_NAME and file.exists():
             found[file.resolve()] = None
     return list(found)
-
-
-def _processes(config: pytest.Config) -> int | None:
-    """What `-n` asks for, None without it."""
-    asked = getattr(config.option, "numprocesses", None)
-    if isinstance(asked, str):  # "auto" and "logical" are the lanes' business
-        raise UsageProblem(f"-n {asked} beside --gpus: --gpus decides the number of workers; leave out -n, or give a number for CPU lanes.")
-    return asked

@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.errors import Conflict, GateFailure, GpuevalError
+from pytest_gpueval.gpus import health
+from pytest_gpueval.gpus.nvml import Reading
+from pytest_gpueval.gpus.sampling import Sampler, Usage
 from pytest_gpueval.runs.records import Status
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
 
-from . import cases, registry
+from . import cases, registry, shards, xdist_seam
+from .messages import user_errors
 from .recorder import Run
 from .settings import Settings
 
@@ -28,34 +34,75 @@ _PROGRESS_EVERY_S = 0.5
 Notify = Callable[[Mapping[str, Any]], None]
 
 
+@dataclass(frozen=True)
+class Orders:
+    """What the controller has decided for a worker. Builtin values all the way down: it travels to other processes."""
+
+    session_dir: str
+    code: Mapping[str, Any]
+    lane: str
+    cutting: Mapping[str, Any]
+    one_at_a_time: bool = False
+
+
 class Worker:
     """Plugin of a process that runs items."""
 
-    def __init__(
-        self, config: pytest.Config, settings: Settings, session_dir: Path, code: Mapping[str, Any], name: str, redactor: Redactor, send: Notify
-    ) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> None:
         self.settings = settings
-        self.session_dir = session_dir
-        self.code = dict(code)
-        self.name = name
+        self.session_dir = Path(orders.session_dir)
+        self.code = dict(orders.code)
+        self.name = orders.lane
         self.redactor = redactor
         self.hooks = config.hook
-        self.gpus = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
+        self.gpus = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.startswith(("GPU-", "MIG-"))]
+        self._orders = orders
+        self._id = getattr(config, "workerinput", {}).get("workerid", self.name)
+        self._named = config.stash.get(shards.NAMED, {})
+        self._usage = Usage()
+        self._sampler = Sampler(self.gpus, self._sampled)
+        self._failed = False
         self._send = send
         self._arguments = settings.arguments(config)
+        self._splits: dict[tuple[Path, str, str], ParquetSplit] = {}
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
         self._last_progress = 0.0
 
     # What runs ask of their worker.
 
-    def runtime(self, case: Case) -> Runtime:
-        """The started runtime of a case; kept for the cases after it. Raises RuntimeFault."""
+    def runtime(self, case: Case) -> tuple[Runtime, float | None]:
+        """The started runtime of a case, kept for the cases after it, and the seconds it took to start if it had to be. Raises RuntimeFault."""
         key = (case.directory, case.runtime_name, case.runtime.model_dump_json())
-        if key not in self._runtimes:
-            runtime = registry.runtime(case, self.settings.workers, self.hooks)
-            runtime.start()
-            self._runtimes[key] = runtime
-        return self._runtimes[key]
+        if key in self._runtimes:
+            return self._runtimes[key], None
+        begin = time.perf_counter()
+        runtime = registry.runtime(case, self.settings.workers, self.hooks)
+        runtime.start()
+        self._runtimes[key] = runtime
+        return runtime, round(time.perf_counter() - begin, 3)
+
+    def split(self, case: Case) -> ParquetSplit:
+        """The split of a case: opened and hashed once for all its shards that run here. Raises DataError."""
+        key = (case.directory, case.dataset, case.split)
+        if key not in self._splits:
+            self._splits[key] = cases.open_split(case, self.settings)
+        return self._splits[key]
+
+    def usage(self, *, begin: bool = False) -> dict[str, float] | None:
+        """What the GPUs did since the last `begin`; None where there is none, or the driver does not say."""
+        if begin:
+            self._usage = Usage()
+            self._sampler.start()
+        return self._usage.as_dict()
+
+    def _sampled(self, readings: Sequence[Reading]) -> None:
+        """In the sampler's thread: count the readings for the run, and let the controller see them."""
+        now = time.monotonic()
+        for reading in readings:
+            self._usage.add(reading.uuid, now, reading)
+        told = [{field.name: getattr(reading, field.name) for field in fields(reading) if field.name != "processes"} for reading in readings]
+        with suppress(OSError):  # the controller is gone; whoever runs the item will notice
+            self._send({"event": "sample", "worker": self.name, "readings": told})
 
     def command(self, nodeid: str) -> list[str]:
         """The command that runs one item again, into the same session."""
@@ -68,7 +115,7 @@ class Worker:
 
     def notify(self, event: str, run: Run, **details: Any) -> None:
         """Tell the controller what a run is doing."""
-        base = {"event": event, "worker": self.name, "nodeid": run.nodeid, "run_id": run.directory.run_id, "suite": run.case.suite, "case": run.case.id}
+        base = {"event": event, "worker": self.name, "nodeid": run.nodeid, "run_id": run.directory.run_id, "suite": run.case.suite, "case": run.case.id, "runtime": run.case.runtime_name}
         try:
             self._send({**base, **details})
         except OSError:  # the channel is closed: the controller was killed, and nobody waits for this run
@@ -82,7 +129,12 @@ class Worker:
             self.notify("progress", run, done=done, total=total)
 
     def close(self) -> None:
-        """Close all models. One that cannot be closed is named on stderr; its results stand."""
+        """Stop looking at the GPUs, and close all models. One that cannot be closed is named on stderr; its results stand."""
+        self._sampler.stop()
+        self.close_runtimes()
+
+    def close_runtimes(self) -> None:
+        """Close all models, so that others can have the GPUs."""
         while self._runtimes:
             key, runtime = self._runtimes.popitem()
             try:
@@ -91,6 +143,30 @@ class Worker:
                 sys.stderr.write(f"gpueval: runtime {key[1]} did not close: {self.redactor.text(repr(problem))}\n")
 
     # Hooks.
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Cut datasets into shards, and say what was collected, before anybody counts the items."""
+        with user_errors():
+            deselected = session.config.hook.pytest_deselected
+            shards.expand(session.items, shards.Cutting.of(self._orders.cutting), self._named, lambda items: deselected(items=items))
+        with suppress(OSError):  # as above
+            self._send({"event": "collected", "worker": self.name, "items": shards.collected(session.items)})
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Under a controller of ours: one item at a time."""
+        if not self._orders.one_at_a_time or session.config.option.collectonly:
+            return None
+        return xdist_seam.run_items(session, self._may_go_on, self.close_runtimes)
+
+    def _may_go_on(self) -> bool:
+        """Whether this process can run another item. After a failed one, the CUDA context may be lost for good: CUDA errors are sticky."""
+        poison = health.poisoned() if self._failed and self.gpus else None
+        self._failed = False
+        if poison is not None:
+            self._send({"event": "retire", "worker": self.name, "id": self._id, "reason": poison})
+        return poison is None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -106,7 +182,7 @@ class Worker:
             raise
         finally:
             summary = run.summary
-            known = {"status": summary.status, "ok": summary.ok, "seconds": summary.seconds} if summary else {}
+            known = summary.model_dump(include={"status", "ok", "seconds", "samples_per_s", "startup_s"}) | {"rows": summary.rows.scored} if summary else {}
             self.notify("end", run, reused=run.reused, **known)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -140,6 +216,7 @@ class Worker:
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Write the summary before the report travels; give errors of ours as one message."""
         report = yield
+        self._failed |= report.failed
         run = item.stash.get(RUN, None)
         if run is not None:
             self._conclude(run, item, call, report)

@@ -31,7 +31,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Case:
-    """One dataset's split, run by one runtime under one policy: what one test item evaluates, whole or a shard of it."""
+    """One dataset's split, run by one runtime under one policy: what one test item evaluates.
+
+    Whole, or one `shard` of it; with several `parts`, it joins the results of as many shards.
+    """
 
     suite: str
     directory: Path
@@ -52,6 +55,7 @@ class Case:
     rate: float | None = None
     shards: int | Literal["auto"] = "auto"
     shard: Shard | None = None
+    parts: int = 1
 
     @property
     def id(self) -> str:

@@ -1,0 +1,96 @@
+"""The GPUs of a session: reserved, pinned where this process runs the items itself, laid out as lanes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_gpueval.gpus import devices, leases
+
+from . import lanes
+from .lanes import Lane
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+RESERVATION = pytest.StashKey[leases.Reservation]()
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What a session runs on. `by_xdist`: the lanes are xdist's workers; else this process is the only one. `passed_over` says why, GPU by GPU."""
+
+    lanes: Sequence[Lane] = ()
+    guards: Mapping[str, Path] = field(default_factory=dict)
+    passed_over: Sequence[str] = ()
+    by_xdist: bool = False
+
+
+def reserve(config: pytest.Config, spec: str, *, session: str, wait_s: float, shared: bool) -> leases.Reservation:
+    """Lease the GPUs until pytest ends, once. Raises UsageProblem, Conflict, StorageError, RuntimeFault."""
+    found = config.stash.get(RESERVATION, None)
+    if found is None:
+        found = leases.reserve(spec, session=session, wait_s=wait_s, shared=shared, on_wait=_say)
+        config.add_cleanup(found.leases.release)
+        config.stash[RESERVATION] = found
+    return found
+
+
+def pin(config: pytest.Config, chosen: Sequence[devices.Device]) -> None:
+    """Let this process, and what it starts, see only these GPUs."""
+    set_environment(config, {"CUDA_VISIBLE_DEVICES": ",".join(device.uuid for device in chosen)})
+
+
+def set_environment(config: pytest.Config, variables: Mapping[str, str]) -> None:
+    """Set variables of this process until pytest ends."""
+    before = {name: os.environ.get(name) for name in variables}
+
+    def restore() -> None:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    os.environ.update(variables)
+    config.add_cleanup(restore)
+
+
+def lay(config: pytest.Config, settings: Settings, widths: frozenset[int], items: int, *, alone: bool, looks: bool) -> Allocation:
+    """The lanes of `--gpus`, ready to start. Raises UsageProblem, Conflict, StorageError, RuntimeFault.
+
+    `widths` are the numbers of GPUs that runtimes need, `items` bounds the CPU lanes. `alone`: this process runs the items. `looks`: nothing will
+    run, so nothing is leased.
+    """
+    spec, processes = settings.gpus, lanes.processes(getattr(config.option, "numprocesses", None))
+    if spec is None:
+        return Allocation()
+    if looks:
+        chosen: Sequence[devices.Device] = devices.select(spec, devices.visible() if spec != "none" else [])
+        reservation = leases.Reservation(leases.Leases({}))
+    else:
+        session = settings.session or "+".join(settings.suite) or "pytest"
+        reservation = reserve(config, spec, session=session, wait_s=settings.gpus_wait_s, shared=settings.gpus_shared)
+        chosen = reservation.devices
+    laid = lanes.on_gpus(chosen, widths) if chosen else lanes.on_cpu(processes, items, widths)
+    lanes.check_workers(laid, spec, processes)
+    passed_over = [f"GPU {device.label} {why}" for device, why in reservation.passed_over]
+    if looks:
+        return Allocation(laid, passed_over=passed_over)
+    if alone or (len(laid) == 1 and not laid[0].gpus):
+        first = max(laid, key=lambda lane: len(lane.gpus))
+        set_environment(config, first.environment)
+        return Allocation([first], passed_over=passed_over)
+    lanes.start_by_xdist(laid, config, reservation.leases.guards)
+    return Allocation(laid, reservation.leases.guards, passed_over, by_xdist=True)
+
+
+def _say(reason: str) -> None:
+    sys.stderr.write(f"gpueval: waiting: {reason}\n")
+    sys.stderr.flush()

@@ -1,0 +1,67 @@
+"""The controller's part under xdist: it starts the lanes' workers, hands them what was decided, and gives them items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from xdist.report import report_collection_diff
+
+from pytest_gpueval.errors import RuntimeFault, UsageProblem
+
+from . import xdist_seam
+from .dispatch import Slot
+from .scheduler import Scheduler, Session
+
+if TYPE_CHECKING:
+    from .controller import Controller
+    from .lanes import Lane
+
+
+class Engine:
+    """Plugin of the controller where xdist runs the lanes."""
+
+    def __init__(self, config: pytest.Config, controller: Controller, laid: Sequence[Lane]) -> None:
+        xdist_seam.check()
+        self._config = config
+        self._controller = controller
+        self._slots = {lane.name: Slot(lane.name, frozenset(device.uuid for device in lane.gpus)) for lane in laid}
+        self._launcher = xdist_seam.Launcher(config, self._not_started)
+        self._scheduler: Scheduler | None = None
+        config.pluginmanager.register(self._launcher, "gpueval-launcher")
+
+    def lane(self, node: Any) -> str:
+        """The lane that a worker is on."""
+        return self._launcher.lane(node)
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> Scheduler:  # noqa: ARG002 - the hook's
+        """xdist is about to wait for its workers: start them, and say who gets what."""
+        self._launcher.take_over()
+        around = Session(
+            lane=self._launcher.lane,
+            jobs=self._controller.jobs,
+            serving_s=self._controller.serving_s,
+            differs=self._differs,
+            finished=self._launcher.cancel,
+            retiring=self._controller.retiring,
+        )
+        self._scheduler = Scheduler(self._slots, around)
+        return self._scheduler
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker whose CUDA context is lost ended by itself, in order: its lane goes on with a new one."""
+        if error is None and node.gateway.id in self._controller.retiring and self._scheduler is not None and self._scheduler.has_pending:
+            self._launcher.replace(node)
+
+    def _differs(self, node: Any, first: Sequence[str], found: Sequence[str]) -> None:
+        """A worker collected other items than the first one did: it cannot take part."""
+        lane = self._launcher.lane(node)
+        self._controller.fail(UsageProblem(report_collection_diff(first, found, "the first worker", lane) or f"worker {lane} collected the items in another order"))
+        node.shutdown()
+
+    def _not_started(self, lane: str, problem: BaseException) -> None:
+        """A lane could not be started. The others go on."""
+        self._controller.fail(RuntimeFault(f"worker {lane} could not be started: {type(problem).__name__}: {problem}"))

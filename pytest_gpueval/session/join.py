@@ -1,0 +1,91 @@
+"""The results of a dataset's shards, joined in the order of its rows: what follows cannot tell them from those of one run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_gpueval.errors import Conflict, RuntimeFault
+from pytest_gpueval.runs.directory import RESULTS, read_summary
+from pytest_gpueval.runs.files import storage
+from pytest_gpueval.runs.records import Summary
+
+
+class NoVerdict(RuntimeFault):
+    """A shard is missing, so there is nothing to judge. The results of the others are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What the shards of a dataset say together."""
+
+    seconds: float
+    samples_per_s: float | None
+    startup_s: float | None
+    gpu: dict[str, float] | None
+
+
+def join(name: str, shards: Sequence[Path], target: Path) -> Joined:
+    """Write the shards' results to `target`, one after the other. Raises NoVerdict if one has none, StorageError."""
+    summaries = [_summary(path) for path in shards]
+    missing = [f"  {path.name}: {_why(summary)}" for path, summary in zip(shards, summaries, strict=True) if not _whole(summary)]
+    if missing:
+        raise NoVerdict(f"no verdict on {name}: {len(missing)} of {len(shards)} shards have no result\n" + "\n".join(missing))
+    half = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with storage(target):
+        try:
+            with half.open("wb") as file:
+                for path in shards:
+                    with (path / RESULTS).open("rb") as part:
+                        shutil.copyfileobj(part, file, 1 << 20)
+            half.replace(target)
+        finally:
+            half.unlink(missing_ok=True)
+    return _together([summary for summary in summaries if summary is not None])
+
+
+def _summary(path: Path) -> Summary | None:
+    try:
+        return read_summary(path)
+    except Conflict:
+        return None
+
+
+def _whole(summary: Summary | None) -> bool:
+    return summary is not None and summary.ok and summary.complete
+
+
+def _why(summary: Summary | None) -> str:
+    if summary is None:
+        return "did not run to its end"
+    return summary.status + (f": {summary.reason.splitlines()[0]}" if summary.reason else "")
+
+
+def _together(summaries: Sequence[Summary]) -> Joined:
+    """Seconds add up, since workers spent them side by side; the rate is that of one worker."""
+    rated = [(summary.rows.scored + summary.rows.errors, summary.samples_per_s) for summary in summaries]
+    serving = sum(rows / rate for rows, rate in rated if rate)
+    startups = [summary.startup_s for summary in summaries if summary.startup_s is not None]
+    return Joined(
+        seconds=round(sum(summary.seconds for summary in summaries), 3),
+        samples_per_s=round(sum(rows for rows, rate in rated if rate) / serving, 2) if serving else None,
+        startup_s=round(sum(startups), 3) if startups else None,
+        gpu=_usage([summary.gpu for summary in summaries if summary.gpu]),
+    )
+
+
+def _usage(found: Sequence[dict[str, float]]) -> dict[str, float] | None:
+    """Peaks are the highest, energy adds up, means are weighted by their samples."""
+    if not found:
+        return None
+    joined: dict[str, float] = {}
+    for key in dict.fromkeys(key for usage in found for key in usage):
+        values = [(usage[key], usage.get("samples", 1)) for usage in found if key in usage]
+        if key.endswith("_mean") or key.startswith("power"):
+            joined[key] = round(sum(value * weight for value, weight in values) / max(1, sum(weight for _, weight in values)), 3)
+        else:
+            joined[key] = round(sum(value for value, _ in values) if key in ("energy_j", "samples") else max(value for value, _ in values), 3)
+    return joined

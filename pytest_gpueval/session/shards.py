@@ -1,0 +1,153 @@
+"""Items that evaluate a dataset, cut into items for its shards and one that joins them.
+
+The cut comes after pytest's own selection, so that `-k`, `--lf` and node ids choose datasets whatever number of workers there is.
+Every worker makes it from the same numbers, and so alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from pytest_gpueval.errors import UsageProblem
+from pytest_gpueval.suites.load import FILE_NAME
+from pytest_gpueval.suites.model import Case, Shard
+
+from . import cases, rows
+from .sharding import Piece, shard_counts
+
+# Shards that the command line names by their node ids: (suite's folder, dataset's case) -> their ids, such as 2of4.
+Named = Mapping[tuple[str, str], set[str]]
+NAMED = pytest.StashKey[Named]()
+
+# Of each item of a suite: node id, case, number of shards that it joins, number of shards that it is one of.
+Collected = Sequence[tuple[str, str, int, int]]
+
+_SHARD = re.compile(r"^(?P<file>.*?)::(?P<function>[^\[]+)\[(?P<case>.+)-(?P<number>[0-9]{1,4})of(?P<count>[0-9]{1,4})\]$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What decides the cut, the same in every process of a session.
+
+    `pieces` are the datasets as the plan sees them; `counts` are cuts that an earlier part of the session made; `part` is what
+    `--gpueval-shard-index` and `--gpueval-shard-count` leave to this session.
+    """
+
+    lanes: int = 1
+    pieces: Mapping[str, Piece] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    part: tuple[int, int] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Builtin values, for the way to a worker."""
+        pieces = {key: asdict(piece) for key, piece in self.pieces.items()}
+        return {"lanes": self.lanes, "pieces": pieces, "counts": dict(self.counts), "part": self.part}
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Cutting:
+        """What `as_dict` gave."""
+        pieces = {key: Piece(**piece) for key, piece in given["pieces"].items()}
+        return cls(given["lanes"], pieces, given["counts"], given["part"])
+
+    def of_datasets(self, chosen: Sequence[Case]) -> dict[str, int]:
+        """How many shards each of the chosen cases is cut into."""
+        keys = [cases.key(case) for case in chosen]
+        free = [self.pieces[key] for key in keys if key in self.pieces and key not in self.counts]
+        if self.part is not None:  # measured rates differ from machine to machine: only what the suite fixes is the same for all
+            free = [replace(piece, shards=1) if piece.shards == "auto" else piece for piece in free]
+        return {**shard_counts(free, self.lanes), **{key: self.counts[key] for key in keys if key in self.counts}}
+
+
+def unnamed(arguments: Sequence[str]) -> tuple[list[str], Named]:
+    """Arguments in which node ids of shards name their datasets instead, and the shards that were named."""
+    found: dict[tuple[str, str], set[str]] = {}
+    kept: list[str] = []
+    for argument in arguments:
+        match = _SHARD.match(argument)
+        if match is None or PurePosixPath(match["file"]).name != FILE_NAME:
+            kept.append(argument)
+            continue
+        found.setdefault((PurePosixPath(match["file"]).parent.name, match["case"]), set()).add(f"{match['number']}of{match['count']}")
+        whole = f"{match['file']}::{match['function']}[{match['case']}]"
+        if whole not in kept:
+            kept.append(whole)
+    return kept, found
+
+
+def expand(items: list[pytest.Item], cutting: Cutting, named: Named, deselected: Callable[[Sequence[pytest.Item]], None]) -> None:
+    """Put shards, and behind them the item that joins them, in the place of each dataset that is cut. Raises UsageProblem for shards that cannot be."""
+    chosen = [case for item in items if (case := case_of(item)) is not None]
+    counts = cutting.of_datasets(chosen)
+    made: list[pytest.Item] = []
+    for item in items:
+        case = case_of(item)
+        if case is None:
+            made.append(item)
+            continue
+        wanted = named.get((case.directory.name, case.id))
+        if wanted:
+            made += [_clone(item, replace(case, shard=shard)) for shard in _parsed(wanted, case)]
+            continue
+        count = counts.get(cases.key(case), 1)
+        made += [_clone(item, replace(case, shard=Shard(number, count))) for number in range(1, count + 1)] if count > 1 else []
+        made.append(_clone(item, replace(case, parts=count)) if count > 1 else item)
+    items[:] = made if cutting.part is None else _part(made, *cutting.part, deselected)
+
+
+def collected(items: Iterable[pytest.Item]) -> Collected:
+    """What there is of suites among the items."""
+    found = ((item, case_of(item)) for item in items)
+    return [(item.nodeid, cases.key(case), case.parts, case.shard.count if case.shard else 1) for item, case in found if case is not None]
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    """The case of an item that a suite file collected; a test of the user's own is never cut."""
+    callspec = getattr(item, "callspec", None)
+    case = callspec.params.get("case") if callspec is not None else None
+    return case if isinstance(case, Case) and not rows.is_own_test(item.nodeid) else None
+
+
+def _parsed(wanted: Iterable[str], case: Case) -> list[Shard]:
+    shards = [Shard(*map(int, text.split("of"))) for text in wanted]
+    for shard in shards:
+        if not 1 <= shard.number <= shard.count:
+            raise UsageProblem(f"{case.id}-{shard.id}: there is no shard {shard.number} of {shard.count}")
+    return sorted(shards, key=lambda shard: (shard.count, shard.number))
+
+
+def _clone(item: pytest.Item, case: Case) -> pytest.Item:
+    """The same test for another case."""
+    assert isinstance(item, pytest.Function)  # noqa: S101 - for the type checker; `case_of` has asked for a callspec
+    callspec = replace(item.callspec, params={**item.callspec.params, "case": case}, _idlist=(case.id,))  # type: ignore[call-arg]
+    return type(item).from_parent(
+        item.parent,
+        name=f"{item.originalname}[{case.id}]",
+        callspec=callspec,
+        fixtureinfo=item._fixtureinfo,  # noqa: SLF001 - the clone asks for the same fixtures
+        keywords={case.id: True},
+        originalname=item.originalname,
+    )
+
+
+def _part(items: Sequence[pytest.Item], index: int, count: int, deselected: Callable[[Sequence[pytest.Item]], None]) -> list[pytest.Item]:
+    """Every `count`-th item from `index` on. A join is left out unless all its shards are here: `gpueval runs merge` brings them together."""
+    units = [item for item in items if (case := case_of(item)) is None or case.parts == 1]
+    mine = units[index::count]
+    shards: dict[str, int] = {}
+    for item in mine:
+        case = case_of(item)
+        if case is not None and case.shard is not None:
+            whole = cases.key(case)
+            shards[whole] = shards.get(whole, 0) + 1
+    chosen = {id(item) for item in mine}
+    kept = [item for item in items if id(item) in chosen or ((case := case_of(item)) and case.parts > 1 and shards.get(cases.key(case)) == case.parts)]
+    left = [item for item in items if item not in kept]
+    if left:
+        deselected(left)
+    return kept
