@@ -95,9 +95,18 @@ class Dispatcher:
         self._jobs = {job.id: job for job in jobs}
         self._numbers = {id_: number for number, id_ in enumerate(self._jobs)}
         self._slots = {slot.name: slot for slot in slots}
-        self._widths = sorted({len(slot.needs) for slot in self._slots.values()})
-        self._joined: dict[str, Slot] = {}
-        self._warm: dict[str, set[str]] = {}
+        self._needs = {slot.name: slot.needs for slot in self._slots.values()}
+        self._of_width: dict[int, list[Slot]] = {}
+        for slot in self._slots.values():
+            self._of_width.setdefault(len(slot.needs), []).append(slot)
+        self._widths = sorted(self._of_width)
+        self._overlapping = {width for width, alike in self._of_width.items() if _overlap(alike)}
+        self._neighbours = {
+            name: [other for other, theirs in self._needs.items() if other != name and needs & theirs] if len(self._widths) > 1 or self._overlapping else []
+            for name, needs in self._needs.items()
+        }
+        self._busy: set[str] = set()
+        self._warm: dict[str, set[str]] = {}  # slots that have joined -> models they have loaded
         self._running: dict[str, _Running] = {}
         self._where: dict[str, str] = {}  # id -> slot
         self._program: dict[str, deque[str]] = {}
@@ -138,8 +147,8 @@ class Dispatcher:
         kept: dict[str, float] = {}
         widths = [width for width in reversed(self._widths) if any(self._tops(width))]
         for width in widths:
-            slots = [slot for slot in self._joined.values() if len(slot.needs) == width]
-            if width != widths[-1] or _overlap(slots):
+            slots = [slot for slot in self._of_width[width] if slot.name in self._warm]
+            if width != widths[-1] or width in self._overlapping:
                 self._start_wide(width, slots, kept, now_s, starts)
             else:
                 self._start_narrow(width, slots, kept, now_s, starts)
@@ -150,12 +159,10 @@ class Dispatcher:
     def join(self, name: str) -> None:
         """A worker is ready, for the first time or as a replacement; it has nothing loaded. Raises KeyError for a slot not given at first."""
         self._warm[self._slots[name].name] = set()
-        self._joined = {slot.name: slot for slot in self._slots.values() if slot.name in self._warm}
         self._program_for = None
 
     def leave(self, name: str) -> Job | None:
         """A worker is gone until it joins again. Returns the job it was running, which the caller declares `lost` or `back`."""
-        self._joined.pop(name, None)
         self._warm.pop(name, None)
         self._program_for = None
         running = self._running.get(name)
@@ -274,6 +281,7 @@ class Dispatcher:
         if name is None:
             return False
         del self._running[name]
+        self._busy -= self._needs[name]
         return True
 
     def _impossible(self) -> frozenset[str]:
@@ -292,9 +300,10 @@ class Dispatcher:
         cold = self._is_cold(job, slot)
         self._running[slot.name] = _Running(job, now_s, self._length_s(job, slot))
         self._where[job.id] = slot.name
-        for other in self._joined.values():  # lent GPUs come back empty
-            if other is not slot and other.needs & slot.needs and self._warm[other.name]:
-                self._warm[other.name].clear()
+        self._busy |= self._needs[slot.name]
+        for other in self._neighbours[slot.name]:  # lent GPUs come back empty
+            if self._warm.get(other):
+                self._warm[other].clear()
                 self._program_for = None
         if job.model is not None:
             self._warm[slot.name].add(job.model)
@@ -311,12 +320,13 @@ class Dispatcher:
     def _length_s(self, job: Job, slot: Slot) -> float:
         return self.predicted_s(job) + (job.startup_s if self._is_cold(job, slot) else 0.0)
 
-    def _busy(self) -> set[str]:
-        return {need for name in self._running for need in self._slots[name].needs}
+    def _free(self, slots: Iterable[Slot]) -> Iterator[Slot]:
+        """Those that have joined, and whose GPUs nobody uses."""
+        return (slot for slot in slots if slot.name in self._warm and self._busy.isdisjoint(self._needs[slot.name]))
 
     def _free_in_s(self, slot: Slot, now_s: float) -> float:
         """Seconds until all that the slot needs is free."""
-        return max((running.left_s(now_s) for name, running in self._running.items() if self._slots[name].needs & slot.needs), default=0.0)
+        return max((self._running[name].left_s(now_s) for name in (slot.name, *self._neighbours[slot.name]) if name in self._running), default=0.0)
 
     # The policy.
 
@@ -334,32 +344,29 @@ class Dispatcher:
     def _start_first(self, now_s: float, starts: list[Start]) -> None:
         """Jobs that waited for others: on any free slot of theirs."""
         for id_ in list(self._first):
-            job, busy = self._jobs[id_], self._busy()
-            width = self._width(job.gpus)
-            slot = next((slot for slot in self._joined.values() if len(slot.needs) == width and not slot.needs & busy), None)
+            job = self._jobs[id_]
+            slot = next(self._free(self._of_width[self._width(job.gpus)]), None)
             if slot is not None:
                 starts.append(self._start(job, slot, now_s))
 
     def _start_wide(self, width: int, slots: Sequence[Slot], kept: dict[str, float], now_s: float, starts: list[Start]) -> None:
         """Start the longest while slots are free, then keep for each that is left the slot that is free soonest: GPU -> seconds until then."""
         while (job := self._longest(width)) is not None:
-            taken = self._busy() | kept.keys()
-            free = [slot for slot in slots if not slot.needs & taken]
+            free = [slot for slot in self._free(slots) if not self._needs[slot.name] & kept.keys()]
             if not free:
                 break
             slot = min(free, key=lambda slot: self._is_cold(job, slot))  # noqa: B023 - called at once
             starts.append(self._start(job, slot, now_s))
         waiting = sum(ladder.jobs for (gpus, _), ladder in self._ladders.items() if self._width(gpus) == width)
         for slot in sorted(slots, key=lambda slot: self._free_in_s(slot, now_s)):
-            if waiting and not slot.needs & kept.keys():
-                kept.update(dict.fromkeys(slot.needs, self._free_in_s(slot, now_s)))
+            if waiting and not self._needs[slot.name] & kept.keys():
+                kept.update(dict.fromkeys(self._needs[slot.name], self._free_in_s(slot, now_s)))
                 waiting -= 1
 
     def _start_narrow(self, width: int, slots: Sequence[Slot], kept: dict[str, float], now_s: float, starts: list[Start]) -> None:
         """Slots that share nothing: by the packing where it matters which slot takes what, else the longest first."""
-        ours = [slot for slot in slots if not slot.needs & kept.keys()]
-        busy = self._busy()
-        free = [slot for slot in ours if not slot.needs & busy]
+        ours = [slot for slot in slots if not self._needs[slot.name] & kept.keys()] if kept else slots
+        free = list(self._free(ours))
         if free and self._is_uneven(width, ours):
             if len(self._ready) <= MOST_PACKED and len(self._ready) * len(ours) <= _MOST_PLACES:
                 starts += self._start_packed(width, ours, free, now_s)
@@ -369,7 +376,7 @@ class Dispatcher:
             starts += self._start_longest(width, free, now_s)
         if not self._running and not starts:  # a packing can ask all to wait only by mistake
             starts += self._start_longest(width, free, now_s)
-        starts += self._backfill(width, [slot for slot in slots if slot not in ours and not slot.needs & busy], kept, now_s)
+        starts += self._backfill(width, [slot for slot in self._free(slots) if self._needs[slot.name] & kept.keys()] if kept else [], kept, now_s)
 
     def _is_uneven(self, width: int, slots: Sequence[Slot]) -> bool:
         """Whether a start-up depends on which slot takes a job."""
@@ -400,24 +407,33 @@ class Dispatcher:
                 yield self._start(self._jobs[queue.popleft()], slot, now_s)
 
     def _start_preferred(self, width: int, free: Iterable[Slot], count: int, now_s: float) -> Iterator[Start]:
-        """Too many for a packing: the longest whose model is loaded, if the longest of all could still end in time after it."""
+        """Too many for a packing: another than the longest, if that one could still end in time after it (the makespan is left_s / count at least).
+
+        The other is the longest whose model the slot has loaded; a slot that has loaded none takes up the model with most work for each slot that has it.
+        """
+        left_s = sum(ladder.load_s for (gpus, _), ladder in self._ladders.items() if self._width(gpus) == width)
+        left_s += sum(running.left_s(now_s) for running in self._running.values())
         for slot in free:
             tops = list(self._tops(width))
-            longest = self._longest(width, slot)
-            if longest is None:
+            job = self._longest(width, slot)
+            if job is None:
                 return
-            loaded = max(((seconds, -self._numbers[job.id], job) for seconds, job in tops if not self._is_cold(job, slot)), default=None)
-            if loaded is not None and self._is_cold(longest, slot):
-                left_s = sum(ladder.load_s for (gpus, _), ladder in self._ladders.items() if gpus <= width)
-                left_s += sum(running.left_s(now_s) for running in self._running.values())
-                if loaded[0] + self._length_s(longest, slot) <= left_s / count:
-                    longest = loaded[2]
-            yield self._start(longest, slot, now_s)
+            loaded = [top for top in tops if not self._is_cold(top[1], slot)]
+            if self._is_cold(job, slot):
+                seconds, other = max(loaded or tops, key=lambda top: top[0] if loaded else self._need(top[1]))  # noqa: B023 - called at once
+                nowhere = not any(job.model in models for models in self._warm.values())
+                if seconds + self.predicted_s(job) + (job.startup_s if nowhere else 0.0) <= left_s / count:
+                    job = other
+            yield self._start(job, slot, now_s)
+
+    def _need(self, job: Job) -> float:
+        """Seconds of work with the job's model for each slot that has it, one more counted."""
+        return self._ladder(job).load_s / (1 + sum(1 for models in self._warm.values() if job.model in models))
 
     def _backfill(self, width: int, free: Iterable[Slot], kept: dict[str, float], now_s: float) -> Iterator[Start]:
         """On GPUs that are kept for a wider job: the longest that ends before that job can start."""
         for slot in free:
-            until_s = min(kept[need] for need in slot.needs & kept.keys())
+            until_s = min(kept[need] for need in self._needs[slot.name] & kept.keys())
             jobs = (self._jobs[id_] for id_ in islice(self._ready, MOST_PACKED))
             fitting = [job for job in jobs if self._width(job.gpus) == width and self._length_s(job, slot) <= until_s]
             if fitting:
