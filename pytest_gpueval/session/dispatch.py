@@ -355,7 +355,7 @@ class Dispatcher:
             free = [slot for slot in self._free(slots) if not self._needs[slot.name] & kept.keys()]
             if not free:
                 break
-            slot = min(free, key=lambda slot: self._is_cold(job, slot))  # noqa: B023 - called at once
+            slot = min(free, key=lambda slot: self._is_cold(job, slot))
             starts.append(self._start(job, slot, now_s))
         waiting = sum(ladder.jobs for (gpus, _), ladder in self._ladders.items() if self._width(gpus) == width)
         for slot in sorted(slots, key=lambda slot: self._free_in_s(slot, now_s)):
@@ -420,7 +420,7 @@ class Dispatcher:
                 return
             loaded = [top for top in tops if not self._is_cold(top[1], slot)]
             if self._is_cold(job, slot):
-                seconds, other = max(loaded or tops, key=lambda top: top[0] if loaded else self._need(top[1]))  # noqa: B023 - called at once
+                seconds, other = max(loaded or tops, key=lambda top: top[0] if loaded else self._need(top[1]))
                 nowhere = not any(job.model in models for models in self._warm.values())
                 if seconds + self.predicted_s(job) + (job.startup_s if nowhere else 0.0) <= left_s / count:
                     job = other
@@ -437,7 +437,7 @@ class Dispatcher:
             jobs = (self._jobs[id_] for id_ in islice(self._ready, MOST_PACKED))
             fitting = [job for job in jobs if self._width(job.gpus) == width and self._length_s(job, slot) <= until_s]
             if fitting:
-                yield self._start(max(fitting, key=lambda job: self._length_s(job, slot)), slot, now_s)  # noqa: B023 - called at once
+                yield self._start(max(fitting, key=lambda job: self._length_s(job, slot)), slot, now_s)
 
 
 def _overlap(slots: Sequence[Slot]) -> bool:

@@ -94,7 +94,7 @@ def _earliest_end(parcels: Iterable[Parcel], bins: Sequence[Bin]) -> Packing:
     """Each job, longest first, to the slot where it ends first, start-up included."""
     opened = [_Open(bin_) for bin_ in bins]
     for parcel in parcels:
-        min(opened, key=lambda slot: slot.end_s(parcel)).put(parcel)  # noqa: B023 - called at once
+        min(opened, key=lambda slot: slot.end_s(parcel)).put(parcel)
     return _packed(opened)
 
 

@@ -1,13 +1,12 @@
 """The plan of a session: which items there are, how long they take, and which worker runs them when. Pure.
 
-    works = [Work(nodeid_base, case, rows, estimate), ...]
-    counts = shard_counts(pieces_of(works), lanes, OVERHEAD_S)
-    plan = make(jobs_of(works, counts), slots_of(lanes), budget_s)
+works = [Work(nodeid_base, case, rows, estimate), ...]
+counts = shard_counts(pieces_of(works), lanes, OVERHEAD_S)
+plan = make(jobs_of(works, counts), slots_of(lanes), budget_s)
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
@@ -70,12 +69,12 @@ def jobs_of(works: Iterable[Work], counts: Mapping[str, int], overhead_s: float 
     """One job for each case; for one that is cut, a job for each shard, then the one that joins them. Group -> shards in `counts`."""
     jobs: list[Job] = []
     for work in works:
-        shards = [Shard(number + 1, counts.get(work.nodeid, 1)) for number in range(counts.get(work.nodeid, 1))]
-        parts = shards if len(shards) > 1 else []
-        jobs += [_job(work, part, overhead_s) for part in parts or [None]]
-        if parts:
-            after = tuple(f"{work.base}[{replace(work.case, shard=part).id}]" for part in parts)
-            jobs.append(Job(work.nodeid, work.nodeid, MERGE_S, source=work.estimate.source, after=after))
+        number = counts.get(work.nodeid, 1)
+        if number == 1:
+            jobs.append(_job(work, None, overhead_s))
+            continue
+        parts = [_job(work, Shard(part + 1, number), overhead_s) for part in range(number)]
+        jobs += [*parts, Job(work.nodeid, work.nodeid, MERGE_S, source=work.estimate.source, after=tuple(part.id for part in parts))]
     return jobs
 
 
@@ -229,8 +228,3 @@ def bound_s(jobs: Sequence[Job], slots: Iterable[Slot]) -> float:
     alone = {job.id: job.seconds + (least.get(job.model, job.startup_s) if job.model is not None else 0.0) for job in jobs}
     longest_s = max(max((alone[id_] for id_ in job.after if id_ in alone), default=0.0) + alone[job.id] for job in jobs)
     return max((total_s + sum(loads.values())) / places, after_first_s, longest_s)
-
-
-def per_source(jobs: Iterable[Job]) -> Counter[str]:
-    """How many lengths were measured, said by the suite, or guessed."""
-    return Counter(job.source for job in jobs if not job.after)

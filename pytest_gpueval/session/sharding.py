@@ -101,7 +101,7 @@ class _State:
 
     def makespan_s(self) -> float:
         """What LPT makes of the counts, rounded: start-ups excluded, every lane pays those alike."""
-        lengths = sorted((-seconds for piece in self._pieces for seconds in self._lengths_s(piece)))
+        lengths = sorted(-seconds for piece in self._pieces for seconds in self._lengths_s(piece))
         if len(lengths) <= self._lanes:
             return round(-lengths[0], _DIGITS) if lengths else 0.0
         ends = [0.0] * self._lanes
