@@ -34,7 +34,7 @@ def form(json_: bool, pretty: bool) -> Form:  # noqa: FBT001 - two command-line 
 def show(rows: Sequence[Mapping[str, Any]], headers: Sequence[str], form: Form) -> None:
     """Print rows; the table shows `headers` only, JSON everything."""
     if form is not Form.TABLE:
-        print(json.dumps(list(rows), ensure_ascii=False, indent=2 if form is Form.PRETTY else None))  # noqa: T201
+        dump(list(rows), form)
         return
     from rich.console import Console
     from rich.table import Table
@@ -49,6 +49,11 @@ def show(rows: Sequence[Mapping[str, Any]], headers: Sequence[str], form: Form) 
     if not console.is_terminal:
         console.width = 10_000
     console.print(table)
+
+
+def dump(value: Any, form: Form) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, ensure_ascii=False, indent=2 if form is Form.PRETTY else None))  # noqa: T201
 
 
 @contextmanager

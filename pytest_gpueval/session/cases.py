@@ -87,12 +87,24 @@ def check_source(settings: Settings) -> None:
     sources.locate(settings.data, sources.Location("", Path(), "", None), "", "")
 
 
+def known_rows(case: Case, settings: Settings) -> int | None:
+    """The rows of a case that the session's limit leaves: as the suite says, else as the file says if it is there; None if nobody knows.
+
+    Raises DataError for a file that is no parquet, UsageProblem.
+    """
+    rows = case.rows
+    if rows is None:
+        suite = read_suite(case.directory / load.FILE_NAME)
+        path = sources.locate(settings.data, _location(suite, case.directory), case.dataset, case.split)
+        rows = ParquetSplit(path, "").rows if path.exists() else None
+    return rows if rows is None or settings.limit is None else min(rows, settings.limit)
+
+
 def open_split(case: Case, settings: Settings, dataset: str | None = None, split: str | None = None) -> ParquetSplit:
     """The split of a case, or another of its suite, generated first where the suite can. Raises DataError, UsageProblem."""
     suite = read_suite(case.directory / load.FILE_NAME)
-    data = suite.file.data
-    generator = case.directory / data.generator if data.generator else None
-    where = sources.Location(case.suite, case.directory / data.directory, data.note, generator)
+    where = _location(suite, case.directory)
+    generator = where.generator
     dataset, split = dataset or case.dataset, split or case.split
     datasets = suite.file.datasets
     if dataset not in datasets:
@@ -106,6 +118,12 @@ def open_split(case: Case, settings: Settings, dataset: str | None = None, split
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "?", needed_for=f"generating {dataset}/{split}", extra=case.runtime.extra or "all") from None
     return sources.ensure(path, dataset, split, data_words(settings, [suite]), module)
+
+
+def _location(suite: Suite, directory: Path) -> sources.Location:
+    """Where a suite keeps its embedded data."""
+    data = suite.file.data
+    return sources.Location(suite.name, directory / data.directory, data.note, directory / data.generator if data.generator else None)
 
 
 def data_words(settings: Settings, suites: Sequence[Suite]) -> str:

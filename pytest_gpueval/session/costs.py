@@ -1,0 +1,95 @@
+"""How fast cases ran before: read from what earlier sessions left."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, TypeGuard
+
+import orjson
+
+from pytest_gpueval.suites.model import Case
+
+from .plan import Estimate
+
+# Samples/s where neither a session nor the suite says anything: a small model on one GPU. Then only the order of the items follows from it.
+DEFAULT_RATE: Final = 50.0
+# The median of so many: one slow run moves nothing, and a new GPU driver shows after three.
+_NEWEST: Final = 5
+_SHARD: Final = re.compile(r"-[0-9]+of[0-9]+$")
+
+_Rates = tuple[str, str, str, str | None]  # suite, dataset and split, runtime, GPU model
+_Startups = tuple[str, str, str | None]  # suite, runtime, GPU model
+
+
+@dataclass(frozen=True)
+class History:
+    """What runs measured, newest first; on the CPU the GPU model is None."""
+
+    rates: Mapping[_Rates, tuple[float, ...]] = field(default_factory=dict)
+    startups: Mapping[_Startups, tuple[float, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, output_dir: Path, sessions: int = 30) -> History:
+        """The newest sessions below a directory. What cannot be read, or was written by another version, is passed over: a plan must not fail for it."""
+        rates: dict[_Rates, list[float]] = {}
+        startups: dict[_Startups, list[float]] = {}
+        for runs in islice(_sessions(output_dir), sessions):
+            for run in runs:
+                suite, case, runtime, gpu = run.get("suite"), run.get("case"), run.get("runtime"), run.get("gpu")
+                if not (isinstance(suite, str) and isinstance(case, str) and isinstance(runtime, str) and isinstance(gpu, str | None)):
+                    continue
+                if run.get("status") not in ("passed", "failed") or run.get("reused"):
+                    continue
+                rate, startup_s = run.get("samples_per_s"), run.get("startup_s")
+                if _is_number(rate) and rate > 0:
+                    rates.setdefault((suite, _SHARD.sub("", case), runtime, gpu), []).append(rate)
+                if _is_number(startup_s) and startup_s >= 0:
+                    startups.setdefault((suite, runtime, gpu), []).append(startup_s)
+        return cls({key: tuple(values[:_NEWEST]) for key, values in rates.items()}, {key: tuple(values[:_NEWEST]) for key, values in startups.items()})
+
+    def estimate(self, case: Case, gpu: str | None) -> Estimate:
+        """What one worker on this GPU model is expected to reach: measured, else what the suite says, else a default."""
+        rates = self.rates.get((case.suite, f"{case.dataset}-{case.split}", case.runtime_name, gpu), ())
+        startups = self.startups.get((case.suite, case.runtime_name, gpu), ())
+        startup_s = median(startups) if startups else case.runtime.startup_s or 0.0
+        if rates:
+            return Estimate(median(rates), startup_s, "measured")
+        if case.rate is not None:
+            return Estimate(case.rate, startup_s, "suite")
+        return Estimate(DEFAULT_RATE, startup_s, "default")
+
+
+def _sessions(output_dir: Path) -> Iterator[list[dict[str, Any]]]:
+    """The runs of each session, newest session and run first; files are read only as they are asked for."""
+    found: list[tuple[int, str]] = []
+    with suppress(OSError), os.scandir(output_dir) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_dir():
+                    found.append((entry.stat().st_mtime_ns, entry.path))
+    for _, path in sorted(found, reverse=True):
+        try:
+            record = orjson.loads((Path(path) / "session.json").read_bytes())
+        except (OSError, ValueError):
+            continue
+        runs = record.get("runs") if isinstance(record, dict) else None
+        if isinstance(runs, list):
+            measured = [run for run in runs if isinstance(run, dict)]
+            yield sorted(measured, key=_begin_s, reverse=True)
+
+
+def _begin_s(run: Mapping[str, Any]) -> float:
+    begin_s = run.get("begin_s")
+    return float(begin_s) if _is_number(begin_s) else 0.0
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
