@@ -13,7 +13,7 @@ Three things make us end the worker: it ends by itself, our stdin hangs up, or w
     then      TERM to all descendants, then STOP and KILL until the kernel says that we have no children
 
 We exit as the worker did: with its code, or by its signal. Other codes: 64 wrong options, 69 a system that cannot do this,
-70 something could not be ended, 73 a lease that cannot be opened, 126 and 127 a command that cannot be run or found.
+70 something could not be ended, 71 no process can be started, 73 a lease that cannot be opened, 126 and 127 a command that cannot be run or found.
 """
 
 from __future__ import annotations
@@ -131,6 +131,14 @@ def send(process: Process, number: int, *, group: bool = False) -> None:
     finally:
         if handle >= 0:
             os.close(handle)
+
+
+def send_child(pid: int, number: int) -> None:
+    """Signal a child of ours that is not reaped yet: until then nobody else can have its pid."""
+    try:
+        os.kill(pid, number)
+    except OSError:
+        return  # it has become somebody else's, by setuid
 
 
 def say(text: str) -> None:
@@ -263,7 +271,10 @@ class Supervisor:
         """
         self._code = None
         signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)  # no handler of ours in the child: it would knock on our pipe
-        self._child = os.fork()
+        try:
+            self._child = os.fork()
+        except OSError as error:
+            raise Refused(71, f"no process can be started: {error.strerror}") from None
         if self._child == 0:
             try:
                 for number in (*_CAUGHT, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two
@@ -332,7 +343,7 @@ class Supervisor:
                 continue
             if interrupt_at is not None and (self._stops or now >= interrupt_at):
                 interrupt_at = None  # once: a second one would hit the finalizers that the first set off
-                os.kill(self._child, signal.SIGINT)  # our own child, not reaped yet: the pid is its
+                send_child(self._child, signal.SIGINT)
             ends_at = self._asked_at + self._grace_s
             if now >= ends_at:
                 return
@@ -377,7 +388,7 @@ class Supervisor:
             for process in filter(None, map(look, pids())):
                 everyone.append(process)
                 if process.parent == self._me and not (process.dead or process.stopped):
-                    os.kill(process.pid, signal.SIGSTOP)  # our own child, not reaped yet: the pid is its
+                    send_child(process.pid, signal.SIGSTOP)
             running = [process for process in descendants(everyone, self._me) if not process.stopped and process.identity not in struck]
             if not running:
                 return
@@ -393,13 +404,18 @@ class Supervisor:
 
 
 def identity() -> str:
-    """`<pid>:<start time>:<boot id>`: this process, and no other one on this host at any time."""
+    """`<pid>:<start time>:<boot id>`: this process, and no other one on this host at any time. Raises Refused."""
     me = look(os.getpid())
-    boot = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    if me is None:
+        raise Refused(69, "/proc is not there; what a worker starts cannot be found without it")
     try:
-        return f"{os.getpid()}:{me.started if me else 0}:{os.read(boot, 64).decode().strip()}"
+        file = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return f"{me.pid}:{me.started}:"  # a sandbox that does not tell
+    try:
+        return f"{me.pid}:{me.started}:{os.read(file, 64).decode().strip()}"
     finally:
-        os.close(boot)
+        os.close(file)
 
 
 def leave(code: int) -> int:
@@ -424,8 +440,8 @@ def main(argv: list[str]) -> int:
             os.set_inheritable(file, True)
     try:
         options = Options(argv)
-        if os.getpid() not in {os.getsid(0), os.getpgid(0)}:
-            os.setsid()  # away from the terminal and the group of whoever started us; a leader must stay where it is
+        if os.getpgid(0) != os.getpid():
+            os.setsid()  # away from the terminal and the group of whoever started us; a group's leader must stay where it is
         supervisor = Supervisor(options.grace_s)
         for path in options.leases:
             told = supervisor.hold(path)

@@ -243,13 +243,13 @@ def test_on_hang_up_a_worker_that_ends_in_time_is_left_alone(run, tmp_path):
 
 def test_on_hang_up_a_worker_that_does_not_notice_is_interrupted(run, tmp_path):
     file = tmp_path / "finalized"
-    one = run("say(start(session=True))\n" + FINALIZER.format(body="time.sleep(1000)", file=str(file)), "--grace", 20)
+    one = run("say(start(session=True))\n" + FINALIZER.format(body="time.sleep(1000)", file=str(file)), grace=8)
     one.number()
     began = time.monotonic()
     one.popen.stdin.close()
     assert one.end() == 5
     assert file.exists()
-    assert time.monotonic() - began > 20 * supervisor.INTERRUPT_AT - 0.1
+    assert time.monotonic() - began > 8 * supervisor.INTERRUPT_AT - 0.1
 
 
 def test_on_hang_up_a_worker_that_does_not_end_is_killed(run):
@@ -268,10 +268,10 @@ def test_other_kinds_of_stdin_hang_up_too(run, kind):
     if kind == "half-closed socket":
         with socket.socket(fileno=ours) as end:
             end.shutdown(socket.SHUT_WR)
-            assert one.end() == 1 or one.popen.returncode in {-signal.SIGINT, -signal.SIGTERM}
-        return
-    os.close(ours)
-    assert one.end() in {1, -signal.SIGINT, -signal.SIGTERM}
+            assert one.end() in {-signal.SIGINT, -signal.SIGTERM}
+    else:
+        os.close(ours)
+        assert one.end() in {-signal.SIGINT, -signal.SIGTERM}
 
 
 def test_a_stdin_that_cannot_hang_up_is_no_hang_up(run):
@@ -440,7 +440,9 @@ def test_those_who_fork_faster_than_a_look_are_ended(run, storm):
 
 
 def test_what_cannot_be_ended_is_named(run):
-    hasty = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pytest_gpueval.hosts import supervisor as s; s.SETTLE_S = s.TERM_S = 0; sys.exit(s.main(sys.argv[1:]))"
+    """The supervisor here has no time at all; the one around it, as around every worker of these tests, ends what it leaves."""
+    hasty = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pytest_gpueval.hosts import supervisor as s; "
+    hasty += "s.SETTLE_S = s.TERM_S = 0; sys.exit(s.main(sys.argv[1:]))"
     worker = [sys.executable, "-I", "-S", "-c", WORKER + "say(start(deaf=True)); sys.exit(3)"]
     one = run(command=[sys.executable, "-I", "-c", hasty, str(SUPERVISOR.parents[2]), "--", *worker])
     pid = one.number()
