@@ -7,6 +7,7 @@ GpuevalError                1   anything below
 ├── DataError               1   a split is missing, damaged, or holds a row that breaks its schema
 ├── RuntimeFault            1   the model or its server broke its contract
 ├── GateFailure             1   the gates said no
+├── Unreachable             3   a driver or a host does not answer
 ├── StorageError            1   the output directory cannot be written
 └── Conflict                5   somebody else, or an earlier run, owns the directory
 """
@@ -49,6 +50,12 @@ class RuntimeFault(GpuevalError):
 
 class GateFailure(GpuevalError):
     """At least one gate of a case said no. The text is the table of its verdicts."""
+
+
+class Unreachable(GpuevalError):
+    """A driver, a server or a host does not answer."""
+
+    exit_code = 3
 
 
 class StorageError(GpuevalError):

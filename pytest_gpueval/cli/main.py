@@ -8,13 +8,13 @@ import typer
 
 from pytest_gpueval import __version__
 
-from . import plan, runs, suites
+from . import gpus, plan, runs, suites
 
-EXIT_CODES = """Exit codes: 0 ok, 1 failed, 2 usage, 5 locked or conflicting."""
+EXIT_CODES = """Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 5 locked or conflicting."""
 
 app = typer.Typer(
     name="gpueval",
-    help="GPU evaluations as pytest sessions: look at suites, at what a session would do, and at the runs that sessions left.",
+    help="GPU evaluations as pytest sessions: look at suites and GPUs, at what a session would do, and at the runs that sessions left.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("suites")(suites.suites)
 app.command("init")(suites.init)
 app.command("plan")(plan.plan)
+app.command("gpus")(gpus.gpus)
 app.add_typer(runs.app, name="runs")
 
 

@@ -23,7 +23,7 @@ def _elsewhere(tmp_path, monkeypatch):
 def test_help_and_version():
     done = gpueval("--help")
     assert done.exit_code == 0
-    for word in ("suites", "init", "runs", "Exit codes: 0 ok, 1 failed, 2 usage, 5 locked or conflicting."):
+    for word in ("suites", "init", "gpus", "runs", "Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 5 locked or conflicting."):
         assert word in done.stdout
     assert gpueval("-h").stdout == done.stdout
     assert (gpueval("--version").exit_code, gpueval("--version").stdout) == (0, f"gpueval {__version__}\n")

@@ -1,14 +1,24 @@
 """`--gpus` and CUDA_VISIBLE_DEVICES -> devices."""
 
-import pynvml
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pytest_gpueval.errors import RuntimeFault, UsageProblem
-from pytest_gpueval.gpus import devices
-from pytest_gpueval.gpus.devices import Device, narrowed, select, visible
+from pytest_gpueval.errors import UsageProblem
+from pytest_gpueval.gpus.devices import Device, narrowed, select
+from pytest_gpueval.gpus.nvml import Gpu
 
-FOUND = [(f"GPU-{i:08x}-1111-2222-3333-444444444444", "H100") for i in (0xA0, 0xA1, 0xB0, 0xB1, 0xC0, 0xC1, 0xD0, 0xD1)]
+FOUND = [Gpu(f"GPU-{i:08x}-1111-2222-3333-444444444444", "H100") for i in (0xA0, 0xA1, 0xB0, 0xB1, 0xC0, 0xC1, 0xD0, 0xD1)]
 EIGHT = narrowed(FOUND, None)
+
+# GPU 1 holds two MIG instances, GPU 2 is in MIG mode without any.
+MIXED = [
+    Gpu("GPU-a0", "A100"),
+    Gpu("GPU-b0", "A100", (("MIG-b1", "A100 MIG 1g.5gb"), ("MIG-b2", "A100 MIG 1g.5gb"))),
+    Gpu("GPU-c0", "A100", ()),
+    Gpu("GPU-d0", "A100", (("MIG-d1", "A100 MIG 7g.40gb"),)),
+]
+PARTS = narrowed(MIXED, None)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +34,7 @@ EIGHT = narrowed(FOUND, None)
         ("auto", range(8)),
         ("none", ()),
         ("GPU-000000a1", (1,)),
-        (f"{FOUND[3][0]},0", (3, 0)),
+        (f"{FOUND[3].uuid},0", (3, 0)),
     ],
 )
 def test_what_a_spec_chooses(spec, indices):
@@ -38,7 +48,7 @@ def test_what_a_spec_chooses(spec, indices):
         ("0,0", "--gpus 0,0: GPU 0 is named twice"),
         ("0-2,1", "--gpus 0-2,1: GPU 1 is named twice"),
         ("0,GPU-000000a0", "--gpus 0,GPU-000000a0: GPU 0 is named twice"),
-        ("abc", "--gpus abc: 'abc' is not understood. Valid: 0-7, 0,2,4, a GPU's UUID, all, auto, none."),
+        ("abc", "--gpus abc: 'abc' is not understood. Valid: 0-7, 0,2,4, a GPU's UUID, a MIG instance's UUID, all, auto, none."),
         ("", "--gpus : '' is not understood."),
         ("0,", "--gpus 0,: '' is not understood."),
         ("-1", "'-1' is not understood."),
@@ -58,17 +68,23 @@ def test_what_a_spec_cannot_be(spec, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("mask", [None, ""])
-@pytest.mark.parametrize("spec", ["all", "0", "0-7"])
-def test_without_gpus(monkeypatch, spec, mask):
-    if mask is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
-    with pytest.raises(UsageProblem, match=r"this machine shows no NVIDIA GPU(.|\n)*--gpus none for CPU lanes") as caught:
-        select(spec, [])
-    assert ("CUDA_VISIBLE_DEVICES is empty" in str(caught.value)) == (mask == "")
-    assert select("auto", []) == select("none", []) == []
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [
+        ({}, ""),
+        ({"CUDA_VISIBLE_DEVICES": ""}, " (CUDA_VISIBLE_DEVICES is empty)"),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-gone"}, " (CUDA_VISIBLE_DEVICES is 'GPU-gone')"),
+    ],
+)
+@pytest.mark.parametrize("spec", ["all", "0", "0-7", "GPU-000000a0", "MIG-1", "0:1"])
+def test_without_gpus(monkeypatch, spec, environment, why):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "not what was asked")
+    with pytest.raises(UsageProblem) as caught:
+        select(spec, [], environment)
+    assert str(caught.value) == (
+        f"--gpus {spec}: this machine shows no NVIDIA GPU{why}.\nUse --gpus none for CPU lanes, or --gpus auto for GPUs where there are some."
+    )
+    assert select("auto", [], environment) == select("none", [], environment) == []
 
 
 @pytest.mark.parametrize(
@@ -94,47 +110,93 @@ def test_without_gpus(monkeypatch, spec, mask):
 )
 def test_what_a_mask_leaves(mask, chosen):
     left = narrowed(FOUND, mask)
-    assert [device.uuid for device in left] == [FOUND[i][0] for i in chosen]
+    assert [device.uuid for device in left] == [FOUND[i].uuid for i in chosen]
     assert [device.index for device in left] == list(range(len(left)))
 
 
-class Nvml:
-    """Stands in for the driver; counts who is still using it."""
-
-    def __init__(self, monkeypatch, fails_at=""):
-        self.users = 0
-        self._fails_at = fails_at
-        for name in ("nvmlInit", "nvmlShutdown", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID", "nvmlDeviceGetName"):
-            monkeypatch.setattr(pynvml, name, lambda *args, name=name: self._call(name, *args))
-
-    def _call(self, name, *args):
-        if name == self._fails_at:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
-        self.users += {"nvmlInit": 1, "nvmlShutdown": -1}.get(name, 0)
-        return (
-            {"nvmlDeviceGetCount": len(FOUND), "nvmlDeviceGetHandleByIndex": (*args, 0)[0]}.get(name)
-            if not args or "Handle" in name
-            else FOUND[args[0]]["UUID" not in name]
-        )
+@pytest.mark.parametrize(
+    ("spec", "labels"),
+    [
+        ("all", ["0", "1:0", "1:1", "3:0"]),
+        ("auto", ["0", "1:0", "1:1", "3:0"]),
+        ("0", ["0"]),
+        ("MIG-b2,0", ["1:1", "0"]),
+        ("1:0,1:1", ["1:0", "1:1"]),
+        ("3:00", ["3:0"]),
+    ],
+)
+def test_instances_of_a_gpu_in_mig_mode(spec, labels):
+    assert [device.label for device in select(spec, PARTS, {})] == labels
 
 
-def test_what_the_driver_reports(monkeypatch):
-    nvml = Nvml(monkeypatch)
-    assert visible({}) == EIGHT
-    assert visible({"CUDA_VISIBLE_DEVICES": "3"}) == [Device(0, FOUND[3][0], "H100")]
-    assert visible({"CUDA_VISIBLE_DEVICES": ""}) == []
-    assert nvml.users == 0
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("1", "--gpus 1: GPU 1 is in MIG mode; name its instances alone: MIG-b1, MIG-b2"),
+        ("0-1", "--gpus 0-1: GPU 1 is in MIG mode; name its instances alone: MIG-b1, MIG-b2"),
+        ("GPU-b0", "--gpus GPU-b0: GPU 1 is in MIG mode; name its instances alone: MIG-b1, MIG-b2"),
+        ("3", "--gpus 3: GPU 3 is in MIG mode; name its instances alone: MIG-d1"),
+        ("MIG-b1,1", "--gpus MIG-b1,1: GPU 1 is in MIG mode; name its instances alone: MIG-b1, MIG-b2"),
+        ("GPU-b0,MIG-b1", "--gpus GPU-b0,MIG-b1: GPU 1 is in MIG mode; name its instances alone: MIG-b1, MIG-b2"),
+        ("2", "--gpus 2: GPU 2 is in MIG mode and has no instance; make one with `nvidia-smi mig`."),
+        ("MIG-b1,1:0", "--gpus MIG-b1,1:0: GPU 1:0 is named twice"),
+        ("MIG-b", "--gpus MIG-b: several GPUs match 'MIG-b'."),
+        ("GPU-", "--gpus GPU-: several GPUs match 'GPU-'."),
+        ("MIG-x", "--gpus MIG-x: there is no GPU 'MIG-x'. Visible GPUs: 0 (A100, GPU-a0), 1:0 (A100 MIG 1g.5gb, MIG-b1), "),
+        ("1:2", "--gpus 1:2: there is no MIG instance 1:2. Visible GPUs: 0"),
+        ("0:0", "--gpus 0:0: there is no MIG instance 0:0."),
+        ("4", "--gpus 4: there is no GPU 4."),
+    ],
+)
+def test_what_mig_mode_forbids(spec, message):
+    with pytest.raises(UsageProblem) as caught:
+        select(spec, PARTS, {})
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
 
 
-def test_no_driver_no_gpus_and_nothing_left_open(monkeypatch):
-    nvml = Nvml(monkeypatch, fails_at="nvmlInit")
-    assert visible({}) == []
-    assert nvml.users == 0
+def test_a_mask_of_instances_gives_them_indices():
+    seen = narrowed(MIXED, "MIG-b2,MIG-d1,0")
+    assert seen == [
+        Device(0, "MIG-b2", "A100 MIG 1g.5gb", "GPU-b0"),
+        Device(1, "MIG-d1", "A100 MIG 7g.40gb", "GPU-d0"),
+        Device(2, "GPU-a0", "A100"),
+    ]
+    assert select("0-1", seen, {}) == seen[:2]
+    assert [device.label for device in seen] == ["0", "1", "2"]
+    with pytest.raises(UsageProblem, match="GPU GPU-b0 is in MIG mode; name its instances alone: MIG-b2"):
+        select("GPU-b0", seen, {})
 
 
-@pytest.mark.parametrize("call", ["nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetName"])
-def test_a_driver_that_breaks_is_a_fault_and_is_closed(monkeypatch, call):
-    nvml = Nvml(monkeypatch, fails_at=call)
-    with pytest.raises(RuntimeFault, match=r"the NVIDIA driver does not answer: .*\n.*--gpus none"):
-        devices.visible({})
-    assert nvml.users == 0
+@pytest.mark.parametrize("mask", ["1", "GPU-b"])
+def test_a_mask_of_a_gpu_in_mig_mode_shows_its_instances(mask):
+    assert narrowed(MIXED, mask) == [
+        Device(0, "MIG-b1", "A100 MIG 1g.5gb", "GPU-b0", 0),
+        Device(0, "MIG-b2", "A100 MIG 1g.5gb", "GPU-b0", 1),
+    ]
+
+
+@pytest.mark.parametrize("mask", ["1,MIG-b2", "MIG-b2,GPU-b0"])
+def test_a_mask_of_a_gpu_and_its_instance(mask):
+    with pytest.raises(UsageProblem) as caught:
+        narrowed(MIXED, mask)
+    assert str(caught.value) == f"CUDA_VISIBLE_DEVICES={mask}: MIG-b2 is an instance of GPU-b0, which is named too; name the instances alone."
+
+
+@given(st.text(alphabet="0123456789,-:GPUMIabcd ", max_size=12), st.sampled_from([EIGHT, PARTS, []]))
+def test_any_spec_gives_devices_once_each_or_one_message(spec, devices):
+    try:
+        chosen = select(spec, devices, {})
+    except UsageProblem:
+        return
+    assert len(set(chosen)) == len(chosen)
+    assert set(chosen) <= set(devices)
+
+
+@given(st.text(alphabet="0123456789,-:GPUMIabcd ", max_size=12))
+def test_any_mask_gives_labels_once_each(mask):
+    try:
+        seen = narrowed(MIXED, mask)
+    except UsageProblem:
+        return
+    assert len({device.label for device in seen}) == len(seen) == len({device.uuid for device in seen})
