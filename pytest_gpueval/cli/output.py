@@ -51,6 +51,11 @@ def show(rows: Sequence[Mapping[str, Any]], headers: Sequence[str], form: Form) 
     console.print(table)
 
 
+def show_document(value: Mapping[str, Any], form: Form) -> None:
+    """Print one JSON object, for a command whose answer is more than a table."""
+    print(json.dumps(value, ensure_ascii=False, indent=2 if form is Form.PRETTY else None))  # noqa: T201
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Print an error of ours and leave with its exit code."""
