@@ -58,7 +58,7 @@ def validate_(root: _Root = _DEFAULT_ROOT, json_: Json = False, pretty: Pretty =
 
 
 @app.command("merge")
-def merge_(  # noqa: PLR0913 - options of a command
+def merge_(
     target: Annotated[Path, typer.Argument(help="The new session: a directory that does not exist, or is empty.")],
     sessions: Annotated[list[Path], typer.Argument(metavar="SESSION...", help="The sessions to join; they stay as they are.")],
     *,
@@ -85,12 +85,11 @@ def merge_(  # noqa: PLR0913 - options of a command
     with user_errors(), gather.opened(sessions, create_locks=not dry_run) as (opened, notes):
         plan = merge.plan(target.absolute(), opened, arguments(argv, redactor), allow_differences=allow_differences)
         record = joined.record(plan, redactor)
-        files = joined.files(plan, record, redactor)  # before the first byte is copied: what is broken is said now
+        files, untold = joined.files(plan, record, redactor)  # before the first byte is copied: what is broken is said now
         done = gather.state(plan, record)
-        if not done and not dry_run:
-            notes += gather.write(plan, files)
+        skipped = [] if done or dry_run else gather.write(plan, files)
     outcome = "already there, nothing to do" if done else "dry run, nothing written" if dry_run else "written"
-    _say(plan, [*notes, *plan.notes], outcome, form(json_, pretty))
+    _say(plan, [*notes, *plan.notes, *untold, *skipped], outcome, form(json_, pretty))
     if plan.missing:
         raise typer.Exit(1)
 

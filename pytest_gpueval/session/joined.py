@@ -20,8 +20,11 @@ def record(plan: Plan, redactor: Redactor) -> dict[str, Any]:
     return found
 
 
-def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> dict[str, str]:
-    """The texts of session.json, junit.xml (where a session has one), report.md and report.html by their names. Raises UsageProblem for a broken junit.xml."""
+def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> tuple[dict[str, str], list[str]]:
+    """The texts of session.json, junit.xml (where a session has one), report.md and report.html by their names, and what to say about them.
+
+    Raises UsageProblem for a broken junit.xml.
+    """
     several = len(plan.record.suites) != 1
     summaries = {run_id: run.summary for run_id, run in plan.taken.items()}
     rows = [row(run, summary, label(run, several=several)) for run in plan.record.runs if (summary := summaries[run.run_id]) is not None]
@@ -37,4 +40,6 @@ def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> dict[str
         names = [str(session.path / JUNIT) for session in written.values()]
         text = junit.join([session.junit or "" for session in written.values()], names, kept, str(plan.target.resolve()))
         texts[JUNIT] = redactor.text(text)
-    return texts
+    # A session that was continued with other items has the test cases of its last invocation alone.
+    untold = [run_id for run_id, run in plan.taken.items() if run.summary is not None and f'/{run_id}"' not in texts.get(JUNIT, "")]
+    return texts, [f"{JUNIT} has no test case of {run_id}" for run_id in untold] if written else []
