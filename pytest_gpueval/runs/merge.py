@@ -235,14 +235,13 @@ def _test(metadata: RunMetadata) -> str:
 
 
 def _options(sessions: Sequence[Session]) -> list[str]:
-    """The options of the first session that decide what its runs were: without them a later session would refuse to reuse the runs."""
-    argv = sessions[0].record.argv
-    found = []
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
-        name, equals, _ = argument.partition("=")
-        if name in _CARRIED:
-            found.append(argument if equals else f"{argument}={following}")
-    return found
+    """The options that decide what runs were: without them a later session would refuse to reuse the runs. All sessions that say them agree."""
+    for argv in (session.record.argv for session in sessions):
+        pairs = [(argument.partition("="), following) for argument, following in zip(argv, [*argv[1:], ""], strict=False)]
+        found = [f"{name}={value if equals else following}" for (name, equals, value), following in pairs if name in _CARRIED]
+        if found:
+            return found
+    return []
 
 
 def _record(name: str, sessions: Sequence[Session], taken: Mapping[str, Found], argv: Sequence[str]) -> SessionRecord:
