@@ -51,8 +51,8 @@ def show(rows: Sequence[Mapping[str, Any]], headers: Sequence[str], form: Form) 
     console.print(table)
 
 
-def dump(value: Any, form: Form) -> None:
-    """Print a value as JSON."""
+def show_document(value: Mapping[str, Any], form: Form) -> None:
+    """Print one JSON object, for a command whose answer is more than a table."""
     print(json.dumps(value, ensure_ascii=False, indent=2 if form is Form.PRETTY else None))  # noqa: T201
 
 

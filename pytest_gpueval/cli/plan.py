@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .output import Form, Json, Pretty, dump, form, user_errors
+from .output import Form, Json, Pretty, show_document, form, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.session.plan import Plan, Work
@@ -128,7 +128,7 @@ def _print(made: Plan, unknown: Sequence[str], form: Form) -> None:
 
     record: dict[str, Any] = made.as_dict()
     if form is not Form.TABLE:
-        dump({**record, "rows_unknown": list(unknown)}, form)
+        show_document({**record, "rows_unknown": list(unknown)}, form)
         return
     print(schedule.plan_lines(record, _width()), end="")  # noqa: T201
     if unknown:

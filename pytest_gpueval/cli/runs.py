@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import Json, Pretty, form, show, user_errors
+from .output import Form, Json, Pretty, form, show, show_document, user_errors
 
-app = typer.Typer(help="Look at the runs that sessions left.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from pytest_gpueval.runs.merge import Plan
+
+app = typer.Typer(help="Look at the runs that sessions left, and join them.", no_args_is_help=True)
 
 _Root = Annotated[Path, typer.Argument(help="A run, a session, or a directory of sessions.")]
 _DEFAULT_ROOT = Path("reports/evaluations")
@@ -52,3 +55,56 @@ def validate_(root: _Root = _DEFAULT_ROOT, json_: Json = False, pretty: Pretty =
         raise typer.Exit(1)
     if not (json_ or pretty):
         print(f"{checked} run(s) follow the contract")  # noqa: T201
+
+
+@app.command("merge")
+def merge_(
+    target: Annotated[Path, typer.Argument(help="The new session: a directory that does not exist, or is empty.")],
+    sessions: Annotated[list[Path], typer.Argument(metavar="SESSION...", help="The sessions to join; they stay as they are.")],
+    *,
+    allow_differences: Annotated[bool, typer.Option("--allow-differences", help="Join sessions of different code, options or data, and record that.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be joined; write nothing.")] = False,
+    json_: Json = False,
+    pretty: Pretty = False,
+) -> None:
+    """Join sessions that ran parts of a suite, on one machine or several, into a new session. Exit code 1 if a part is missing.
+
+    Examples:
+      gpueval runs merge reports/evaluations/nightly machine-a/nightly machine-b/nightly
+
+      gpueval runs merge joined machine-*/nightly --dry-run
+    """
+    import os
+
+    from pytest_gpueval.runs import gather, merge
+    from pytest_gpueval.runs.redact import Redactor, arguments
+    from pytest_gpueval.session import joined
+
+    redactor = Redactor.of(os.environ)
+    argv = ["gpueval", "runs", "merge", str(target), *map(str, sessions), *(["--allow-differences"] if allow_differences else [])]
+    with user_errors(), gather.opened(sessions, create_locks=not dry_run) as (opened, notes):
+        plan = merge.plan(target.absolute(), opened, arguments(argv, redactor), allow_differences=allow_differences)
+        record = joined.record(plan, redactor)
+        files, untold = joined.files(plan, record, redactor)  # before the first byte is copied: what is broken is said now
+        done = gather.state(plan, record)
+        skipped = [] if done or dry_run else gather.write(plan, files)
+    outcome = "already there, nothing to do" if done else "dry run, nothing written" if dry_run else "written"
+    _say(plan, [*notes, *plan.notes, *untold, *skipped], outcome, form(json_, pretty))
+    if plan.missing:
+        raise typer.Exit(1)
+
+
+def _say(plan: Plan, notes: list[str], outcome: str, form: Form) -> None:
+    """What became of a merge: its runs, what to know, what is missing, what to do next, where to look."""
+    from pytest_gpueval.reports.table import plain
+
+    rows = [{"run": run_id, "status": run.status, "session": run.session} for run_id, run in plan.taken.items()]
+    said = {"missing": list(plan.missing), "next": list(plan.commands), "notes": [*notes, *(f"differs: {line}" for line in plan.record.differences)]}
+    if form is not Form.TABLE:
+        show_document({"target": str(plan.target), "outcome": outcome, "runs": rows, **said}, form)
+        return
+    show(rows, ("run", "status", "session"), form)
+    lines = [*(f"note: {note}" for note in said["notes"]), *(f"missing: {part}" for part in plan.missing)]
+    lines += [f"judge the shards: {command}" for command in plan.commands]
+    lines += [f"session: {plan.target} ({outcome})", f"report: {plan.target / 'report.html'}"]
+    print(plain("\n".join(lines)))  # noqa: T201

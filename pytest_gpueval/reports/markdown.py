@@ -16,6 +16,7 @@ def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
         f"Suites {escape(', '.join(record['suites']))} · data {escape(record['data'])} · commit {escape((record['code'].get('commit') or 'unknown')[:12])}"
         f"{' (with uncommitted changes)' if record['code'].get('dirty') else ''} · host {escape(record['host'])} · {escape(record['started_at'])}",
         "",
+        *_joined(record),
         _line(HEADERS),
         _line(["---"] * len(HEADERS)),
         *(_line([escape(cell) for cell in row.cells()]) for row in rows),
@@ -27,6 +28,13 @@ def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
         if row.labels:
             lines += ["", f"## {escape(row.case)} per label", "", *_labels(row)]
     return "\n".join(lines) + "\n"
+
+
+def _joined(record: Mapping[str, Any]) -> list[str]:
+    """Where a merged session comes from, and what differed between its parts."""
+    if not record.get("merged_from"):
+        return []
+    return [f"Joined from {escape(', '.join(record['merged_from']))}", "", *(f"- differs: {escape(line)}" for line in record.get("differences", ())), ""]
 
 
 def _labels(row: Row) -> list[str]:

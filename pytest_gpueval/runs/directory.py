@@ -22,7 +22,7 @@ from .redact import Redactor, arguments
 COMMAND, METADATA, SUMMARY, LOG, RESULTS = "command.sh", "run_metadata.json", "summary.json", "stdout.log", "results.jsonl"
 
 # What must be equal for an earlier run's results to count as this run's.
-_IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "model", "policy", "scoring", "gates", "limit")
+IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "model", "policy", "scoring", "gates", "limit")
 
 State = Literal["new", "finished", "resumable", "blocked"]
 
@@ -106,7 +106,7 @@ class RunDirectory:
     def _require_same(self, metadata: RunMetadata) -> None:
         earlier = _read_json(self.path / METADATA)
         now = json.loads(to_json(self.redactor.value(metadata.model_dump(mode="json"))))
-        changed = [key for key in _IDENTITY if earlier.get(key) != now.get(key)]
+        changed = [key for key in IDENTITY if earlier.get(key) != now.get(key)]
         if changed:
             details = "\n".join(line for key in changed for line in _differences(key, earlier.get(key), now.get(key)))
             raise Conflict(

@@ -145,8 +145,8 @@ class SessionRun(Record):
 class SessionShard(Record):
     """The part of the items that one machine ran."""
 
-    index: int
-    count: int
+    index: int = Field(ge=0)
+    count: int = Field(ge=1)
 
 
 class SessionRecord(Record):

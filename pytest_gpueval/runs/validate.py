@@ -30,10 +30,26 @@ def run_directories(root: Path) -> list[Path]:
 
 def problems(root: Path) -> list[tuple[Path, str]]:
     """(file, what is wrong) for everything at or below `root` that breaks the contract. Raises UsageProblem."""
-    found = [problem for directory in run_directories(root) for problem in _of_run(directory)]
+    found = [problem for directory in run_directories(root) for problem in of_run(directory)]
     for file in sorted({*root.glob(_SESSION), *root.glob(f"*/{_SESSION}")}):
         found += _of_json(file, MODELS[_SESSION])
     return found
+
+
+def of_run(directory: Path, *, every_line: bool = True) -> Iterator[tuple[Path, str]]:
+    """(file, what is wrong) for one run. Without `every_line` the lines of results are counted, not read: gigabytes in seconds."""
+    for name in _REQUIRED:
+        if not (directory / name).is_file():
+            yield directory / name, "missing"
+    for name in (METADATA, SUMMARY):
+        if (directory / name).is_file():
+            yield from _of_json(directory / name, MODELS[name])
+    yield from _of_summary(directory)
+    if (directory / RESULTS).is_file():
+        if every_line:
+            yield from _of_lines(directory / RESULTS)
+        else:
+            yield from _of_count(directory / RESULTS, _count(directory / RESULTS))
 
 
 def outline(directory: Path) -> dict[str, Any]:
@@ -48,18 +64,6 @@ def outline(directory: Path) -> dict[str, Any]:
     figure = summary.metrics.get(summary.headline or "")
     value = round(figure.value, 4) if figure is not None and figure.value is not None else None
     return {**base, "status": summary.status, "rows": summary.rows.scored, "headline": summary.headline, "value": value, "seconds": summary.seconds}
-
-
-def _of_run(directory: Path) -> Iterator[tuple[Path, str]]:
-    for name in _REQUIRED:
-        if not (directory / name).is_file():
-            yield directory / name, "missing"
-    for name in (METADATA, SUMMARY):
-        if (directory / name).is_file():
-            yield from _of_json(directory / name, MODELS[name])
-    yield from _of_summary(directory)
-    if (directory / RESULTS).is_file():
-        yield from _of_lines(directory / RESULTS)
 
 
 def _of_json(file: Path, model: type[Record]) -> Iterator[tuple[Path, str]]:
@@ -89,10 +93,20 @@ def _of_lines(file: Path) -> Iterator[tuple[Path, str]]:
             if len(given) != 1:
                 yield file, f"line {number}: exactly one of score, error and skipped must be there, found {' and '.join(given) or 'none'}"
             seen += 1
+    yield from _of_count(file, seen)
+
+
+def _of_count(file: Path, seen: int) -> Iterator[tuple[Path, str]]:
+    """What a number of lines must be, by the run's summary."""
     with suppress(Conflict):  # a summary that cannot be read is a problem of its own
         summary = read_summary(file.parent)
         if summary is not None and seen != summary.rows.scored + summary.rows.errors + summary.rows.skipped:
             yield file, f"{seen} lines, but {SUMMARY} counts {summary.rows.scored} scored, {summary.rows.errors} errors, {summary.rows.skipped} skipped"
+
+
+def _count(file: Path) -> int:
+    with file.open("rb") as blocks:
+        return sum(block.count(b"\n") for block in iter(lambda: blocks.read(1 << 20), b""))
 
 
 def _of_summary(directory: Path) -> Iterator[tuple[Path, str]]:

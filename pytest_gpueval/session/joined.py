@@ -1,0 +1,45 @@
+"""The files of a session that `gpueval runs merge` joined: the same record and reports that pytest would have left. Knows nothing of pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_gpueval.reports import html, junit, markdown
+from pytest_gpueval.runs.files import to_json
+from pytest_gpueval.runs.gather import JUNIT, SESSION
+from pytest_gpueval.runs.merge import Plan
+from pytest_gpueval.runs.redact import Redactor
+
+from .rows import label, row
+
+
+def record(plan: Plan, redactor: Redactor) -> dict[str, Any]:
+    """What session.json says of the joined session."""
+    found: dict[str, Any] = redactor.value(plan.record.model_dump(mode="json"))
+    return found
+
+
+def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> tuple[dict[str, str], list[str]]:
+    """The texts of session.json, junit.xml (where a session has one), report.md and report.html by their names, and what to say about them.
+
+    Raises UsageProblem for a broken junit.xml.
+    """
+    several = len(plan.record.suites) != 1
+    summaries = {run_id: run.summary for run_id, run in plan.taken.items()}
+    rows = [row(run, summary, label(run, several=several)) for run in plan.record.runs if (summary := summaries[run.run_id]) is not None]
+    texts = {
+        SESSION: to_json(record),
+        "report.md": redactor.text(markdown.session(record, rows)),
+        "report.html": redactor.text(html.session(record, rows)),
+    }
+    written = {number: session for number, session in enumerate(plan.sessions) if session.junit is not None}
+    if written:
+        places = {number: place for place, number in enumerate(written)}
+        kept = {run_id: places.get(number, -1) for run_id, number in plan.kept().items()}
+        names = [str(session.path / JUNIT) for session in written.values()]
+        text = junit.join([session.junit or "" for session in written.values()], names, kept, str(plan.target.resolve()))
+        texts[JUNIT] = redactor.text(text)
+    # A session that was continued with other items has the test cases of its last invocation alone.
+    untold = [run_id for run_id, run in plan.taken.items() if run.summary is not None and f'/{run_id}"' not in texts.get(JUNIT, "")]
+    return texts, [f"{JUNIT} has no test case of {run_id}" for run_id in untold] if written else []
