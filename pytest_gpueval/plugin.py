@@ -37,6 +37,15 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Pin the GPU before any conftest.py is imported, where this process will run the items itself."""
+    if early_config.known_args_namespace.gpus or early_config.getini("gpus"):
+        from pytest_gpueval.session import start  # noqa: PLC0415
+
+        start.pin(early_config)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Prepare the session if the plugin is asked for."""
     if _asked_for(config):

@@ -34,7 +34,7 @@ def form(json_: bool, pretty: bool) -> Form:  # noqa: FBT001 - two command-line 
 def show(rows: Sequence[Mapping[str, Any]], headers: Sequence[str], form: Form) -> None:
     """Print rows; the table shows `headers` only, JSON everything."""
     if form is not Form.TABLE:
-        dump(list(rows), form)
+        show_document(list(rows), form)
         return
     from rich.console import Console
     from rich.table import Table
@@ -51,8 +51,8 @@ def show(rows: Sequence[Mapping[str, Any]], headers: Sequence[str], form: Form) 
     console.print(table)
 
 
-def show_document(value: Mapping[str, Any], form: Form) -> None:
-    """Print one JSON object, for a command whose answer is more than a table."""
+def show_document(value: Any, form: Form) -> None:
+    """Print JSON."""
     print(json.dumps(value, ensure_ascii=False, indent=2 if form is Form.PRETTY else None))  # noqa: T201
 
 

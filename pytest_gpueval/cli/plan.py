@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .output import Form, Json, Pretty, show_document, form, user_errors
+from .output import Form, Json, Pretty, form, show_document, user_errors
 
 if TYPE_CHECKING:
-    from pytest_gpueval.session.plan import Plan, Work
+    from pytest_gpueval.session.lanes import Lane
+    from pytest_gpueval.session.plan import Plan
     from pytest_gpueval.session.settings import Settings
 
-# For a split that neither the suite nor a file tells the rows of: about what a fast split has.
-_DEFAULT_ROWS: Final = 1000
+# CPU lanes are as many as there are cores, and items.
+_MOST_LANES: Final = 4096
 _WIDTH: Final = 120
 
 
@@ -45,6 +46,8 @@ def plan(
       gpueval plan guardrails_ru --gpus 0-3 --split full --json
     """
     from pytest_gpueval.errors import UsageProblem
+    from pytest_gpueval.session import cases
+    from pytest_gpueval.session.forecast import Forecast
     from pytest_gpueval.session.settings import Settings
 
     with user_errors():
@@ -59,72 +62,35 @@ def plan(
             split=split,
             runtime=runtime,
             policy=policy,
-            workers=16,
             data=data,
             output_dir=output_dir,
-            session=None,
-            force=False,
             limit=limit,
-            on_bad_row="fail",
         )
         if not settings.suite:
             raise UsageProblem("SUITE is empty; `gpueval suites` lists them")
-        places = _places(settings, lanes, gpu_name)
-        works, unknown = _works(settings, places[0][2])
-        made = _made(works, places, _budget_s(settings))
-    _print(made, unknown, form(json_, pretty))
+        cases.check_source(settings)
+        suites = [cases.read_suite(path) for path in cases.suite_paths(settings)]
+        widths = frozenset(case.runtime.gpus for read in suites for case in cases.chosen(read, settings))
+        expected = Forecast(settings, suites, _lanes(settings, lanes, gpu_name, widths))
+        made = expected.whole()
+    _print(made, expected.unknown, form(json_, pretty))
 
 
-def _places(settings: Settings, lanes: int | None, gpu_name: str | None) -> list[tuple[str, str | None, str | None]]:
-    """(lane, GPU, GPU model) of what there is, or of what is supposed."""
-    from pytest_gpueval.session import lanes as laying
+def _lanes(settings: Settings, number: int | None, gpu_name: str | None, widths: frozenset[int]) -> list[Lane]:
+    """What there is, or what is supposed."""
+    from pytest_gpueval.gpus import devices
+    from pytest_gpueval.session import lanes
 
-    if lanes is not None:
-        return [(f"gpu{number}", f"gpu{number}", gpu_name) for number in range(lanes)]
-    laid = laying.lay(settings.gpus, None, most=4096)
-    return [(lane.name, lane.gpu.uuid if lane.gpu else None, lane.gpu.name if lane.gpu else None) for lane in laid]
-
-
-def _works(settings: Settings, gpu_name: str | None) -> tuple[list[Work], list[str]]:
-    """What the suites ask for, and the cases whose rows nobody knows."""
-    from pytest_gpueval.session import cases
-    from pytest_gpueval.session.costs import History
-    from pytest_gpueval.session.plan import Work
-
-    cases.check_source(settings)
-    history = History.read(settings.output_dir)
-    works: list[Work] = []
-    unknown: list[str] = []
-    for path in cases.suite_paths(settings):
-        file = path.relative_to(settings.root) if path.is_relative_to(settings.root) else path
-        for case in cases.chosen(cases.read_suite(path), settings):
-            rows = cases.known_rows(case, settings)
-            if rows is None:
-                unknown.append(case.id)
-                rows = min(_DEFAULT_ROWS, settings.limit or _DEFAULT_ROWS)
-            works.append(Work(f"{file}::test_eval", case, rows, history.estimate(case, gpu_name)))
-    return works, unknown
-
-
-def _budget_s(settings: Settings) -> float | None:
-    """The budgets of all suites together; None where one has none."""
-    from pytest_gpueval.session import cases
-
-    budgets = [cases.read_suite(path).file.budget_s for path in cases.suite_paths(settings)]
-    known = [budget_s for budget_s in budgets if budget_s is not None]
-    return sum(known) if known and len(known) == len(budgets) else None
-
-
-def _made(works: Sequence[Work], places: Sequence[tuple[str, str | None, str | None]], budget_s: float | None) -> Plan:
-    from pytest_gpueval.session import plan as planning
-
-    counts = planning.shard_counts(planning.pieces_of(works), len(places), planning.OVERHEAD_S)
-    slots = planning.slots_of([place[:2] for place in places], {work.case.runtime.gpus for work in works})
-    return planning.make(planning.jobs_of(works, counts), slots, budget_s)
+    if number is not None:
+        return lanes.on_gpus([devices.Device(index, f"gpu{index}", gpu_name or "") for index in range(number)], widths)
+    spec = settings.gpus or "auto"
+    chosen = devices.select(spec, devices.visible() if spec != "none" else [])
+    return lanes.on_gpus(chosen, widths) if chosen else lanes.on_cpu(None, _MOST_LANES, widths)
 
 
 def _print(made: Plan, unknown: Sequence[str], form: Form) -> None:
     from pytest_gpueval.reports import schedule
+    from pytest_gpueval.session.forecast import UNKNOWN_ROWS
 
     record: dict[str, Any] = made.as_dict()
     if form is not Form.TABLE:
@@ -132,7 +98,7 @@ def _print(made: Plan, unknown: Sequence[str], form: Form) -> None:
         return
     print(schedule.plan_lines(record, _width()), end="")  # noqa: T201
     if unknown:
-        print(f"  rows unknown, {_DEFAULT_ROWS:,} assumed: {', '.join(unknown)}")  # noqa: T201
+        print(f"  rows unknown, {UNKNOWN_ROWS:,} assumed: {', '.join(unknown)}")  # noqa: T201
 
 
 def _width() -> int:

@@ -33,7 +33,8 @@ from pytest_gpueval.runs.files import cannot_write, storage, write_atomically, w
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, SessionShard, Summary
 from pytest_gpueval.runs.redact import Redactor
 
-from . import cases, lanes, provenance, shards, xdist_seam
+from . import cases, lanes, provenance, xdist_seam
+from .cutting import Collected
 from .dispatch import Job
 from .display import Display, shown
 from .forecast import Forecast, earlier_counts
@@ -73,7 +74,7 @@ class Controller:
         self._suites = suites
         self._allocation = allocation
         self._forecast = forecast
-        self._collected: shards.Collected = ()
+        self._collected: Collected = ()
         self._series = Series()
         self._started = time.monotonic()
         self._checked = False
@@ -255,7 +256,9 @@ class Controller:
         for run_id, run in list(self.runs.items()):
             if run.status is None and not run.reused:
                 self._conclude(run_id, Summary(run_id=run_id, ok=False, status="interrupted", reason="the session ended before this run did"))
-        self._record = self._record.model_copy(update={"ended_at": _now(), "exit_status": int(session.exitstatus), "runs": list(self.runs.values()), "gpus": self._series.as_dict() or None})
+        self._record = self._record.model_copy(
+            update={"ended_at": _now(), "exit_status": int(session.exitstatus), "runs": list(self.runs.values()), "gpus": self._series.as_dict() or None}
+        )
         try:
             self._write_record()
             rows = self.rows()

@@ -109,7 +109,7 @@ class Display:
         self._plan = plan
         self._began = time.perf_counter()
         if len(plan["slots"]) > 1:
-            self.note(schedule.headline(plan))
+            self.note(schedule.header(plan))
 
     def note(self, text: str) -> None:
         """A line that stays."""

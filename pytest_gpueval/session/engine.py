@@ -37,7 +37,7 @@ class Engine:
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> Scheduler:  # noqa: ARG002 - the hook's
-        """xdist is about to wait for its workers: start them, and say who gets what."""
+        """Xdist is about to wait for its workers: start them, and say who gets what."""
         self._launcher.take_over()
         around = Session(
             lane=self._launcher.lane,
@@ -59,7 +59,9 @@ class Engine:
     def _differs(self, node: Any, first: Sequence[str], found: Sequence[str]) -> None:
         """A worker collected other items than the first one did: it cannot take part."""
         lane = self._launcher.lane(node)
-        self._controller.fail(UsageProblem(report_collection_diff(first, found, "the first worker", lane) or f"worker {lane} collected the items in another order"))
+        self._controller.fail(
+            UsageProblem(report_collection_diff(first, found, "the first worker", lane) or f"worker {lane} collected the items in another order")
+        )
         node.shutdown()
 
     def _not_started(self, lane: str, problem: BaseException) -> None:

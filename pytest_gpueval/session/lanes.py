@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,7 @@ def start_by_xdist(laid: Sequence[Lane], config: pytest.Config, guards: Mapping[
     if option.dist not in ("no", "load"):
         raise UsageProblem(f"--gpus decides which worker runs what, the longest items first; leave out --dist {option.dist}.")
     option.numprocesses = None  # else xdist replaces tx
-    option.tx = [lane.spec(workers.supervised(leases=[guards[device.uuid] for device in lane.gpus if device.uuid in guards])) for lane in laid]
+    option.tx = [lane.spec(workers.supervised(sys.executable, leases=[guards[device.uuid] for device in lane.gpus if device.uuid in guards])) for lane in laid]
     option.dist = "load"
     if option.maxworkerrestart is None:  # unlimited with tx
         option.maxworkerrestart = str(2 * len(laid))

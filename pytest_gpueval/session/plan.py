@@ -16,9 +16,9 @@ from typing import Any, Final
 from pytest_gpueval.suites.model import Case, Shard
 
 from .dispatch import Dispatcher, Job, Slot, Source, Start
-from .sharding import Piece, shard_counts
+from .sharding import Piece
 
-__all__ = ["Assignment", "Dispatcher", "Estimate", "Job", "Piece", "Plan", "Slot", "Start", "Work", "jobs_of", "make", "pieces_of", "shard_counts", "slots_of"]
+__all__ = ["Assignment", "Dispatcher", "Estimate", "Job", "Piece", "Plan", "Slot", "Start", "Work"]
 
 # What an item costs beside its rows: fixtures, its run directory, its report.
 OVERHEAD_S: Final = 0.02
@@ -71,14 +71,20 @@ def jobs_of(works: Iterable[Work], counts: Mapping[str, int], overhead_s: float 
     for work in works:
         number = counts.get(work.nodeid, 1)
         if number == 1:
-            jobs.append(_job(work, None, overhead_s))
+            jobs.append(job_of(work, None, overhead_s))
             continue
-        parts = [_job(work, Shard(part + 1, number), overhead_s) for part in range(number)]
-        jobs += [*parts, Job(work.nodeid, work.nodeid, MERGE_S, source=work.estimate.source, after=tuple(part.id for part in parts))]
+        parts = [job_of(work, Shard(part + 1, number), overhead_s) for part in range(number)]
+        jobs += [*parts, merge_of(work, [part.id for part in parts])]
     return jobs
 
 
-def _job(work: Work, part: Shard | None, overhead_s: float) -> Job:
+def merge_of(work: Work, parts: Iterable[str]) -> Job:
+    """The job that joins the shards with these ids."""
+    return Job(work.nodeid, work.nodeid, MERGE_S, source=work.estimate.source, after=tuple(parts))
+
+
+def job_of(work: Work, part: Shard | None, overhead_s: float = OVERHEAD_S) -> Job:
+    """A case, or a shard of it."""
     first, stop = part.bounds(work.rows) if part else (0, work.rows)
     return Job(
         id=f"{work.base}[{replace(work.case, shard=part).id}]",
@@ -89,17 +95,6 @@ def _job(work: Work, part: Shard | None, overhead_s: float) -> Job:
         gpus=work.case.runtime.gpus,
         source=work.estimate.source,
     )
-
-
-def slots_of(lanes: Sequence[tuple[str, str | None]], gpus: Iterable[int] = (1,)) -> list[Slot]:
-    """Slots on (lane, GPU) pairs, None for a CPU lane: every lane, and for each greater number of `gpus` the neighbours that make it up."""
-    slots = [Slot(name, frozenset((gpu,)) if gpu else frozenset()) for name, gpu in lanes]
-    single = [slot for slot in slots if slot.gpus]
-    for width in sorted({width for width in gpus if width > 1}):
-        for first in range(0, len(single) - width + 1, width):
-            together = single[first : first + width]
-            slots.append(Slot("+".join(slot.name for slot in together), frozenset().union(*(slot.gpus for slot in together))))
-    return slots
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,6 @@ class Scheduler:
 
     # Ours.
 
-
     @property
     def _items(self) -> list[str]:
         assert self._collection is not None  # noqa: S101 - asked for after a collection only

@@ -69,22 +69,22 @@ class Settings:
     """The options, checked."""
 
     root: Path
-    suite: tuple[str, ...]
-    gpus: str | None
-    gpus_wait_s: float
-    gpus_shared: bool
-    split: str | None
-    runtime: str | None
-    policy: str | None
-    workers: int
-    data: str
-    output_dir: Path
-    session: str | None
-    force: bool
-    limit: int | None
-    part: tuple[int, int] | None
-    dry_run: bool
-    on_bad_row: Literal["fail", "skip"]
+    suite: tuple[str, ...] = ()
+    gpus: str | None = None
+    gpus_wait_s: float = 0.0
+    gpus_shared: bool = False
+    split: str | None = None
+    runtime: str | None = None
+    policy: str | None = None
+    workers: int = 16
+    data: str = "embedded"
+    output_dir: Path = Path("reports/evaluations")
+    session: str | None = None
+    force: bool = False
+    limit: int | None = None
+    part: tuple[int, int] | None = None
+    dry_run: bool = False
+    on_bad_row: Literal["fail", "skip"] = "fail"
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -165,7 +165,9 @@ def _part(index: str | None, count: str | None) -> tuple[int, int] | None:
     if index is None and count is None:
         return None
     if index is None or count is None:
-        raise UsageProblem("--gpueval-shard-index and --gpueval-shard-count belong together: --gpueval-shard-index 0 --gpueval-shard-count 4 is the first of four")
+        raise UsageProblem(
+            "--gpueval-shard-index and --gpueval-shard-count belong together: --gpueval-shard-index 0 --gpueval-shard-count 4 is the first of four"
+        )
     parts = _count("--gpueval-shard-count", count)
     if not index.isdecimal() or int(index) >= parts:
         raise UsageProblem(f"--gpueval-shard-index {index}: expected a whole number from 0 to {parts - 1}")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
 
 import pytest
 
@@ -19,49 +18,13 @@ from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Case, Shard
 
 from . import cases, rows
-from .sharding import Piece, shard_counts
+from .cutting import Collected, Cutting
 
 # Shards that the command line names by their node ids: (suite's folder, dataset's case) -> their ids, such as 2of4.
 Named = Mapping[tuple[str, str], set[str]]
 NAMED = pytest.StashKey[Named]()
 
-# Of each item of a suite: node id, case, number of shards that it joins, number of shards that it is one of.
-Collected = Sequence[tuple[str, str, int, int]]
-
 _SHARD = re.compile(r"^(?P<file>.*?)::(?P<function>[^\[]+)\[(?P<case>.+)-(?P<number>[0-9]{1,4})of(?P<count>[0-9]{1,4})\]$", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Cutting:
-    """What decides the cut, the same in every process of a session.
-
-    `pieces` are the datasets as the plan sees them; `counts` are cuts that an earlier part of the session made; `part` is what
-    `--gpueval-shard-index` and `--gpueval-shard-count` leave to this session.
-    """
-
-    lanes: int = 1
-    pieces: Mapping[str, Piece] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
-    part: tuple[int, int] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Builtin values, for the way to a worker."""
-        pieces = {key: asdict(piece) for key, piece in self.pieces.items()}
-        return {"lanes": self.lanes, "pieces": pieces, "counts": dict(self.counts), "part": self.part}
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Cutting:
-        """What `as_dict` gave."""
-        pieces = {key: Piece(**piece) for key, piece in given["pieces"].items()}
-        return cls(given["lanes"], pieces, given["counts"], given["part"])
-
-    def of_datasets(self, chosen: Sequence[Case]) -> dict[str, int]:
-        """How many shards each of the chosen cases is cut into."""
-        keys = [cases.key(case) for case in chosen]
-        free = [self.pieces[key] for key in keys if key in self.pieces and key not in self.counts]
-        if self.part is not None:  # measured rates differ from machine to machine: only what the suite fixes is the same for all
-            free = [replace(piece, shards=1) if piece.shards == "auto" else piece for piece in free]
-        return {**shard_counts(free, self.lanes), **{key: self.counts[key] for key in keys if key in self.counts}}
 
 
 def unnamed(arguments: Sequence[str]) -> tuple[list[str], Named]:
@@ -124,7 +87,7 @@ def _parsed(wanted: Iterable[str], case: Case) -> list[Shard]:
 def _clone(item: pytest.Item, case: Case) -> pytest.Item:
     """The same test for another case."""
     assert isinstance(item, pytest.Function)  # noqa: S101 - for the type checker; `case_of` has asked for a callspec
-    callspec = replace(item.callspec, params={**item.callspec.params, "case": case}, _idlist=(case.id,))  # type: ignore[call-arg]
+    callspec = replace(item.callspec, params={**item.callspec.params, "case": case}, _idlist=(case.id,))
     return type(item).from_parent(
         item.parent,
         name=f"{item.originalname}[{case.id}]",

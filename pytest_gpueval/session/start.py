@@ -16,9 +16,11 @@ from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Suite
 
-from . import allocation, cases, forecast, shards
+from . import allocation, cases, shards
 from .controller import Controller
+from .dryrun import DryRun
 from .engine import Engine
+from .forecast import Forecast
 from .messages import user_errors
 from .settings import Settings
 from .worker import Notify, Orders, Worker
@@ -115,9 +117,9 @@ def ensure(config: pytest.Config, suite: Suite) -> None:
 def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     """Own the session's directory; without xdist, run its items too."""
     settings, found = config.stash[SETTINGS], config.stash[ALLOCATION]
-    expected = forecast.Forecast(settings, suites, found.lanes)
+    expected = Forecast(settings, suites, found.lanes)
     if settings.dry_run:
-        config.pluginmanager.register(forecast.DryRun(expected), "gpueval-dry-run")
+        config.pluginmanager.register(DryRun(expected), "gpueval-dry-run")
         return
     _end_on_sigterm(config)
     controller = Controller(config, settings, found, suites, redactor_of(suites), expected)

@@ -24,6 +24,7 @@ from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
 
 from . import cases, registry, shards, xdist_seam
+from .cutting import Cutting
 from .messages import user_errors
 from .recorder import Run
 from .settings import Settings
@@ -115,7 +116,15 @@ class Worker:
 
     def notify(self, event: str, run: Run, **details: Any) -> None:
         """Tell the controller what a run is doing."""
-        base = {"event": event, "worker": self.name, "nodeid": run.nodeid, "run_id": run.directory.run_id, "suite": run.case.suite, "case": run.case.id, "runtime": run.case.runtime_name}
+        base = {
+            "event": event,
+            "worker": self.name,
+            "nodeid": run.nodeid,
+            "run_id": run.directory.run_id,
+            "suite": run.case.suite,
+            "case": run.case.id,
+            "runtime": run.case.runtime_name,
+        }
         try:
             self._send({**base, **details})
         except OSError:  # the channel is closed: the controller was killed, and nobody waits for this run
@@ -149,7 +158,7 @@ class Worker:
         """Cut datasets into shards, and say what was collected, before anybody counts the items."""
         with user_errors():
             deselected = session.config.hook.pytest_deselected
-            shards.expand(session.items, shards.Cutting.of(self._orders.cutting), self._named, lambda items: deselected(items=items))
+            shards.expand(session.items, Cutting.of(self._orders.cutting), self._named, lambda items: deselected(items=items))
         with suppress(OSError):  # as above
             self._send({"event": "collected", "worker": self.name, "items": shards.collected(session.items)})
 

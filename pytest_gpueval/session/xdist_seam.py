@@ -101,7 +101,7 @@ def _tear_down(session: pytest.Session, last: pytest.Item | None) -> None:
     begin = time.time()
     try:
         session._setupstate.teardown_exact(None)  # noqa: SLF001 - what pytest's own runner calls
-    except Exception:  # noqa: BLE001 - whatever a fixture raises
+    except Exception:
         if last is None:
             raise
         text = str(last.repr_failure(pytest.ExceptionInfo.from_current()))
@@ -145,7 +145,7 @@ class Launcher:
         dsession.worker_gpueval_started = self._started
         dsession.worker_gpueval_not_started = self._not_started
         for spec in self._wanted:
-            self._names[id(spec)] = (spec.id, 1)
+            self._names[id(spec)] = (str(spec.id), 1)
             self._launch(spec)
 
     def replace(self, node: Any) -> None:

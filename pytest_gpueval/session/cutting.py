@@ -1,0 +1,48 @@
+"""How the datasets of a session are cut into shards: the same in every process, from the same numbers. Knows nothing of pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from pytest_gpueval.suites.model import Case
+
+from . import cases
+from .sharding import Piece, shard_counts
+
+# Of each item of a suite: node id, case, number of shards that it joins, number of shards that it is one of.
+Collected = Sequence[tuple[str, str, int, int]]
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What decides the cut, the same in every process of a session.
+
+    `pieces` are the datasets as the plan sees them; `counts` are cuts that an earlier part of the session made; `part` is what
+    `--gpueval-shard-index` and `--gpueval-shard-count` leave to this session.
+    """
+
+    lanes: int = 1
+    pieces: Mapping[str, Piece] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    part: tuple[int, int] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Builtin values, for the way to a worker."""
+        pieces = {key: asdict(piece) for key, piece in self.pieces.items()}
+        return {"lanes": self.lanes, "pieces": pieces, "counts": dict(self.counts), "part": self.part}
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Cutting:
+        """What `as_dict` gave."""
+        pieces = {key: Piece(**piece) for key, piece in given["pieces"].items()}
+        return cls(given["lanes"], pieces, given["counts"], given["part"])
+
+    def of_datasets(self, chosen: Sequence[Case]) -> dict[str, int]:
+        """How many shards each of the chosen cases is cut into."""
+        keys = [cases.key(case) for case in chosen]
+        free = [self.pieces[key] for key in keys if key in self.pieces and key not in self.counts]
+        if self.part is not None:  # measured rates differ from machine to machine: only what the suite fixes is the same for all
+            free = [replace(piece, shards=1) if piece.shards == "auto" else piece for piece in free]
+        return {**shard_counts(free, self.lanes), **{key: self.counts[key] for key in keys if key in self.counts}}
