@@ -8,7 +8,7 @@ GpuevalError                1   anything below
 ├── RuntimeFault            1   the model or its server broke its contract
 ├── GateFailure             1   the gates said no
 ├── StorageError            1   the output directory cannot be written
-└── Conflict                5   somebody else, or an earlier run, owns the directory
+└── Conflict                5   somebody else, or an earlier run, owns the directory; sessions contradict each other
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StorageError(GpuevalError):
 
 
 class Conflict(GpuevalError):
-    """Another session, or an earlier run, owns the directory."""
+    """Another session, or an earlier run, owns the directory; or sessions that are to be joined contradict each other."""
 
     exit_code = 5
 
