@@ -308,6 +308,73 @@ def test_a_run_that_breaks_the_contract(toy, sessions):
     assert nothing_left(toy.output / "all")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read: "),
+        (b"\xff", "cannot be read: "),
+        (b"[" * 100_000, "cannot be read: "),
+        (b"[]", "Input should be a valid dictionary"),
+        (b"{}", "session: Field required"),
+    ],
+)
+def test_a_session_record_that_is_none(toy, sessions, content, message):
+    file = sessions[0] / "session.json"
+    file.write_bytes(content)
+    done = merge(toy.output / "all", *sessions)
+    assert done.exit_code == 2
+    assert f"{file}: " in done.stderr
+    assert message in done.stderr
+    assert len(done.stderr) < 500
+
+
+def test_what_lies_in_a_session_and_is_no_run(toy, sessions):
+    (sessions[0] / "plots").mkdir()
+    (sessions[0] / "notes.txt").write_text("mine")
+    done = merge(toy.output / "all", *sessions)
+    assert done.exit_code == 0
+    assert f"note: {sessions[0] / 'plots'}: has no run_metadata.json, so it is no run; not copied" in done.stdout
+    shutil.copytree(sessions[0] / "toy-one-fast", sessions[0] / "toy one")
+    done = merge(toy.output / "other", *sessions)
+    assert done.exit_code == 2
+    assert f"{sessions[0] / 'toy one'}: is not the name of a run directory" in done.stderr
+
+
+def test_a_session_that_cannot_be_locked_is_read_as_it_is(toy, sessions):
+    (sessions[0] / ".lock").unlink()
+    (sessions[0] / ".lock").symlink_to("/dev/null/nowhere")
+    done = merge(toy.output / "all", *sessions)
+    assert done.exit_code == 0, done.output
+    assert f"note: {sessions[0]}: cannot be locked" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "passed on"])
+def test_a_file_that_cannot_be_read(toy, sessions, monkeypatch, name):
+    file = sessions[1] / "toy-two-fast" / name
+    file.touch()
+    opening = os.open
+
+    def refuse(path, *args, **kwargs):
+        if path == file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opening(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuse)
+    done = merge(toy.output / "all", *sessions)
+    assert done.exit_code == 2
+    assert done.stderr == f"gpueval: {file}: cannot be read: Permission denied\n"
+    assert nothing_left(toy.output / "all")
+
+
+def test_a_session_that_cannot_be_listed(toy, sessions, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(gather.os, "scandir", refuse)
+    done = merge(toy.output / "all", *sessions)
+    assert (done.exit_code, done.stderr) == (2, f"gpueval: {sessions[0]}: cannot be read: Permission denied\n")
+
+
 @pytest.mark.parametrize("run_id", ["../../etc", "a/b", "..", "", "x\x1b[2J", "/etc", "junit.xml"])
 def test_a_run_id_that_leads_elsewhere(toy, sessions, run_id):
     record = json.loads((sessions[0] / "session.json").read_text())
@@ -363,6 +430,20 @@ def test_hostile_junit(toy, sessions):
     assert nothing_left(toy.output / "all")
 
 
+def test_a_junit_file_that_is_none(toy, sessions):
+    file = sessions[0] / "junit.xml"
+    file.write_bytes(b"\xff")
+    assert f"{file}: cannot be read: " in merge(toy.output / "all", *sessions).stderr
+    file.unlink()
+    os.mkfifo(file)
+    done = merge(toy.output / "all", *sessions)
+    assert (done.exit_code, done.stderr.splitlines()[0]) == (2, f"gpueval: {file}: is no regular file.")
+    for session in sessions:
+        (session / "junit.xml").unlink()
+    assert merge(toy.output / "all", *sessions).exit_code == 0
+    assert not (toy.output / "all/junit.xml").exists()
+
+
 # Faults.
 
 GPUEVAL = [sys.executable, "-c", "from pytest_gpueval.cli.main import run; run()", "runs", "merge"]
@@ -391,6 +472,10 @@ def test_a_target_that_cannot_be_written(toy, sessions):
         done = merge(place, *sessions)
         assert done.exit_code == 1
         assert f"{place}: cannot be written: " in done.stderr
+    (toy.output / "file").write_text("mine")
+    assert merge(toy.output / "file", *sessions).exit_code == 5
+    (toy.output / "dangling").symlink_to("nowhere")
+    assert merge(toy.output / "dangling", *sessions).exit_code == 5
     (toy.output / ".all.merging").symlink_to(toy.root)
     done = merge(toy.output / "all", *sessions)
     assert done.exit_code == 5
