@@ -26,7 +26,8 @@ from .locks import Owner
 from .nvml import Reading
 
 _POLL_S = 0.2
-_PROBES = 10
+_PROBES = 100
+_PROBE_S = 0.005
 _IDLE_MEMORY_MIB = 1024
 _IDLE_MEMORY_SHARE = 0.05
 _IDLE_UTILIZATION = 20
@@ -55,6 +56,7 @@ class Leases:
     def __init__(self, guards: Mapping[str, Path]) -> None:
         self.guards: dict[str, Path] = dict(guards)
         self._descriptors: list[int] = []
+        self._signed: set[int] = set()
         self._pid = os.getpid()
 
     def release(self) -> None:
@@ -64,11 +66,16 @@ class Leases:
             if os.getpid() == self._pid:
                 # Closing alone leaves the lock to a forked child that shares it.
                 with suppress(OSError):
+                    if descriptor in self._signed:
+                        os.ftruncate(descriptor, 0)  # else the next owner's first moments are ours
                     fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
-    def _add(self, descriptor: int) -> None:
+    def add(self, descriptor: int, *, signed: bool) -> None:
+        """Take over a lock; a signed one has our record in it."""
         self._descriptors.append(descriptor)
+        if signed:
+            self._signed.add(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +109,7 @@ def acquire(
     try:
         for wanted in _plan(devices, place):
             descriptor = _patiently(partial(_attempt, wanted, place), deadline, on_wait)
-            leases._add(descriptor)  # noqa: SLF001 - its maker
+            leases.add(descriptor, signed=wanted.exclusive)
             if wanted.exclusive:
                 _sign(wanted, descriptor, session)
         deadline = time.monotonic() + cleanup_s
@@ -156,7 +163,7 @@ def _attempt(wanted: _Lock, place: Path) -> int:
             raise _leased(wanted.device, owner)
         for owner in _owners_of_instances(wanted.device.uuid, place):
             raise _leased(wanted.device, owner, " as MIG instances")
-        # Somebody was only looking, see `holder`: they are gone by now.
+        time.sleep(_PROBE_S)  # somebody was only looking, see `holder`: they are gone in no time
     raise _leased(wanted.device, Owner())
 
 
