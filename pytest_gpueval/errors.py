@@ -9,7 +9,7 @@ GpuevalError                1   anything below
 ├── GateFailure             1   the gates said no
 ├── Unreachable             3   a driver or a host does not answer
 ├── StorageError            1   the output directory cannot be written
-└── Conflict                5   somebody else, or an earlier run, owns the directory
+└── Conflict                5   somebody else, or an earlier run, owns the directory or the GPU
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class StorageError(GpuevalError):
 
 
 class Conflict(GpuevalError):
-    """Another session, or an earlier run, owns the directory."""
+    """Another session, or an earlier run, owns the directory or the GPU."""
 
     exit_code = 5
 
