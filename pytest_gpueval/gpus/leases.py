@@ -1,7 +1,8 @@
 """Leases: two sessions on one host never share a GPU, whoever runs them.
 
 A GPU has two lock files. `<uuid>.lease` is locked by the session's process; the kernel frees it however that process ends. `<uuid>.workers` is
-locked, shared, by the supervisor of every worker on the GPU, so that the next session waits until a dead one's workers are gone. A MIG
+locked, shared, by the supervisor of every worker on the GPU, so that the next session waits until a dead one's workers are gone. (A supervisor
+that has locked it must look once more whether its session still lives: it may have been started as that session died.) A MIG
 instance's lease shares its GPU's `.lease`: it excludes whoever wants the whole GPU, not its siblings.
 """
 
@@ -238,16 +239,11 @@ def pick(
     UsageProblem, Conflict for a named GPU that is busy, and for `auto` where there are GPUs but none is free.
     """
     named = select(spec, devices, environment)
-    used = {} if shared else {device.uuid: why for device in named if (why := busy(*reads.get(device.uuid, ()))) is not None}
+    judged = {} if shared else reads
     if spec != "auto":
-        for device in named:
-            if device.uuid in used:
-                raise Conflict(
-                    f"GPU {device.label} ({device.uuid}) is used by somebody without a lease: {used[device.uuid]}.\n"
-                    "Choose other GPUs with --gpus, let --gpus auto pass it over, or use it all the same with --gpus-shared."
-                )
+        _refuse_busy(named, judged)
         return Pick(tuple(named))
-    why_not = {**{uuid: f"busy: {why}" for uuid, why in used.items()}, **leased}
+    why_not = {uuid: f"busy: {why}" for uuid, several in judged.items() if (why := busy(*several)) is not None} | dict(leased)
     passed_over = tuple((device, why_not[device.uuid]) for device in named if device.uuid in why_not)
     chosen = tuple(device for device in named if device.uuid not in why_not)
     if named and not chosen:
@@ -257,6 +253,16 @@ def pick(
             "Wait with --gpus-wait SECONDS, use busy ones all the same with --gpus-shared, or take CPU lanes with --gpus none."
         )
     return Pick(chosen, passed_over)
+
+
+def _refuse_busy(devices: Sequence[Device], reads: Mapping[str, Sequence[Reading]]) -> None:
+    for device in devices:
+        why = busy(*reads.get(device.uuid, ()))
+        if why is not None:
+            raise Conflict(
+                f"GPU {device.label} ({device.uuid}) is used by somebody without a lease: {why}.\n"
+                "Choose other GPUs with --gpus, let --gpus auto pass it over, or use it all the same with --gpus-shared."
+            )
 
 
 def observe(uuids: Sequence[str], *, times: int = 4, interval_s: float = 0.25) -> dict[str, list[Reading]]:
@@ -296,16 +302,16 @@ def reserve(
 
     Raises UsageProblem, Conflict, StorageError, RuntimeFault.
     """
-    devices = visible(environment) if spec != "none" else []
+    if spec == "none":
+        return Reservation(Leases({}))
+    devices = visible(environment)  # and NVML closed again: an open one is in the way of those who reset GPUs while we wait
     if spec == "auto":
         return _reserve_free(devices, session=session, wait_s=wait_s, shared=shared, on_wait=on_wait, directory=directory)
     chosen = select(spec, devices, environment)
-    if not chosen:
-        return Reservation(Leases({}))
     leases = acquire(chosen, session=session, wait_s=wait_s, on_wait=on_wait, directory=directory)
     try:  # who had the lease until now may have been what made it busy
-        uuids = [device.uuid for device in chosen]
-        pick(spec, devices, reads={} if shared else observe(uuids), leased={}, shared=shared, environment=environment)
+        if not shared:
+            _refuse_busy(chosen, observe([device.uuid for device in chosen]))
     except BaseException:
         leases.release()
         raise

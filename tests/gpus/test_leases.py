@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_gpueval.errors import Conflict, StorageError
 from pytest_gpueval.gpus import leases, locks
@@ -405,6 +407,16 @@ def test_what_others_wrote_is_only_text(place, raw, words):
         with pytest.raises(Leased) as caught:
             take(place, ZERO)
         assert f"is in use: {words}.\n" in str(caught.value)
+
+
+@given(st.binary(max_size=300) | st.dictionaries(st.text(), st.text() | st.integers() | st.none()).map(lambda told: json.dumps(told).encode()))
+def test_any_record_is_one_printable_line(raw):
+    assert str(locks.parsed(raw)).isprintable()
+
+
+@given(st.fixed_dictionaries({key: st.text(max_size=50) for key in ("user", "session", "started_at", "host")}))
+def test_any_owner_is_one_printable_line(told):
+    assert str(locks.parsed(json.dumps(told).encode())).isprintable()
 
 
 def test_where_leases_are_kept(monkeypatch, tmp_path):
