@@ -9,7 +9,7 @@ GpuevalError                1   anything below
 ├── GateFailure             1   the gates said no
 ├── Unreachable             3   a driver or a host does not answer
 ├── StorageError            1   the output directory cannot be written
-└── Conflict                5   somebody else, or an earlier run, owns the directory; sessions contradict each other
+└── Conflict                5   somebody else, or an earlier run, owns the directory or the GPU; sessions contradict each other
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class StorageError(GpuevalError):
 
 
 class Conflict(GpuevalError):
-    """Another session, or an earlier run, owns the directory; or sessions that are to be joined contradict each other."""
+    """Another session, or an earlier run, owns the directory or the GPU; or sessions that are to be joined contradict each other."""
 
     exit_code = 5
 

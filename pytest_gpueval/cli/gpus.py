@@ -48,11 +48,10 @@ def gpus(json_: Json = False, pretty: Pretty = False) -> None:  # noqa: FBT002 -
 def _rows() -> list[dict[str, Any]]:
     from pytest_gpueval.gpus import devices, leases, nvml
 
-    seen = devices.visible(os.environ)
-    if not seen:
-        return []
-    driver = nvml.driver()
-    reads = leases.observe([device.uuid for device in seen])
+    with nvml.session():  # held open: to initialise a driver without persistence mode takes seconds each time
+        seen = devices.visible(os.environ)
+        driver = nvml.driver()
+        reads = leases.observe([device.uuid for device in seen])
     return [_row(device, driver, reads[device.uuid], leases.holder(device.uuid)) for device in seen]
 
 

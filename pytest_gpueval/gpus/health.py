@@ -82,12 +82,12 @@ def _allocate(cuda: ctypes.CDLL) -> None:
     memory = ctypes.c_uint64()
     code = cuda.cuMemAlloc_v2(ctypes.byref(memory), ctypes.c_size_t(_PROBE_BYTES))
     if code not in (0, _OUT_OF_MEMORY):
-        raise _BrokenError("cuMemAlloc", code)
+        raise _BrokenError("cuMemAlloc_v2", code)
     try:
         synchronized = cuda.cuCtxSynchronize()
     finally:
         freed = cuda.cuMemFree_v2(memory) if code == 0 else 0
-    for name, failed in (("cuCtxSynchronize", synchronized), ("cuMemFree", freed)):
+    for name, failed in (("cuCtxSynchronize", synchronized), ("cuMemFree_v2", freed)):
         if failed not in (0, _OUT_OF_MEMORY):
             raise _BrokenError(name, failed)
 

@@ -1,7 +1,8 @@
 """Leases: two sessions on one host never share a GPU, whoever runs them.
 
 A GPU has two lock files. `<uuid>.lease` is locked by the session's process; the kernel frees it however that process ends. `<uuid>.workers` is
-locked, shared, by the supervisor of every worker on the GPU, so that the next session waits until a dead one's workers are gone. A MIG
+locked, shared, by the supervisor of every worker on the GPU, so that the next session waits until a dead one's workers are gone. (A supervisor
+that has locked it must look once more whether its session still lives: it may have been started as that session died.) A MIG
 instance's lease shares its GPU's `.lease`: it excludes whoever wants the whole GPU, not its siblings.
 """
 
@@ -26,7 +27,8 @@ from .locks import Owner
 from .nvml import Reading
 
 _POLL_S = 0.2
-_PROBES = 10
+_PROBES = 100
+_PROBE_S = 0.005
 _IDLE_MEMORY_MIB = 1024
 _IDLE_MEMORY_SHARE = 0.05
 _IDLE_UTILIZATION = 20
@@ -55,6 +57,7 @@ class Leases:
     def __init__(self, guards: Mapping[str, Path]) -> None:
         self.guards: dict[str, Path] = dict(guards)
         self._descriptors: list[int] = []
+        self._signed: set[int] = set()
         self._pid = os.getpid()
 
     def release(self) -> None:
@@ -64,11 +67,16 @@ class Leases:
             if os.getpid() == self._pid:
                 # Closing alone leaves the lock to a forked child that shares it.
                 with suppress(OSError):
+                    if descriptor in self._signed:
+                        os.ftruncate(descriptor, 0)  # else the next owner's first moments are ours
                     fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
-    def _add(self, descriptor: int) -> None:
+    def add(self, descriptor: int, *, signed: bool) -> None:
+        """Take over a lock; a signed one has our record in it."""
         self._descriptors.append(descriptor)
+        if signed:
+            self._signed.add(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +110,7 @@ def acquire(
     try:
         for wanted in _plan(devices, place):
             descriptor = _patiently(partial(_attempt, wanted, place), deadline, on_wait)
-            leases._add(descriptor)  # noqa: SLF001 - its maker
+            leases.add(descriptor, signed=wanted.exclusive)
             if wanted.exclusive:
                 _sign(wanted, descriptor, session)
         deadline = time.monotonic() + cleanup_s
@@ -156,7 +164,7 @@ def _attempt(wanted: _Lock, place: Path) -> int:
             raise _leased(wanted.device, owner)
         for owner in _owners_of_instances(wanted.device.uuid, place):
             raise _leased(wanted.device, owner, " as MIG instances")
-        # Somebody was only looking, see `holder`: they are gone by now.
+        time.sleep(_PROBE_S)  # somebody was only looking, see `holder`: they are gone in no time
     raise _leased(wanted.device, Owner())
 
 
@@ -231,16 +239,11 @@ def pick(
     UsageProblem, Conflict for a named GPU that is busy, and for `auto` where there are GPUs but none is free.
     """
     named = select(spec, devices, environment)
-    used = {} if shared else {device.uuid: why for device in named if (why := busy(*reads.get(device.uuid, ()))) is not None}
+    judged = {} if shared else reads
     if spec != "auto":
-        for device in named:
-            if device.uuid in used:
-                raise Conflict(
-                    f"GPU {device.label} ({device.uuid}) is used by somebody without a lease: {used[device.uuid]}.\n"
-                    "Choose other GPUs with --gpus, let --gpus auto pass it over, or use it all the same with --gpus-shared."
-                )
+        _refuse_busy(named, judged)
         return Pick(tuple(named))
-    why_not = {**{uuid: f"busy: {why}" for uuid, why in used.items()}, **leased}
+    why_not = {uuid: f"busy: {why}" for uuid, several in judged.items() if (why := busy(*several)) is not None} | dict(leased)
     passed_over = tuple((device, why_not[device.uuid]) for device in named if device.uuid in why_not)
     chosen = tuple(device for device in named if device.uuid not in why_not)
     if named and not chosen:
@@ -250,6 +253,16 @@ def pick(
             "Wait with --gpus-wait SECONDS, use busy ones all the same with --gpus-shared, or take CPU lanes with --gpus none."
         )
     return Pick(chosen, passed_over)
+
+
+def _refuse_busy(devices: Sequence[Device], reads: Mapping[str, Sequence[Reading]]) -> None:
+    for device in devices:
+        why = busy(*reads.get(device.uuid, ()))
+        if why is not None:
+            raise Conflict(
+                f"GPU {device.label} ({device.uuid}) is used by somebody without a lease: {why}.\n"
+                "Choose other GPUs with --gpus, let --gpus auto pass it over, or use it all the same with --gpus-shared."
+            )
 
 
 def observe(uuids: Sequence[str], *, times: int = 4, interval_s: float = 0.25) -> dict[str, list[Reading]]:
@@ -289,16 +302,16 @@ def reserve(
 
     Raises UsageProblem, Conflict, StorageError, RuntimeFault.
     """
-    devices = visible(environment) if spec != "none" else []
+    if spec == "none":
+        return Reservation(Leases({}))
+    devices = visible(environment)  # and NVML closed again: an open one is in the way of those who reset GPUs while we wait
     if spec == "auto":
         return _reserve_free(devices, session=session, wait_s=wait_s, shared=shared, on_wait=on_wait, directory=directory)
     chosen = select(spec, devices, environment)
-    if not chosen:
-        return Reservation(Leases({}))
     leases = acquire(chosen, session=session, wait_s=wait_s, on_wait=on_wait, directory=directory)
     try:  # who had the lease until now may have been what made it busy
-        uuids = [device.uuid for device in chosen]
-        pick(spec, devices, reads={} if shared else observe(uuids), leased={}, shared=shared, environment=environment)
+        if not shared:
+            _refuse_busy(chosen, observe([device.uuid for device in chosen]))
     except BaseException:
         leases.release()
         raise

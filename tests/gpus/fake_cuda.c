@@ -3,7 +3,7 @@
  *
  *   cuda_initialized  0: cuInit was never called (1)        cuda_active.N   whether GPU N has a primary context (1 for GPU 0)
  *   cuda_sticky       error that a broken context gives (0)  cuda_oom        1: nothing can be allocated
- *   count             GPUs (1)
+ *   count             GPUs (1)                              cuda_fail.FUNCTION  error that one function returns
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,8 +49,23 @@ int fakeCudaLeft(void)
     return left;
 }
 
+static int failing(const char *function)
+{
+    char key[128];
+    snprintf(key, sizeof key, "cuda_fail.%s", function);
+    return number(key, SUCCESS);
+}
+
+#define BEGIN                                                                                                                                                  \
+    do {                                                                                                                                                       \
+        int injected = failing(__func__);                                                                                                                      \
+        if (injected)                                                                                                                                          \
+            return injected;                                                                                                                                   \
+    } while (0)
+
 result cuDeviceGetCount(int *out)
 {
+    BEGIN;
     *out = number("count", 1);
     return number("cuda_initialized", 1) ? SUCCESS : NOT_INITIALIZED;
 }
@@ -63,6 +78,7 @@ result cuDeviceGet(int *out, int ordinal)
 
 result cuDevicePrimaryCtxGetState(int device, unsigned int *flags, int *out)
 {
+    BEGIN;
     *flags = 0;
     *out = active(device);
     return SUCCESS;
@@ -70,6 +86,7 @@ result cuDevicePrimaryCtxGetState(int device, unsigned int *flags, int *out)
 
 result cuDevicePrimaryCtxRetain(void **context, int device)
 {
+    BEGIN;
     created += !active(device);
     retained[device]++;
     *context = (void *)(long)(device + 1);
@@ -84,6 +101,7 @@ result cuDevicePrimaryCtxRelease_v2(int device)
 
 result cuCtxPushCurrent_v2(void *context)
 {
+    BEGIN;
     if (depth == DEPTH)
         return INVALID_VALUE;
     stack[depth++] = (long)context;
@@ -111,12 +129,17 @@ result cuMemAlloc_v2(unsigned long long *pointer, size_t size)
     return SUCCESS;
 }
 
-result cuCtxSynchronize(void) { return usable(); }
+result cuCtxSynchronize(void)
+{
+    BEGIN;
+    return usable();
+}
 
 result cuMemFree_v2(unsigned long long pointer)
 {
     (void)pointer;
     allocated--;
+    BEGIN;
     return usable();
 }
 
