@@ -488,7 +488,7 @@ def test_a_name_may_hold_anything():
 
 
 def test_a_recycled_pid_is_never_signalled():
-    with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as popen:
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as popen:
         process = supervisor.look(popen.pid)
         process.started -= 1
         supervisor.send(process, signal.SIGKILL)
