@@ -211,15 +211,14 @@ def bound_s(jobs: Sequence[Job], slots: Iterable[Slot]) -> float:
     places = len({need for slot in slots for need in slot.needs})
     if not jobs or not places:
         return 0.0
+    least: dict[str, float] = {}  # where jobs of one model say different start-ups, only the least is certain
     loads: dict[str, float] = {}
     for job in jobs:
         if job.model is not None:
+            least[job.model] = min(least.get(job.model, job.startup_s), job.startup_s)
             loads[job.model] = min(loads.get(job.model, job.gpus * job.startup_s), job.gpus * job.startup_s)
     total_s = sum(job.gpus * job.seconds for job in jobs)
-    loaded = [job for job in jobs if job.model is not None]
-    after_first_s = min((job.startup_s for job in loaded), default=0.0) + sum(job.gpus * job.seconds for job in loaded) / places
-    # Where jobs of one model say different start-ups, only the first on a slot pays: none is certain but the least.
-    least = {model: min(job.startup_s for job in loaded if job.model == model) for model in loads} if len(loads) < len(loaded) else {}
-    alone = {job.id: job.seconds + (least.get(job.model, job.startup_s) if job.model is not None else 0.0) for job in jobs}
+    loaded_s = sum(job.gpus * job.seconds for job in jobs if job.model is not None)
+    alone = {job.id: job.seconds + (least[job.model] if job.model is not None else 0.0) for job in jobs}
     longest_s = max(max((alone[id_] for id_ in job.after if id_ in alone), default=0.0) + alone[job.id] for job in jobs)
-    return max((total_s + sum(loads.values())) / places, after_first_s, longest_s)
+    return max((total_s + sum(loads.values())) / places, min(least.values(), default=0.0) + loaded_s / places, longest_s)
