@@ -70,7 +70,7 @@ def plan(
             raise UsageProblem("SUITE is empty; `gpueval suites` lists them")
         cases.check_source(settings)
         suites = [cases.read_suite(path) for path in cases.suite_paths(settings)]
-        widths = frozenset(case.runtime.gpus for read in suites for case in cases.chosen(read, settings))
+        widths = frozenset(case.gpus for read in suites for case in cases.chosen(read, settings))
         expected = Forecast(settings, suites, _lanes(settings, lanes, gpu_name, widths))
         made = expected.whole()
     _print(made, expected.unknown, form(json_, pretty))

@@ -201,6 +201,7 @@ class Controller:
             if run.nodeid == crashitem and run.status is None:
                 reason = f"worker {run.worker} {_how_it_ended(report.node)} while running this item; see {self.session_dir / run_id / 'stdout.log'}"
                 self._conclude(run_id, Summary(run_id=run_id, ok=False, status="crashed", reason=reason))
+                report.longrepr = reason
                 report.user_properties = [("gpueval.status", "crashed"), ("gpueval.run_dir", str(self.session_dir / run_id))]
                 report.duration = time.monotonic() - self._begun[run_id]
                 xml = self.config.stash.get(xml_key, None)
@@ -286,7 +287,7 @@ class Controller:
         order = {(suite.name, dataset): number for number, (suite, dataset) in enumerate((s, d) for s in self._suites for d in s.file.datasets)}
         found: list[Row] = []
         joined = {(run.suite, run.case) for run in self.runs.values()}
-        for run_id, run in sorted(self.runs.items(), key=lambda pair: order.get((pair[1].suite, pair[1].case.rpartition("-")[0]), len(order))):
+        for run_id, run in sorted(self.runs.items(), key=lambda pair: order.get((pair[1].suite, _SHARD.sub("", pair[1].case).rpartition("-")[0]), len(order))):
             summary = summary_or_none(self.session_dir / run_id) if run.status is not None or run.reused else None
             shard = _SHARD.search(run.case)  # one line for a dataset; its shards have theirs where something went wrong
             if summary is not None and not (shard and summary.ok and (run.suite, run.case[: shard.start()]) in joined):

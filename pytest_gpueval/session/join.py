@@ -84,6 +84,8 @@ def _usage(found: Sequence[dict[str, float]]) -> dict[str, float] | None:
     joined: dict[str, float] = {}
     for key in dict.fromkeys(key for usage in found for key in usage):
         values = [(usage[key], usage.get("samples", 1)) for usage in found if key in usage]
+        if len(values) < len(found):  # a shard was too short to tell: a sum without it would be wrong
+            continue
         if key.endswith("_mean") or key.startswith("power"):
             joined[key] = round(sum(value * weight for value, weight in values) / max(1, sum(weight for _, weight in values)), 3)
         else:

@@ -62,7 +62,7 @@ class Work:
 
 def pieces_of(works: Iterable[Work]) -> list[Piece]:
     """What `shard_counts` needs to know."""
-    return [Piece(work.nodeid, work.rows, work.seconds, work.estimate.startup_s, work.case.shards, work.model, work.case.runtime.gpus) for work in works]
+    return [Piece(work.nodeid, work.rows, work.seconds, work.estimate.startup_s, work.case.shards, work.model, work.case.gpus) for work in works]
 
 
 def jobs_of(works: Iterable[Work], counts: Mapping[str, int], overhead_s: float = OVERHEAD_S) -> list[Job]:
@@ -92,7 +92,7 @@ def job_of(work: Work, part: Shard | None, overhead_s: float = OVERHEAD_S) -> Jo
         seconds=round((stop - first) / work.estimate.rate + overhead_s, 6),
         startup_s=work.estimate.startup_s,
         model=work.model,
-        gpus=work.case.runtime.gpus,
+        gpus=work.case.gpus,
         source=work.estimate.source,
     )
 

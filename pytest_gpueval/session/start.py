@@ -87,7 +87,7 @@ def prepare(config: pytest.Config) -> None:
         config.stash[ALLOCATION] = allocation.lay(
             config,
             settings,
-            frozenset(case.runtime.gpus for case in chosen) or frozenset({1}),
+            frozenset(case.gpus for case in chosen) or frozenset({1}),
             max(1, len(chosen)),
             alone=_alone(config.option, config.pluginmanager),
             looks=only_looks(config.option) or settings.dry_run,

@@ -52,6 +52,7 @@ class Case:
     revision: str | None
     rows: int | None
     max_error_share: float
+    gpus: int = 1
     rate: float | None = None
     shards: int | Literal["auto"] = "auto"
     shard: Shard | None = None
@@ -119,6 +120,7 @@ class Suite:
             revision=dataset.revision,
             rows=dataset.splits[base.split].rows,
             max_error_share=self.file.max_error_share if share is None else share,
+            gpus=dataset.gpus or base.runtime.gpus,
             rate=dataset.rate or self.file.rate,
             shards=dataset.shards or self.file.shards,
         )

@@ -77,6 +77,7 @@ class DatasetEntry(Strict):
     gates: list[Gate] = Field([], description="added to the suite's gates; one of the same metric and label replaces it")
     max_error_share: Share | None = None
     rate: Rate | None = Field(None, description="samples/s of one worker, until a session has measured it")
+    gpus: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="GPUs that this dataset needs at once, instead of what the runtime says")
     shards: Shards | None = Field(None, description="pieces of consecutive rows, each an item of its own")
 
 
