@@ -10,11 +10,15 @@ from heapq import heappop, heappush, heapreplace
 
 
 class _Rung:
-    """Jobs that share a factor: a heap of (-seconds, number, id), and the seconds of those not taken yet."""
+    """Jobs that share a factor: a heap of (-seconds, number, id), and the seconds of those not taken yet.
 
-    __slots__ = ("factor", "jobs", "seconds")
+    `entry` stands for the rung among the tops: its current top, or a longer job that was taken since.
+    """
+
+    __slots__ = ("entry", "factor", "jobs", "seconds")
 
     def __init__(self) -> None:
+        self.entry: tuple[float, int, str] | None = None
         self.jobs: list[tuple[float, int, str]] = []
         self.factor = 1.0
         self.seconds = 0.0
@@ -31,7 +35,7 @@ class Ladder:
         self.jobs = 0
         self._on = on
         self._rungs: dict[str, _Rung] = {}
-        self._tops: list[tuple[float, int, str]] = []  # at least the current top of each rung; others are dropped when met
+        self._tops: list[tuple[float, int, str]] = []  # the entry of each rung, and earlier ones, which are dropped when met
 
     def push(self, rung: str, seconds: float, number: int, id_: str) -> None:
         """Add a job; of two that are equally long the lower number goes first."""
@@ -40,7 +44,7 @@ class Ladder:
         self.jobs += 1
         self._count(place, seconds)
         if place.jobs[0][2] == id_:
-            heappush(self._tops, (-seconds * place.factor, number, rung))
+            self._enter(place, rung)
 
     def take(self, rung: str, seconds: float) -> None:
         """A job of this length has left the rung."""
@@ -55,13 +59,16 @@ class Ladder:
         self.load_s += place.seconds * (factor - place.factor)
         place.factor = factor
         if place.jobs:
-            heappush(self._tops, (place.jobs[0][0] * factor, place.jobs[0][1], rung))
+            self._enter(place, rung)
 
     def top(self) -> tuple[float, str] | None:
         """The corrected seconds and the id of the longest job; None where there is none."""
         while self._tops:
             rung = self._tops[0][2]
             place = self._rungs[rung]
+            if self._tops[0] != place.entry:
+                heappop(self._tops)
+                continue
             while place.jobs and not self._on(rung, place.jobs[0][2]):
                 heappop(place.jobs)
             if not place.jobs:
@@ -71,8 +78,13 @@ class Ladder:
             current = (seconds * place.factor, number, rung)
             if current == self._tops[0]:
                 return -current[0], id_
+            place.entry = current
             heapreplace(self._tops, current)
         return None
+
+    def _enter(self, place: _Rung, rung: str) -> None:
+        place.entry = (place.jobs[0][0] * place.factor, place.jobs[0][1], rung)
+        heappush(self._tops, place.entry)
 
     def _count(self, place: _Rung, seconds: float) -> None:
         place.seconds += seconds

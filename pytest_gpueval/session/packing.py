@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heapreplace
+from heapq import heapify, heappush, heapreplace
 from operator import attrgetter
 
 # Halvings of the interval in which the makespan is looked for: 1/1,000 of it is left.
@@ -52,20 +52,36 @@ class _Open:
     def __init__(self, bin_: Bin) -> None:
         self.name = bin_.name
         self.load_s = bin_.free_s
-        self.warm = set(bin_.warm)
+        self.warm: set[str | None] = {None, *bin_.warm}
         self.ids: list[str] = []
-
-    def end_s(self, parcel: Parcel) -> float:
-        """When the parcel would end here."""
-        cold = parcel.model is not None and parcel.model not in self.warm
-        return self.load_s + parcel.seconds + (parcel.startup_s if cold else 0.0)
 
     def put(self, parcel: Parcel) -> None:
         """Take the parcel."""
-        self.load_s = self.end_s(parcel)
+        self.load_s += parcel.seconds if parcel.model in self.warm else parcel.seconds + parcel.startup_s
         self.ids.append(parcel.id)
-        if parcel.model is not None:
-            self.warm.add(parcel.model)
+        self.warm.add(parcel.model)
+
+
+class _Emptiest:
+    """The slot of some that is free first. Loads only grow, so an entry that is out of date is too low, and comes to the top in time."""
+
+    def __init__(self, opened: Sequence[_Open], numbers: Iterable[int]) -> None:
+        self._opened = opened
+        self._heap = [(opened[number].load_s, number) for number in numbers]
+        heapify(self._heap)
+
+    def add(self, number: int) -> None:
+        """One more slot."""
+        heappush(self._heap, (self._opened[number].load_s, number))
+
+    def number(self) -> int | None:
+        """Its number; of several that are equally free the lowest."""
+        while self._heap:
+            load_s, number = self._heap[0]
+            if load_s == self._opened[number].load_s:
+                return number
+            heapreplace(self._heap, (self._opened[number].load_s, number))
+        return None
 
 
 def pack(parcels: Sequence[Parcel], bins: Sequence[Bin]) -> Packing:
@@ -81,20 +97,27 @@ def pack(parcels: Sequence[Parcel], bins: Sequence[Bin]) -> Packing:
 def _in_turn(parcels: Iterable[Parcel], bins: Sequence[Bin]) -> Packing:
     """LPT: the slot that is free first takes the longest."""
     opened = [_Open(bin_) for bin_ in bins]
-    free = [(slot.load_s, number) for number, slot in enumerate(opened)]
-    heapify(free)
+    emptiest = _Emptiest(opened, range(len(opened)))
     for parcel in parcels:
-        number = free[0][1]
-        opened[number].put(parcel)
-        heapreplace(free, (opened[number].load_s, number))
+        opened[emptiest.number() or 0].put(parcel)
     return _packed(opened)
 
 
 def _earliest_end(parcels: Iterable[Parcel], bins: Sequence[Bin]) -> Packing:
-    """Each job, longest first, to the slot where it ends first, start-up included."""
+    """Each job, longest first, to the slot where it ends first, start-up included; of two to the one that has its model."""
     opened = [_Open(bin_) for bin_ in bins]
+    emptiest = _Emptiest(opened, range(len(opened)))
+    loaded: dict[str | None, _Emptiest] = {}
     for parcel in parcels:
-        min(opened, key=lambda slot: slot.end_s(parcel)).put(parcel)
+        model = parcel.model
+        if model not in loaded:
+            loaded[model] = _Emptiest(opened, [number for number, slot in enumerate(opened) if model in slot.warm])
+        cold, warm = emptiest.number() or 0, loaded[model].number()
+        if warm is not None and opened[warm].load_s <= opened[cold].load_s + parcel.startup_s:
+            opened[warm].put(parcel)
+        else:
+            opened[cold].put(parcel)
+            loaded[model].add(cold)
     return _packed(opened)
 
 
@@ -109,8 +132,7 @@ def _multifit(parcels: Sequence[Parcel], bins: Sequence[Bin], ceiling_s: float) 
         work[parcel.model] = work.get(parcel.model, parcel.startup_s) + parcel.seconds
     place = {model: number for number, model in enumerate(sorted(work, key=lambda model: -work[model]))}
     ordered = sorted(parcels, key=lambda parcel: place[parcel.model])  # stable: longest first within a model
-    low = sum(parcel.seconds for parcel in parcels) / len(bins)
-    high, best = ceiling_s, None
+    low, high, best = sum(parcel.seconds for parcel in parcels) / len(bins), ceiling_s, None
     for _ in range(_HALVINGS):
         deadline_s = (low + high) / 2
         packing = _first_fit(ordered, bins, deadline_s)
@@ -122,14 +144,21 @@ def _multifit(parcels: Sequence[Parcel], bins: Sequence[Bin], ceiling_s: float) 
 
 
 def _first_fit(parcels: Iterable[Parcel], bins: Sequence[Bin], deadline_s: float) -> Packing | None:
-    """Each job to a slot that has its model and the time, else to the emptiest that still has the time; None if one fits nowhere."""
+    """Each job to the first slot that has its model and the time, else to the emptiest of the others; None if one fits nowhere."""
     opened = [_Open(bin_) for bin_ in bins]
+    loaded: dict[str | None, list[_Open]] = {}
     for parcel in parcels:
-        fitting = [slot for slot in opened if slot.end_s(parcel) <= deadline_s]
-        if not fitting:
-            return None
-        loaded = next((slot for slot in fitting if parcel.model in slot.warm), None)
-        (loaded or min(fitting, key=attrgetter("load_s"))).put(parcel)
+        model = parcel.model
+        if model not in loaded:
+            loaded[model] = [slot for slot in opened if model in slot.warm]
+        latest_s = deadline_s - parcel.seconds
+        slot = next((slot for slot in loaded[model] if slot.load_s <= latest_s), None)
+        if slot is None:
+            slot = min((slot for slot in opened if model not in slot.warm), key=attrgetter("load_s"), default=None)
+            if slot is None or slot.load_s + parcel.startup_s > latest_s:
+                return None
+            loaded[model].append(slot)
+        slot.put(parcel)
     return _packed(opened)
 
 
