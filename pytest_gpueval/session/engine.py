@@ -38,7 +38,6 @@ class Engine:
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> Scheduler:  # noqa: ARG002 - the hook's
         """Xdist is about to wait for its workers: start them, and say who gets what."""
-        self._launcher.take_over()
         around = Session(
             lane=self._launcher.lane,
             jobs=self._controller.jobs,
@@ -48,6 +47,7 @@ class Engine:
             retiring=self._controller.retiring,
         )
         self._scheduler = Scheduler(self._slots, around)
+        self._launcher.take_over(self._scheduler.tick)
         return self._scheduler
 
     @pytest.hookimpl(optionalhook=True)

@@ -106,6 +106,11 @@ class Scheduler:
             else:
                 node.send_runtest_some([index])
 
+    def tick(self) -> None:
+        """Time has passed: an item that takes longer than predicted may change what a waiting worker should do."""
+        if self._dispatcher is not None:
+            self.schedule()
+
     def mark_test_complete(self, node: Node, item_index: int, duration: float = 0) -> None:
         """A worker has run its item."""
         self._running[node] = None

@@ -192,6 +192,8 @@ class Worker:
         finally:
             summary = run.summary
             known = summary.model_dump(include={"status", "ok", "seconds", "samples_per_s", "startup_s"}) | {"rows": summary.rows.scored} if summary else {}
+            if run.case.parts > 1:  # its shards have told what was measured
+                known.pop("samples_per_s", None)
             self.notify("end", run, reused=run.reused, **known)
 
     @pytest.hookimpl(wrapper=True, trylast=True)

@@ -21,6 +21,9 @@ import pytest
 if TYPE_CHECKING:
     from execnet import XSpec
 
+# How often the scheduler is asked although nothing has happened.
+_TICK_S = 1.0
+
 # Index of an item that never is: "drop what you keep between items, and say so".
 RELEASE = -1
 
@@ -130,6 +133,7 @@ class Launcher:
         self._wanted: list[XSpec] = []
         self._names: dict[int, tuple[str, int]] = {}
         self._dsession: Any = None
+        self._ended = threading.Event()
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_xdist_setupnodes(self, specs: list[Any]) -> None:
@@ -137,16 +141,27 @@ class Launcher:
         self._wanted = list(specs)
         specs.clear()
 
-    def take_over(self) -> None:
-        """Start the workers. Called when xdist asks for a scheduler: its event loop is about to begin."""
+    def take_over(self, tick: Callable[[], None]) -> None:
+        """Start the workers. Called when xdist asks for a scheduler: its event loop is about to begin, and will call `tick` now and then."""
         self._dsession = dsession = self._config.pluginmanager.getplugin("dsession")
         dsession.nodemanager.specs[:] = self._wanted  # workers are told how many they are
         dsession._clone_node = self.replace  # noqa: SLF001
         dsession.worker_gpueval_started = self._started
         dsession.worker_gpueval_not_started = self._not_started
+        dsession.worker_gpueval_tick = tick
+        threading.Thread(target=self._tick, name="gpueval-tick", daemon=True).start()
         for spec in self._wanted:
             self._names[id(spec)] = (str(spec.id), 1)
             self._launch(spec)
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_TICK_S):
+            self._dsession.queue.put(("gpueval_tick", {}))
+
+    @pytest.hookimpl
+    def pytest_sessionfinish(self) -> None:
+        """No more ticks."""
+        self._ended.set()
 
     def replace(self, node: Any) -> None:
         """Start a worker on the lane of one that ended. Its environment is the lane's, its id is new: xdist never uses one twice."""

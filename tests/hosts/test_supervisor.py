@@ -144,9 +144,10 @@ def run():
     for one in started:
         one.popen.kill()
         one.popen.wait()
-    for pid in marked(mark):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    while found := [pid for pid in marked(mark) if alive(pid)]:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     for one in started:
         for stream in (one.popen.stdin, one.popen.stderr):
             if stream is not None:
