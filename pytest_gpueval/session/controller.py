@@ -34,7 +34,7 @@ from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, Se
 from pytest_gpueval.runs.redact import Redactor
 
 from . import cases, lanes, provenance, xdist_seam
-from .cutting import Collected
+from .cutting import Collected, Cutting
 from .dispatch import Job
 from .display import Display, shown
 from .forecast import Forecast, earlier_counts
@@ -143,9 +143,15 @@ class Controller:
             session_dir=str(self.session_dir),
             code=self.code,
             lane=lane,
-            cutting=self._forecast.cutting(self._counts).as_dict(),
+            cutting=self._cutting().as_dict(),
             one_at_a_time=self._allocation.by_xdist,
         )
+
+    def _cutting(self) -> Cutting:
+        """Where xdist's own schedulers run the items, the one that joins shards might come before them: nothing is cut."""
+        if not self._allocation.by_xdist and getattr(self.config.option, "dist", "no") != "no":
+            return Cutting(part=self.settings.part)
+        return self._forecast.cutting(self._counts)
 
     def jobs(self, ids: Sequence[str]) -> list[Job]:
         """The items of the session as jobs, once a worker has collected them: now the plan can be made, and said."""

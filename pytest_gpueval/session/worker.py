@@ -93,7 +93,8 @@ class Worker:
         """What the GPUs did since the last `begin`; None where there is none, or the driver does not say."""
         if begin:
             self._usage = Usage()
-            self._sampler.start()
+            if self.gpus:
+                self._sampler.start()
         return self._usage.as_dict()
 
     def _sampled(self, readings: Sequence[Reading]) -> None:

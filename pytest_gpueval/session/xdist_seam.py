@@ -176,6 +176,10 @@ class Launcher:
         known = self._names.get(id(node.gateway.spec))
         return known[0] if known else str(node.gateway.id)
 
+    def stop(self, reason: str) -> None:
+        """End the session early."""
+        self._dsession.shouldstop = reason
+
     def cancel(self) -> None:
         """Give up workers that have not started: nothing is left for them to do."""
         for launch in list(self._launches):
@@ -230,8 +234,6 @@ class Launcher:
         self._forget(launch)
         if not launch.cancelled.is_set():
             self._failed(self._names[id(launch.spec)][0], problem)
-            if not self._dsession._active_nodes:  # noqa: SLF001
-                self._dsession.shouldstop = "no worker could be started"
 
     def _forget(self, launch: _Launch) -> None:
         self._launches.discard(launch)
