@@ -105,7 +105,8 @@ class RunMetadata(Record):
     host: str
     platform: str
     worker: str
-    gpus: list[str]
+    gpus: list[str] = Field(description="UUIDs")
+    gpu: dict[str, str | None] | None = Field(None, description="their model and the driver, or null on the CPU")
     seed: int | None = None
     started_at: str
     plugin_version: str

@@ -144,6 +144,7 @@ class Controller:
             code=self.code,
             lane=lane,
             cutting=self._cutting().as_dict(),
+            gpu_name=self._gpu_name(lane),
             one_at_a_time=self._allocation.by_xdist,
         )
 

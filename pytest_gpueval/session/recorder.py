@@ -51,6 +51,7 @@ class Surroundings(Protocol):
     code: dict[str, Any]
     name: str
     gpus: list[str]
+    gpu: dict[str, str | None] | None
 
     def runtime(self, case: Case, /) -> tuple[Runtime, float | None]:
         """The started runtime of a case, and the seconds it took to start if this call started it."""
@@ -259,6 +260,7 @@ class Run:
             ("gpueval.split", self.case.split),
             *([("gpueval.shard", self.case.shard.id)] if self.case.shard else []),
             ("gpueval.run_dir", str(self.path)),
+            ("gpueval.worker", self._worker.name),
             ("gpueval.status", summary.status),
             ("gpueval.reused", self.reused),
             ("gpueval.rows", summary.rows.scored),
@@ -299,6 +301,7 @@ class Run:
             packages=provenance.packages(),
             worker=worker.name,
             gpus=worker.gpus,
+            gpu=worker.gpu,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             plugin_version=__version__,
             **machine,

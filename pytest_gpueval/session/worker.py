@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pytest_gpueval.datasets.parquet import ParquetSplit
-from pytest_gpueval.errors import Conflict, GateFailure, GpuevalError
-from pytest_gpueval.gpus import health
+from pytest_gpueval.errors import Conflict, GateFailure, GpuevalError, RuntimeFault
+from pytest_gpueval.gpus import health, nvml
 from pytest_gpueval.gpus.nvml import Reading
 from pytest_gpueval.gpus.sampling import Sampler, Usage
 from pytest_gpueval.runs.records import Status
@@ -43,6 +43,7 @@ class Orders:
     code: Mapping[str, Any]
     lane: str
     cutting: Mapping[str, Any]
+    gpu_name: str | None = None
     one_at_a_time: bool = False
 
 
@@ -57,6 +58,7 @@ class Worker:
         self.redactor = redactor
         self.hooks = config.hook
         self.gpus = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.startswith(("GPU-", "MIG-"))]
+        self.gpu = {"name": orders.gpu_name, "driver": _driver()} if self.gpus else None
         self._orders = orders
         self._id = getattr(config, "workerinput", {}).get("workerid", self.name)
         self._named = config.stash.get(shards.NAMED, {})
@@ -271,6 +273,13 @@ def _phase(run: Run | None) -> Iterator[None]:
         return
     with run.phase():
         yield
+
+
+def _driver() -> str | None:
+    """The driver's version; a driver that breaks now will say so where it is needed."""
+    with suppress(RuntimeFault):
+        return nvml.driver()
+    return None
 
 
 def _status(report: pytest.TestReport, error: BaseException | None) -> Status:
