@@ -4,15 +4,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: eval test check format bench clean
+.PHONY: eval test compiler check format bench clean
 
 eval: $(VENV)/.eval  ## run the main suite on data and a model that come with it
 	$(BIN)/pytest --gpueval-suite guardrails_ru --gpus auto
 
-test: $(VENV)/.test  ## the whole test suite
+test: $(VENV)/.test compiler  ## the whole test suite
 	$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+compiler:  ## the tests compile stand-ins for NVIDIA's libraries
+	@echo '#include <stdio.h>' | cc -x c -fsyntax-only - 2>/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev; } || \
+	  { echo "The tests need a C compiler; install it: apt-get install gcc libc6-dev" >&2; exit 1; }
 
 check: $(VENV)/.check  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -131,9 +131,22 @@ def test_html_of_hostile_text():
     assert not set("\x1b\x00\u202e") & set(source)
 
 
+SERIES = {"t_s": [0.0, 1.0, 2.0], "utilization": [0, 100, None], "memory_mib": [1024, 2048, None], "power_w": [100.0, 300.0, None]}
+DRAWN = {"viewbox", "width", "height", "preserveaspectratio", "role", "aria-label", "points"}
+
+
+def test_html_draws_what_each_gpu_did():
+    lanes = [{"name": "gpu0", "gpus": ["GPU-a"], "gpu_name": "H100"}]
+    page = Page(html.session(record(lanes=lanes, gpus={"GPU-a": SERIES, "GPU-b": {key: [] for key in SERIES}}), [row()]))
+    assert ("points", "0.0,20.0 50.0,0.0") in page.attributes
+    words = " ".join(page.text.split())
+    assert "gpu0 H100 GPU-a 50 % 2 GiB 200 W" in words
+    assert "GPU-b - - -" in words
+
+
 def test_html_needs_no_network():
-    page = Page(html.session(record(), [row(labels={"A": {"f1": Figure(1, None, None)}})]))
-    assert {name for name, _ in page.attributes} <= {"lang", "charset", "name", "content", "class", "scope", "open"}
+    page = Page(html.session(record(gpus={"GPU-a": SERIES}), [row(labels={"A": {"f1": Figure(1, None, None)}})]))
+    assert {name for name, _ in page.attributes} <= {"lang", "charset", "name", "content", "class", "scope", "open"} | DRAWN
     assert "url(" not in page.text
     assert "@import" not in page.text
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
