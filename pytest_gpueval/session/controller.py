@@ -79,7 +79,7 @@ class Controller:
         self._started = time.monotonic()
         self._checked = False
         earlier = _earlier(self.session_dir)
-        self._counts = earlier_counts(earlier, self.session_dir)
+        self._counts = earlier_counts(earlier, self.session_dir, force=settings.force)
         self._record = SessionRecord(
             session=self.session_dir.name,
             argv=redact.arguments(["pytest", *config.invocation_params.args], self.redactor),

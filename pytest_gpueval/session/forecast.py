@@ -89,7 +89,7 @@ def _job(nodeid: str, work: plan.Work, parts: int, count: int, known: Mapping[st
     return plan.job_of(work, shard)
 
 
-def earlier_counts(record: Mapping[str, Any], session_dir: Path) -> dict[str, int]:
-    """The cuts of a session that is continued; a dataset that was joined and passed is not cut any more, since nothing of it is left to run."""
+def earlier_counts(record: Mapping[str, Any], session_dir: Path, *, force: bool) -> dict[str, int]:
+    """The cuts of a session that is continued; a dataset that was joined and passed is not cut any more, unless it is to run again by `force`."""
     counts: dict[str, int] = {key: int(count) for key, count in (record.get("cuts") or {}).items()}
-    return {key: 1 if cases.is_finished(session_dir, key) else count for key, count in counts.items()}
+    return {key: 1 if not force and cases.is_finished(session_dir, key) else count for key, count in counts.items()}
