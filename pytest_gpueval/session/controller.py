@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from pytest_gpueval.suites.model import Suite
 
     from .allocation import Allocation
-    from .engine import Engine
 
 
 _SHARD = re.compile(r"-[0-9]+of[0-9]+$")
@@ -67,7 +66,7 @@ class Controller:
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
         self.retiring: set[str] = set()
-        self.engine: Engine | None = None
+        self.lane_of: Callable[[Any], str] = lambda node: str(node.gateway.id)
         self._channels: list[Any] = []
         self._begun: dict[str, float] = {}
         self._lock = _locked(self.session_dir)
@@ -184,8 +183,7 @@ class Controller:
         channel = node.gateway.newchannel()
         channel.setcallback(self.hear)
         self._channels.append(channel)
-        lane = self.engine.lane(node) if self.engine is not None else node.gateway.id
-        node.workerinput["gpueval"] = asdict(self.orders(lane))
+        node.workerinput["gpueval"] = asdict(self.orders(self.lane_of(node)))
         node.workerinput["gpueval_channel"] = channel
 
     def pytest_keyboard_interrupt(self) -> None:

@@ -125,8 +125,9 @@ def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     controller = Controller(config, settings, found, suites, redactor_of(suites), expected)
     config.pluginmanager.register(controller, "gpueval-controller")
     if found.by_xdist:
-        controller.engine = Engine(config, controller, found.lanes)
-        config.pluginmanager.register(controller.engine, "gpueval-engine")
+        engine = Engine(config, controller, found.lanes)
+        controller.lane_of = engine.lane
+        config.pluginmanager.register(engine, "gpueval-engine")
     elif getattr(config.option, "dist", "no") == "no":
         lane = found.lanes[0].name if found.lanes else "main"
         _register_worker(config, settings, controller.orders(lane), controller.redactor, controller.hear)
