@@ -35,8 +35,8 @@ class DryRun:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Instead of running the items."""
         config = session.config
+        shards.expand(session.items, self._forecast.cutting(self._counts), config.stash.get(shards.NAMED, {}), lambda _items: None)
         with user_errors():
-            shards.expand(session.items, self._forecast.cutting(self._counts), config.stash.get(shards.NAMED, {}), lambda _items: None)
             jobs = self._forecast.jobs([item.nodeid for item in session.items], shards.collected(session.items))
         lines = self._forecast.plan(jobs, [f"gw{number}" for number in range(self._processes)]).as_dict()
         reporter = config.pluginmanager.getplugin("terminalreporter")

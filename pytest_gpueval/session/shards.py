@@ -28,7 +28,10 @@ _SHARD = re.compile(r"^(?P<file>.*?)::(?P<function>[^\[]+)\[(?P<case>.+)-(?P<num
 
 
 def unnamed(arguments: Sequence[str], here: Path) -> tuple[list[str], Named]:
-    """Arguments in which node ids of shards name their datasets instead, and the shards that were named. Paths are relative to `here`."""
+    """Arguments in which node ids of shards name their datasets instead, and the shards that were named. Paths are relative to `here`.
+
+    Raises UsageProblem for shards that cannot be.
+    """
     found: dict[tuple[Path, str], set[str]] = {}
     kept: list[str] = []
     for argument in arguments:
@@ -36,6 +39,8 @@ def unnamed(arguments: Sequence[str], here: Path) -> tuple[list[str], Named]:
         if match is None or PurePosixPath(match["file"]).name != FILE_NAME:
             kept.append(argument)
             continue
+        if not 1 <= int(match["number"]) <= int(match["count"]):
+            raise UsageProblem(f"{argument}: there is no shard {match['number']} of {match['count']}")
         found.setdefault(((here / match["file"]).resolve().parent, match["case"]), set()).add(f"{match['number']}of{match['count']}")
         whole = f"{match['file']}::{match['function']}[{match['case']}]"
         if whole not in kept:
@@ -44,7 +49,7 @@ def unnamed(arguments: Sequence[str], here: Path) -> tuple[list[str], Named]:
 
 
 def expand(items: list[pytest.Item], cutting: Cutting, named: Named, deselected: Callable[[Sequence[pytest.Item]], None]) -> None:
-    """Put shards, and behind them the item that joins them, in the place of each dataset that is cut. Raises UsageProblem for shards that cannot be."""
+    """Put shards, and behind them the item that joins them, in the place of each dataset that is cut."""
     chosen = [case for item in items if (case := case_of(item)) is not None]
     counts = cutting.of_datasets(chosen)
     made: list[pytest.Item] = []
@@ -55,7 +60,7 @@ def expand(items: list[pytest.Item], cutting: Cutting, named: Named, deselected:
             continue
         wanted = named.get((case.directory.resolve(), case.id)) if named else None
         if wanted:
-            made += [_clone(item, replace(case, shard=shard)) for shard in _parsed(wanted, case)]
+            made += [_clone(item, replace(case, shard=shard)) for shard in _parsed(wanted)]
             continue
         count = counts.get(cases.key(case), 1)
         made += [_clone(item, replace(case, shard=Shard(number, count))) for number in range(1, count + 1)] if count > 1 else []
@@ -86,12 +91,8 @@ def case_of(item: pytest.Item) -> Case | None:
     return case if isinstance(case, Case) and not rows.is_own_test(item.nodeid) else None
 
 
-def _parsed(wanted: Iterable[str], case: Case) -> list[Shard]:
-    shards = {Shard(*map(int, text.split("of"))) for text in wanted}
-    for shard in shards:
-        if not 1 <= shard.number <= shard.count:
-            raise UsageProblem(f"{case.id}-{shard.id}: there is no shard {shard.number} of {shard.count}")
-    return sorted(shards, key=lambda shard: (shard.count, shard.number))
+def _parsed(wanted: Iterable[str]) -> list[Shard]:
+    return sorted({Shard(*map(int, text.split("of"))) for text in wanted}, key=lambda shard: (shard.count, shard.number))
 
 
 def _clone(item: pytest.Item, case: Case) -> pytest.Item:
