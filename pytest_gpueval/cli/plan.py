@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from pytest_gpueval.session.lanes import Lane
     from pytest_gpueval.session.plan import Plan
     from pytest_gpueval.session.settings import Settings
+    from pytest_gpueval.suites.model import Case
 
-# CPU lanes are as many as there are cores, and items.
-_MOST_LANES: Final = 4096
 _WIDTH: Final = 120
 
 
@@ -70,22 +69,23 @@ def plan(
             raise UsageProblem("SUITE is empty; `gpueval suites` lists them")
         cases.check_source(settings)
         suites = [cases.read_suite(path) for path in cases.suite_paths(settings)]
-        widths = frozenset(case.gpus for read in suites for case in cases.chosen(read, settings))
-        expected = Forecast(settings, suites, _lanes(settings, lanes, gpu_name, widths))
+        chosen = [case for read in suites for case in cases.chosen(read, settings)]
+        expected = Forecast(settings, suites, _lanes(settings, lanes, gpu_name, chosen))
         made = expected.whole()
     _print(made, expected.unknown, form(json_, pretty))
 
 
-def _lanes(settings: Settings, number: int | None, gpu_name: str | None, widths: frozenset[int]) -> list[Lane]:
-    """What there is, or what is supposed."""
+def _lanes(settings: Settings, number: int | None, gpu_name: str | None, chosen: Sequence[Case]) -> list[Lane]:
+    """What there is, or what is supposed. CPU lanes are as many as a session would have: as there are cores, and cases."""
     from pytest_gpueval.gpus import devices
     from pytest_gpueval.session import lanes
 
+    widths = frozenset(case.gpus for case in chosen)
     if number is not None:
         return lanes.on_gpus([devices.Device(index, f"gpu{index}", gpu_name or "") for index in range(number)], widths)
     spec = settings.gpus or "auto"
-    chosen = devices.select(spec, devices.visible() if spec != "none" else [])
-    return lanes.on_gpus(chosen, widths) if chosen else lanes.on_cpu(None, _MOST_LANES, widths)
+    found = devices.select(spec, devices.visible() if spec != "none" else [])
+    return lanes.on_gpus(found, widths) if found else lanes.on_cpu(None, max(1, len(chosen)), widths)
 
 
 def _print(made: Plan, unknown: Sequence[str], form: Form) -> None:

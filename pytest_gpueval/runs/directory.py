@@ -128,6 +128,12 @@ def read_summary(path: Path) -> Summary | None:
         raise Conflict(f"{file}: {key}: {first['msg']}.\nRun anew with --gpueval-force (the file is backed up).") from None
 
 
+def unlike(part: Path, whole: Path) -> list[str]:
+    """What differs between the runs of a shard and of the whole that it belongs to, and must not. Raises Conflict for metadata that cannot be read."""
+    one, other = _read_json(part / METADATA), _read_json(whole / METADATA)
+    return [key for key in IDENTITY if key not in ("case", "shard") and one.get(key) != other.get(key)]
+
+
 def blocked_message(paths: Sequence[Path]) -> str:
     """What an operator reads who is about to overwrite runs that failed."""
     lines = []

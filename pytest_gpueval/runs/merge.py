@@ -206,20 +206,16 @@ def _shards(shards: Sequence[tuple[int, int]]) -> tuple[list[str], list[str]]:
 
 def _row_shards(taken: Mapping[str, Found], target: Path, options: Sequence[str]) -> tuple[list[str], list[str]]:
     """Datasets cut in shards of rows: which shards are missing, and the commands that judge what is whole but not judged yet."""
-    groups: dict[tuple[str, str, str, int], set[int]] = {}
-    for run in taken.values():
-        number, _, of = (run.metadata.shard or "").partition("of")
-        if number.isdecimal() and of.isdecimal():
-            whole = run.metadata.case.removesuffix(f"-{run.metadata.shard}")
-            groups.setdefault((run.metadata.suite, whole, _test(run.metadata), int(of)), set()).add(int(number))
-    judged = {(run.metadata.suite, run.metadata.case, _test(run.metadata)) for run in taken.values()}
+    # A whole that failed for want of a shard has no verdict yet.
+    judged = {(run.metadata.suite, run.metadata.case, _test(run.metadata)) for run in taken.values() if run.rank}
     missing, suites = [], []
-    for (suite, whole, test, count), numbers in groups.items():
+    for (suite, whole, test, count), shards in _groups(taken).items():
         if (suite, whole, test) in judged:
             continue
+        numbers = shards.keys()
         lost = count - len(numbers)
         if not lost:
-            suites.append(suite)
+            suites += [suite] if all(run.rank == 2 for run in shards.values()) else []
         elif lost > _MOST:
             missing.append(f"{suite} {whole}: {lost} of {count} shards of its rows are missing")
         else:
@@ -227,6 +223,23 @@ def _row_shards(taken: Mapping[str, Found], target: Path, options: Sequence[str]
             missing.append(f"{suite} {whole}: of the shards of its rows, {names} {'are' if lost > 1 else 'is'} missing")
     place = [f"--gpueval-output-dir={target.parent}", "--gpueval-session", target.name]
     return missing, [shlex.join(["pytest", "--gpueval-suite", suite, *place, *options]) for suite in dict.fromkeys(suites)]
+
+
+def _groups(taken: Mapping[str, Found]) -> dict[tuple[str, str, str, int], dict[int, Found]]:
+    """Suite, whole case, test, number of shards -> the shards of rows that are there, by their numbers."""
+    groups: dict[tuple[str, str, str, int], dict[int, Found]] = {}
+    for run in taken.values():
+        number, _, of = (run.metadata.shard or "").partition("of")
+        if number.isdecimal() and of.isdecimal():
+            whole = run.metadata.case.removesuffix(f"-{run.metadata.shard}")
+            groups.setdefault((run.metadata.suite, whole, _test(run.metadata), int(of)), {})[int(number)] = run
+    return groups
+
+
+def _cuts(taken: Mapping[str, Found]) -> dict[str, int]:
+    """How datasets were cut, so that pytest goes on with the same shards; where one was cut in two ways, the one of which least is missing."""
+    ranked = sorted(_groups(taken).items(), key=lambda group: len(group[1]) / group[0][3])
+    return {f"{suite}/{whole}": count for (suite, whole, _, count), _ in ranked}
 
 
 def _test(metadata: RunMetadata) -> str:
@@ -265,6 +278,7 @@ def _record(name: str, sessions: Sequence[Session], taken: Mapping[str, Found], 
         # A session that did not end was interrupted.
         exit_status=max((2 if record.exit_status is None else record.exit_status for record in records), key=_badness),
         runs=[_run(run_id, run, offsets[run.session]) for run_id, run in ordered],
+        cuts=_cuts(taken),
         merged_from=[session.name for session in sessions],
     )
 

@@ -81,12 +81,13 @@ def lay(config: pytest.Config, settings: Settings, widths: frozenset[int], items
     laid = lanes.on_gpus(chosen, widths) if chosen else lanes.on_cpu(processes, items, widths)
     lanes.check_workers(laid, spec, processes)
     passed_over = [f"GPU {device.label} {why}" for device, why in reservation.passed_over]
+    if alone or (len(laid) == 1 and not laid[0].gpus):
+        laid = [max(laid, key=lambda lane: len(lane.gpus))]
+        if not looks:
+            set_environment(config, laid[0].environment)
+        return Allocation(laid, passed_over=passed_over)
     if looks:
         return Allocation(laid, passed_over=passed_over)
-    if alone or (len(laid) == 1 and not laid[0].gpus):
-        first = max(laid, key=lambda lane: len(lane.gpus))
-        set_environment(config, first.environment)
-        return Allocation([first], passed_over=passed_over)
     lanes.start_by_xdist(laid, config, reservation.leases.guards)
     return Allocation(laid, reservation.leases.guards, passed_over, by_xdist=True)
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from pytest_gpueval.datasets import sources
 from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.errors import MissingExtra, UsageProblem, valid_values
+from pytest_gpueval.runs.directory import RESULTS
 from pytest_gpueval.runtimes.inprocess import load_file
 from pytest_gpueval.suites import load
 from pytest_gpueval.suites.model import Case, Shard, Suite
@@ -60,6 +61,12 @@ def is_finished(session_dir: Path, name: str) -> bool:
     suite, _, case = name.partition("/")
     summary = summary_or_none(session_dir / run_name([suite, case]))
     return summary is not None and summary.ok and summary.complete
+
+
+def has_begun(session_dir: Path, name: str) -> bool:
+    """Whether the whole case of this key has results in a session."""
+    suite, _, case = name.partition("/")
+    return (session_dir / run_name([suite, case]) / RESULTS).exists()
 
 
 def shards_of(case: Case) -> list[Case]:

@@ -33,12 +33,12 @@ from pytest_gpueval.runs.files import cannot_write, storage, write_atomically, w
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, SessionShard, Summary
 from pytest_gpueval.runs.redact import Redactor
 
-from . import cases, lanes, provenance, xdist_seam
+from . import cases, lanes, provenance, shards, xdist_seam
 from .cutting import Collected, Cutting
 from .dispatch import Job
 from .display import Display, shown
-from .forecast import Forecast, earlier_counts
-from .rows import label, row, summary_or_none
+from .forecast import Forecast
+from .rows import label, row, summary_or_none, told
 from .settings import Settings
 from .worker import Orders
 
@@ -77,17 +77,17 @@ class Controller:
         self._series = Series()
         self._started = time.monotonic()
         self._checked = False
-        earlier = _earlier(self.session_dir)
-        self._counts = earlier_counts(earlier, self.session_dir, force=settings.force)
+        earlier = earlier_record(self.session_dir)
+        self._counts = forecast.earlier_counts(self.session_dir, earlier["cuts"])
         self._record = SessionRecord(
             session=self.session_dir.name,
             argv=redact.arguments(["pytest", *config.invocation_params.args], self.redactor),
             suites=[suite.name for suite in suites],
             data=self.data,
             lanes=[lane.as_dict() for lane in allocation.lanes],
-            cuts=self._counts,
+            cuts=earlier["cuts"],
             shard=SessionShard(index=settings.part[0], count=settings.part[1]) if settings.part else None,
-            merged_from=earlier.get("merged_from", []),
+            merged_from=earlier["merged_from"],
             host=socket.gethostname(),
             code=self.code,
             plugin_version=__version__,
@@ -157,8 +157,7 @@ class Controller:
         """The items of the session as jobs, once a worker has collected them: now the plan can be made, and said."""
         jobs = self._forecast.jobs(ids, self._collected)
         made = self._forecast.plan(jobs).as_dict()
-        cut = {key: parts for _, key, parts, _ in self._collected if parts > 1}
-        self._record = self._record.model_copy(update={"plan": made, "cuts": {**self._counts, **cut}})
+        self._record = self._record.model_copy(update={"plan": made})
         self._write_record()
         self.display.planned(made)
         return jobs
@@ -194,10 +193,12 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """Refuse to overwrite before the first item starts."""
+        """Refuse to overwrite before the first item starts, and write down how datasets were cut."""
         if not self._checked:
             self._checked = True
             self._refuse_blocked(ids)
+            self._refuse_disorder()
+            self._note_cuts()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
@@ -205,7 +206,8 @@ class Controller:
         for run_id, run in self.runs.items():
             if run.nodeid == crashitem and run.status is None:
                 reason = f"worker {run.worker} {_how_it_ended(report.node)} while running this item; see {self.session_dir / run_id / 'stdout.log'}"
-                self._conclude(run_id, Summary(run_id=run_id, ok=False, status="crashed", reason=reason))
+                joins = any(nodeid == crashitem and parts > 1 for nodeid, _, parts, _ in self._collected)  # then it may be tried again: no model ran
+                self._conclude(run_id, Summary(run_id=run_id, ok=False, status="crashed", reason=reason, complete=not joins))
                 report.longrepr = reason
                 report.user_properties = [("gpueval.status", "crashed"), ("gpueval.run_dir", str(self.session_dir / run_id))]
                 report.duration = time.monotonic() - self._begun[run_id]
@@ -221,6 +223,7 @@ class Controller:
         """Without xdist: refuse to overwrite before the first item starts."""
         if session.items:
             self._refuse_blocked([item.nodeid for item in session.items])
+            self._note_cuts()
 
     def pytest_report_header(self) -> list[str]:
         """What runs, on what data, with which runtime, where."""
@@ -254,6 +257,7 @@ class Controller:
         except OSError as error:
             self.error = cannot_write(self.session_dir / "junit.xml", error)
         self._finish(session)
+        shards.remember_whole(self.config)
         if self.error is not None and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -290,14 +294,9 @@ class Controller:
     def rows(self) -> list[Row]:
         """One row for each run of this session, in the order of the suites, whichever worker was faster."""
         order = {(suite.name, dataset): number for number, (suite, dataset) in enumerate((s, d) for s in self._suites for d in s.file.datasets)}
-        found: list[Row] = []
-        joined = {(run.suite, run.case) for run in self.runs.values()}
-        for run_id, run in sorted(self.runs.items(), key=lambda pair: order.get((pair[1].suite, _SHARD.sub("", pair[1].case).rpartition("-")[0]), len(order))):
-            summary = summary_or_none(self.session_dir / run_id) if run.status is not None or run.reused else None
-            shard = _SHARD.search(run.case)  # one line for a dataset; its shards have theirs where something went wrong
-            if summary is not None and not (shard and summary.ok and (run.suite, run.case[: shard.start()]) in joined):
-                found.append(row(run, summary, self._label(run)))
-        return found
+        runs = sorted(self.runs.values(), key=lambda run: order.get((run.suite, _SHARD.sub("", run.case).rpartition("-")[0]), len(order)))
+        found = {run.run_id: summary_or_none(self.session_dir / run.run_id) if run.status is not None or run.reused else None for run in runs}
+        return [row(run, summary, self._label(run)) for run, summary in told(runs, found)]
 
     def _label(self, run: SessionRun) -> str:
         return label(run, several=len(self._suites) != 1)
@@ -318,6 +317,16 @@ class Controller:
                 blocked.append(file.parent)
         if blocked:
             raise pytest.UsageError(blocked_message(blocked))
+
+    def _refuse_disorder(self) -> None:
+        """Raise UsageError where xdist alone would run what joins shards beside the shards."""
+        cut = [nodeid for nodeid, _, parts, _ in self._collected if parts > 1]
+        if cut and not self._allocation.by_xdist:
+            raise pytest.UsageError(f"{cut[0]} is cut into shards, which -n alone cannot run in order.\nSay where they run: --gpus none -n 2, or --gpus auto.")
+
+    def _note_cuts(self) -> None:
+        self._record = self._record.model_copy(update={"cuts": Cutting.made(self._collected, self._record.cuts)})
+        self._write_record()
 
     def _conclude(self, run_id: str, summary: Summary) -> None:
         """Write the summary of a run whose worker no longer can, unless it did."""
@@ -360,13 +369,13 @@ def _how_it_ended(node: Any) -> str:
     return f"died of {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"died of signal {-code}"
 
 
-def _earlier(session_dir: Path) -> dict[str, Any]:
-    """What session.json says of an earlier part of this session; empty where there is none, or it cannot be read."""
+def earlier_record(session_dir: Path) -> dict[str, Any]:
+    """What is kept of session.json of an earlier part of this session; empty where there is none, or it cannot be read."""
     try:
-        found = json.loads((session_dir / "session.json").read_text(encoding="utf-8"))
+        found = SessionRecord.model_validate_json((session_dir / "session.json").read_bytes())
     except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return {"cuts": {}, "merged_from": []}
+    return found.model_dump(include={"cuts", "merged_from"})
 
 
 def _session_dir(settings: Settings, suites: Sequence[str], redactor: Redactor) -> Path:

@@ -39,6 +39,15 @@ class Cutting:
         pieces = {key: Piece(**piece) for key, piece in given["pieces"].items()}
         return cls(given["lanes"], pieces, given["counts"], given["part"])
 
+    @staticmethod
+    def made(collected: Collected, earlier: Mapping[str, int]) -> dict[str, int]:
+        """The cuts that were made of these items and `earlier`. Shards that the command line names do not change those of the whole."""
+        found = dict(earlier)
+        for _, key, _, count in collected:
+            if count > 1:
+                found.setdefault(key, count)
+        return found | {key: parts for _, key, parts, _ in collected if parts > 1}
+
     def of_datasets(self, chosen: Sequence[Case]) -> dict[str, int]:
         """How many shards each of the chosen cases is cut into."""
         keys = [cases.key(case) for case in chosen]

@@ -49,10 +49,25 @@ class Forecast:
     def cutting(self, counts: Mapping[str, int]) -> Cutting:
         """What workers cut by; nothing is cut where there is one lane. `counts` are cuts that were made before."""
         places = len({need for slot in self.slots for need in slot.needs})
-        if places < 2 and not counts and not self._settings.part:
-            return Cutting()
+        if places < 2 and not self._settings.part:
+            return Cutting(counts=counts)
         pieces = {key: replace(piece, group=key) for key, piece in zip(self.works, plan.pieces_of(self.works.values()), strict=True)}
         return Cutting(places, pieces, counts, self._settings.part)
+
+    def earlier_counts(self, session_dir: Path, cuts: Mapping[str, int]) -> dict[str, int]:
+        """How a session that is continued keeps its datasets cut: as it recorded, and whole where the whole has begun.
+
+        A dataset that was joined and passed is not cut any more, since nothing of it is left to run.
+        """
+        found: dict[str, int] = {}
+        for key in (cases.key(case) for suite in self._suites for case in cases.chosen(suite, self._settings)):
+            if not self._settings.force and cases.is_finished(session_dir, key):
+                found[key] = 1
+            elif key in cuts:
+                found[key] = int(cuts[key])
+            elif not self._settings.force and cases.has_begun(session_dir, key):
+                found[key] = 1
+        return found
 
     def jobs(self, ids: Sequence[str], collected: Collected) -> list[plan.Job]:
         """A job for each node id, in their order. Tests of the user's own are guessed to take as long as the others do on average."""
@@ -70,9 +85,9 @@ class Forecast:
         counts = self.cutting({}).of_datasets([work.case for work in self.works.values()])
         return self.plan(plan.jobs_of(self.works.values(), {work.nodeid: counts.get(key, 1) for key, work in self.works.items()}))
 
-    def plan(self, jobs: Iterable[plan.Job]) -> plan.Plan:
-        """What runs where and when."""
-        return plan.make(jobs, self.slots or [plan.Slot("main")], self.budget_s)
+    def plan(self, jobs: Iterable[plan.Job], workers: Sequence[str] = ()) -> plan.Plan:
+        """What runs where and when; on `workers` where there are no lanes."""
+        return plan.make(jobs, self.slots or [plan.Slot(name) for name in workers or ["main"]], self.budget_s)
 
 
 def _shown(path: Path, root: Path) -> Path:
@@ -87,9 +102,3 @@ def _job(nodeid: str, work: plan.Work, parts: int, count: int, known: Mapping[st
         return plan.merge_of(work, [id_ for id_ in ids if id_ in known])
     shard = Shard(int(bracket.rpartition("-")[2].partition("of")[0]), count) if count > 1 else None
     return plan.job_of(work, shard)
-
-
-def earlier_counts(record: Mapping[str, Any], session_dir: Path, *, force: bool) -> dict[str, int]:
-    """The cuts of a session that is continued; a dataset that was joined and passed is not cut any more, unless it is to run again by `force`."""
-    counts: dict[str, int] = {key: int(count) for key, count in (record.get("cuts") or {}).items()}
-    return {key: 1 if not force and cases.is_finished(session_dir, key) else count for key, count in counts.items()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_gpueval.errors import Conflict, RuntimeFault
-from pytest_gpueval.runs.directory import RESULTS, read_summary
+from pytest_gpueval.runs.directory import RESULTS, read_summary, unlike
 from pytest_gpueval.runs.files import storage
 from pytest_gpueval.runs.records import Summary
 
@@ -29,16 +29,17 @@ class Joined:
 
 
 def join(name: str, shards: Sequence[Path], target: Path) -> Joined:
-    """Write the shards' results to `target`, one after the other. Raises NoVerdict if one has none, StorageError."""
+    """Write the shards' results to `target` in the directory of the whole, one after the other. Raises NoVerdict if one has none, StorageError."""
     summaries = [_summary(path) for path in shards]
-    missing = [f"  {path.name}: {_why(summary)}" for path, summary in zip(shards, summaries, strict=True) if not _whole(summary)]
+    reasons = [_why_not(path, summary, target.parent) for path, summary in zip(shards, summaries, strict=True)]
+    missing = [f"  {path.name}: {reason}" for path, reason in zip(shards, reasons, strict=True) if reason is not None]
     if missing:
         raise NoVerdict(f"no verdict on {name}: {len(missing)} of {len(shards)} shards have no result\n" + "\n".join(missing))
     half = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with storage(target):
         try:
             with half.open("wb") as file:
-                for path in shards:
+                for path in (path for path in shards if (path / RESULTS).exists()):
                     with (path / RESULTS).open("rb") as part:
                         shutil.copyfileobj(part, file, 1 << 20)
             half.replace(target)
@@ -54,14 +55,19 @@ def _summary(path: Path) -> Summary | None:
         return None
 
 
-def _whole(summary: Summary | None) -> bool:
-    return summary is not None and summary.ok and summary.complete
-
-
-def _why(summary: Summary | None) -> str:
+def _why_not(path: Path, summary: Summary | None, whole: Path) -> str | None:
+    """Why a shard's results cannot be joined to those of the whole; None if they can."""
     if summary is None:
         return "did not run to its end"
-    return summary.status + (f": {summary.reason.splitlines()[0]}" if summary.reason else "")
+    if not (summary.ok and summary.complete):
+        return summary.status + (f": {summary.reason.splitlines()[0]}" if summary.reason else "")
+    if summary.rows.total and not (path / RESULTS).exists():  # a shard of no rows leaves none
+        return f"{RESULTS} is missing"
+    try:
+        changed = unlike(path, whole)
+    except Conflict as problem:
+        return str(problem).splitlines()[0]
+    return f"holds an earlier run with another {' and '.join(changed)}" if changed else None
 
 
 def _together(summaries: Sequence[Summary]) -> Joined:

@@ -11,7 +11,7 @@ from pytest_gpueval.runs.gather import JUNIT, SESSION
 from pytest_gpueval.runs.merge import Plan
 from pytest_gpueval.runs.redact import Redactor
 
-from .rows import label, row
+from .rows import label, row, told
 
 
 def record(plan: Plan, redactor: Redactor) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> tuple[di
     """
     several = len(plan.record.suites) != 1
     summaries = {run_id: run.summary for run_id, run in plan.taken.items()}
-    rows = [row(run, summary, label(run, several=several)) for run in plan.record.runs if (summary := summaries[run.run_id]) is not None]
+    rows = [row(run, summary, label(run, several=several)) for run, summary in told(plan.record.runs, summaries)]
     texts = {
         SESSION: to_json(record),
         "report.md": redactor.text(markdown.session(record, rows)),

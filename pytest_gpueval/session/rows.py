@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from pytest_gpueval.errors import Conflict
@@ -11,6 +12,8 @@ from pytest_gpueval.runs import records
 from pytest_gpueval.runs.directory import read_summary
 from pytest_gpueval.runs.records import SessionRun, Summary
 from pytest_gpueval.suites.load import FILE_NAME
+
+_SHARD = re.compile(r"-[0-9]+of[0-9]+\]$")
 
 
 def row(run: SessionRun, summary: Summary, label: str) -> Row:
@@ -34,6 +37,13 @@ def row(run: SessionRun, summary: Summary, label: str) -> Row:
         seconds=summary.seconds,
         gates=len(summary.gates),
     )
+
+
+def told(runs: Sequence[SessionRun], summaries: Mapping[str, Summary | None]) -> list[tuple[SessionRun, Summary]]:
+    """The runs that have a line in tables: one for a dataset; its shards have theirs where something went wrong, or where nothing joins them."""
+    there = {run.nodeid for run in runs}
+    found = [(run, summary) for run in runs if (summary := summaries[run.run_id]) is not None]
+    return [(run, summary) for run, summary in found if not (summary.ok and (whole := _SHARD.sub("]", run.nodeid)) != run.nodeid and whole in there)]
 
 
 def label(run: SessionRun, *, several: bool) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -21,22 +21,27 @@ from . import cases, rows
 from .cutting import Collected, Cutting
 
 # Shards that the command line names by their node ids: (suite's folder, dataset's case) -> their ids, such as 2of4.
-Named = Mapping[tuple[str, str], set[str]]
+Named = Mapping[tuple[Path, str], set[str]]
 NAMED = pytest.StashKey[Named]()
 
 _SHARD = re.compile(r"^(?P<file>.*?)::(?P<function>[^\[]+)\[(?P<case>.+)-(?P<number>[0-9]{1,4})of(?P<count>[0-9]{1,4})\]$", re.DOTALL)
 
 
-def unnamed(arguments: Sequence[str]) -> tuple[list[str], Named]:
-    """Arguments in which node ids of shards name their datasets instead, and the shards that were named."""
-    found: dict[tuple[str, str], set[str]] = {}
+def unnamed(arguments: Sequence[str], here: Path) -> tuple[list[str], Named]:
+    """Arguments in which node ids of shards name their datasets instead, and the shards that were named. Paths are relative to `here`.
+
+    Raises UsageProblem for shards that cannot be.
+    """
+    found: dict[tuple[Path, str], set[str]] = {}
     kept: list[str] = []
     for argument in arguments:
         match = _SHARD.match(argument)
         if match is None or PurePosixPath(match["file"]).name != FILE_NAME:
             kept.append(argument)
             continue
-        found.setdefault((PurePosixPath(match["file"]).parent.name, match["case"]), set()).add(f"{match['number']}of{match['count']}")
+        if not 1 <= int(match["number"]) <= int(match["count"]):
+            raise UsageProblem(f"{argument}: there is no shard {match['number']} of {match['count']}")
+        found.setdefault(((here / match["file"]).resolve().parent, match["case"]), set()).add(f"{match['number']}of{match['count']}")
         whole = f"{match['file']}::{match['function']}[{match['case']}]"
         if whole not in kept:
             kept.append(whole)
@@ -44,7 +49,7 @@ def unnamed(arguments: Sequence[str]) -> tuple[list[str], Named]:
 
 
 def expand(items: list[pytest.Item], cutting: Cutting, named: Named, deselected: Callable[[Sequence[pytest.Item]], None]) -> None:
-    """Put shards, and behind them the item that joins them, in the place of each dataset that is cut. Raises UsageProblem for shards that cannot be."""
+    """Put shards, and behind them the item that joins them, in the place of each dataset that is cut."""
     chosen = [case for item in items if (case := case_of(item)) is not None]
     counts = cutting.of_datasets(chosen)
     made: list[pytest.Item] = []
@@ -53,14 +58,24 @@ def expand(items: list[pytest.Item], cutting: Cutting, named: Named, deselected:
         if case is None:
             made.append(item)
             continue
-        wanted = named.get((case.directory.name, case.id))
+        wanted = named.get((case.directory.resolve(), case.id)) if named else None
         if wanted:
-            made += [_clone(item, replace(case, shard=shard)) for shard in _parsed(wanted, case)]
+            made += [_clone(item, replace(case, shard=shard)) for shard in _parsed(wanted)]
             continue
         count = counts.get(cases.key(case), 1)
         made += [_clone(item, replace(case, shard=Shard(number, count))) for number in range(1, count + 1)] if count > 1 else []
         made.append(_clone(item, replace(case, parts=count)) if count > 1 else item)
     items[:] = made if cutting.part is None else _part(made, *cutting.part, deselected)
+
+
+def remember_whole(config: pytest.Config) -> None:
+    """Have `--lf` find the dataset of a shard that failed: it selects before the cut, and knows no shards."""
+    cache = getattr(config, "cache", None)
+    if cache is None:
+        return
+    kept, found = unnamed(list(cache.get("cache/lastfailed", {})), Path())
+    if found:
+        cache.set("cache/lastfailed", dict.fromkeys(kept, True))
 
 
 def collected(items: Iterable[pytest.Item]) -> Collected:
@@ -76,19 +91,15 @@ def case_of(item: pytest.Item) -> Case | None:
     return case if isinstance(case, Case) and not rows.is_own_test(item.nodeid) else None
 
 
-def _parsed(wanted: Iterable[str], case: Case) -> list[Shard]:
-    shards = [Shard(*map(int, text.split("of"))) for text in wanted]
-    for shard in shards:
-        if not 1 <= shard.number <= shard.count:
-            raise UsageProblem(f"{case.id}-{shard.id}: there is no shard {shard.number} of {shard.count}")
-    return sorted(shards, key=lambda shard: (shard.count, shard.number))
+def _parsed(wanted: Iterable[str]) -> list[Shard]:
+    return sorted({Shard(*map(int, text.split("of"))) for text in wanted}, key=lambda shard: (shard.count, shard.number))
 
 
 def _clone(item: pytest.Item, case: Case) -> pytest.Item:
     """The same test for another case."""
     assert isinstance(item, pytest.Function)  # noqa: S101 - for the type checker; `case_of` has asked for a callspec
     callspec = replace(item.callspec, params={**item.callspec.params, "case": case}, _idlist=(case.id,))
-    return type(item).from_parent(
+    clone = type(item).from_parent(
         item.parent,
         name=f"{item.originalname}[{case.id}]",
         callspec=callspec,
@@ -96,6 +107,17 @@ def _clone(item: pytest.Item, case: Case) -> pytest.Item:
         keywords={case.id: True},
         originalname=item.originalname,
     )
+    for mark in [mark for mark in item.own_markers if mark not in clone.own_markers]:  # a conftest.py has seen the item that was collected
+        clone.add_marker(_mark(mark, strict=case.shard is None))
+    clone.user_properties += item.user_properties
+    return clone
+
+
+def _mark(mark: pytest.Mark, *, strict: bool) -> pytest.MarkDecorator:
+    """The same mark. What is expected to fail as a whole may pass in its shards, which are not strict about it."""
+    lenient = {"strict": False} if mark.name == "xfail" and not strict else {}
+    made: pytest.MarkDecorator = getattr(pytest.mark, mark.name).with_args(*mark.args, **{**mark.kwargs, **lenient})
+    return made
 
 
 def _part(items: Sequence[pytest.Item], index: int, count: int, deselected: Callable[[Sequence[pytest.Item]], None]) -> list[pytest.Item]:
@@ -109,8 +131,9 @@ def _part(items: Sequence[pytest.Item], index: int, count: int, deselected: Call
             whole = cases.key(case)
             shards[whole] = shards.get(whole, 0) + 1
     chosen = {id(item) for item in mine}
-    kept = [item for item in items if id(item) in chosen or ((case := case_of(item)) and case.parts > 1 and shards.get(cases.key(case)) == case.parts)]
-    left = [item for item in items if item not in kept]
+    chosen |= {id(item) for item in items if (case := case_of(item)) and case.parts > 1 and shards.get(cases.key(case)) == case.parts}
+    kept = [item for item in items if id(item) in chosen]
+    left = [item for item in items if id(item) not in chosen]
     if left:
         deselected(left)
     return kept

@@ -16,9 +16,8 @@ from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Suite
 
-from . import allocation, cases, shards
-from .controller import Controller
-from .dryrun import DryRun
+from . import allocation, cases, dryrun, shards
+from .controller import Controller, earlier_record
 from .engine import Engine
 from .forecast import Forecast
 from .messages import user_errors
@@ -27,6 +26,8 @@ from .worker import Notify, Orders, Worker
 
 SETTINGS = pytest.StashKey[Settings]()
 ALLOCATION = pytest.StashKey[allocation.Allocation]()
+# Workers that xdist would have started, had this been no dry run.
+PROCESSES = pytest.StashKey[int]()
 
 
 def _end_on_sigterm(config: pytest.Config) -> None:
@@ -63,6 +64,8 @@ def pin(early: pytest.Config) -> None:
         return
     with user_errors():
         known = Settings.read(early, option)
+        if known.dry_run:
+            return
         session = known.session or "+".join(known.suite) or "pytest"
         reservation = allocation.reserve(early, spec, session=session, wait_s=known.gpus_wait_s, shared=known.gpus_shared)
         if reservation.devices:
@@ -78,7 +81,7 @@ def prepare(config: pytest.Config) -> None:
             config.args = ([] if config.args_source is not pytest.Config.ArgsSource.ARGS else config.args) + [
                 str(path) for path in paths if str(path) not in config.args
             ]
-        config.args, config.stash[shards.NAMED] = shards.unnamed(config.args)
+        config.args, config.stash[shards.NAMED] = shards.unnamed(config.args, config.invocation_params.dir)
         cases.check_source(settings)
         config.stash[SETTINGS] = settings
         if is_worker(config):
@@ -92,6 +95,8 @@ def prepare(config: pytest.Config) -> None:
             alone=_alone(config.option, config.pluginmanager),
             looks=only_looks(config.option) or settings.dry_run,
         )
+        if settings.dry_run:
+            config.stash[PROCESSES] = dryrun.stay_alone(config)
 
 
 def configure(config: pytest.Config) -> None:
@@ -119,7 +124,9 @@ def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     settings, found = config.stash[SETTINGS], config.stash[ALLOCATION]
     expected = Forecast(settings, suites, found.lanes)
     if settings.dry_run:
-        config.pluginmanager.register(DryRun(expected), "gpueval-dry-run")
+        place = settings.output_dir / settings.session if settings.session else None
+        counts = expected.earlier_counts(place, earlier_record(place)["cuts"]) if place else {}
+        config.pluginmanager.register(dryrun.DryRun(expected, counts, config.stash.get(PROCESSES, 0)), "gpueval-dry-run")
         return
     _end_on_sigterm(config)
     controller = Controller(config, settings, found, suites, redactor_of(suites), expected)

@@ -25,7 +25,6 @@ from pytest_gpueval.suites.model import Case
 
 from . import cases, registry, shards, xdist_seam
 from .cutting import Cutting
-from .messages import user_errors
 from .recorder import Run
 from .settings import Settings
 
@@ -159,9 +158,8 @@ class Worker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Cut datasets into shards, and say what was collected, before anybody counts the items."""
-        with user_errors():
-            deselected = session.config.hook.pytest_deselected
-            shards.expand(session.items, Cutting.of(self._orders.cutting), self._named, lambda items: deselected(items=items))
+        deselected = session.config.hook.pytest_deselected
+        shards.expand(session.items, Cutting.of(self._orders.cutting), self._named, lambda items: deselected(items=items))
         with suppress(OSError):  # as above
             self._send({"event": "collected", "worker": self.name, "items": shards.collected(session.items)})
 
