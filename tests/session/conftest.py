@@ -89,6 +89,8 @@ class Model:
         return [[(0, 3, "A", 0.9)] for _ in batch]
 """
 
+MARK = "TOY_MARK"
+
 
 def wait_for(condition: Callable[[], object], timeout: float = 90) -> None:
     end = time.monotonic() + timeout
@@ -99,11 +101,11 @@ def wait_for(condition: Callable[[], object], timeout: float = 90) -> None:
 
 def processes_of(environment: Mapping[str, str]) -> set[int]:
     """All that live and were started, however indirectly, with this environment; zombies have none."""
-    word = f"{fake_gpus.STATE}={environment[fake_gpus.STATE]}".encode()
+    word = f"{MARK}={environment[MARK]}".encode()
     found = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if any(entry.startswith(word) for entry in path.read_bytes().split(b"\0")):
+            if any(entry == word for entry in path.read_bytes().split(b"\0")):
                 found.add(int(path.parent.name))
         except OSError:
             continue
@@ -162,7 +164,7 @@ class Toy:
     def on_gpus(self, count: int, *, cuda: bool = False, **values: object) -> dict[str, str]:
         """An environment with so many GPUs, for `start` and `finish`; see tests/fake_gpus.py for the values."""
         environment = fake_gpus.environment(self._libraries(), count, cuda=cuda, **values)
-        return {**environment, "TOY_EVENTS": str(self.root / "events.jsonl")}
+        return {**environment, "TOY_EVENTS": str(self.root / "events.jsonl"), MARK: environment[fake_gpus.STATE]}
 
     def datasets(self, texts: Mapping[str, str | list[str]], extra: Mapping[str, str] | None = None, runtime: str = "") -> None:
         """Make the suite one of these datasets, a row for each text, under a model that records; `extra` adds to a dataset's entry."""

@@ -10,9 +10,7 @@ import sys
 
 import pytest
 
-from tests import fake_gpus
-
-from .conftest import processes_of, wait_for
+from .conftest import MARK, processes_of, wait_for
 
 UUID = "GPU-0000000{}-0000-4000-8000-000000000000"
 
@@ -86,10 +84,10 @@ def test_requests_that_cannot_be_met(toy):
             ("--gpus 0,1 --dist worksteal", {}, {}, "leave out --dist worksteal"),
             ("--gpus 1", {}, {"memory_used_mib": {1: 40000}}, "without a lease: 40000 of 81559 MiB of memory in use"),
             ("--gpus 0-2", {}, {"utilization": {2: 97}}, f"GPU 2 ({UUID.format(2)}) is used by somebody without a lease: 97 % utilisation"),
-            ("--gpus auto", {}, {"utilization": 97}, "--gpus auto: no GPU is free."),
+            ("--gpus auto", {"CUDA_VISIBLE_DEVICES": "0,3"}, {"utilization": 97}, "--gpus auto: no GPU is free."),
         ],
     )
-    assert "GPU 3 (GPU-00000003-0000-4000-8000-000000000000): busy: 97 % utilisation" in answers[-1]
+    assert f"GPU 1 ({UUID.format(3)}): busy: 97 % utilisation" in answers[-1]
 
 
 def test_a_suite_that_needs_several_gpus(toy):
@@ -106,27 +104,43 @@ def test_a_suite_that_needs_several_gpus(toy):
     )
 
 
-def holds(path: str) -> bool:
-    return subprocess.run(["flock", "--nonblock", "--exclusive", path, "true"], check=False).returncode != 0
+CONFTEST = """
+import json, os, pathlib
+def is_of_the_first(path):
+    try:
+        return b"TOY_MARK=first" in path.read_bytes().split(b"\\0")
+    except OSError:
+        return False
+alive = [path for path in pathlib.Path("/proc").glob("[0-9]*/environ") if is_of_the_first(path)]
+with open(os.environ["TOY_EVENTS"], "a") as file:
+    file.write(json.dumps({"event": "conftest", "at": 0, "mark": os.environ["TOY_MARK"], "alive": len(alive)}) + "\\n")
+"""
 
 
 def test_a_gpu_is_one_sessions(toy):
-    """Refused with the owner's name, waited for; then the owner is killed, and the next session begins only when its workers are gone."""
-    toy.datasets({"d0": "wait_for(lambda: os.path.exists('stop'))"})
-    environment = toy.on_gpus(2)
-    first = toy.start(environment, "--gpus", "0")
+    """Refused with the owner's name, passed over, waited for; the owner is killed, and the next one begins once its workers are gone."""
+    toy.datasets({"d0": "wait_for(lambda: os.path.exists(os.environ['TOY_STOP']))"})
+    toy.pytester.makeconftest(CONFTEST)
+    environment = {**toy.on_gpus(2), "TOY_STOP": "/"}
+    mine = {**environment, MARK: "first", "TOY_STOP": "never"}
+    first = toy.start(mine, "--gpus", "0")
     wait_for(lambda: toy.events("begin"))
-    refused = toy.finish_beside(environment, "--gpus", "0,1", "--gpueval-session", "other", expect=4)
+    refused = toy.finish(environment, "--gpus", "0,1", "--gpueval-session", "refused", expect=4)
     user = subprocess.run(["id", "-un"], capture_output=True, text=True).stdout.strip()
     assert f"GPU 0 ({UUID.format(0)}) is in use: pid {first.pid}, user {user}, session it, since 20" in refused
     assert "--gpus-wait" in refused
-    assert "GPU 0 leased: pid" in toy.finish_beside(environment, "--gpus", "auto", "--gpueval-session", "beside", "--collect-only", "-q") or True
+    beside = toy.finish(environment, "--gpus", "auto", "--gpueval-session", "beside")
+    assert f"gpueval: GPU 0 leased: pid {first.pid}, user {user}" in beside
+    assert toy.events("begin")[-1]["gpus"] == UUID.format(1)
 
-    workers = processes_of(environment) - {first.pid}
-    assert len(workers) >= 2, "a supervisor and a worker"
     waiting = toy.start(environment, "--gpus", "0", "--gpueval-session", "next", "--gpus-wait", "60")
-    said = waiting.stdout.readline()
-    assert said.startswith(f"gpueval: waiting: GPU 0 is in use: pid {first.pid}")
+    assert waiting.stdout.readline().startswith(f"gpueval: waiting: GPU 0 is in use: pid {first.pid}")
+    assert len(processes_of(mine)) >= 3, "the controller, a supervisor and a worker"
     first.send_signal(signal.SIGKILL)
-    first.communicate(timeout=60)
-    wait_for(lambda: len(toy.events("begin")) == 2)
+    assert waiting.stdout.readline() == "gpueval: waiting: GPU 0 is still used by workers of a session that has ended\n"
+    output, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, output
+    assert "1 passed" in output
+    assert [line["alive"] for line in toy.events("conftest")][-1] == 0, "its worker starts when none of the other session's is left"
+    first.communicate(timeout=10)
+    assert not processes_of(mine)
