@@ -123,3 +123,53 @@ def test_usage_of_the_gpu_is_measured(toy):
     series = toy.record()["gpus"][UUID.format(0)]
     assert (series["memory_mib"][0], series["memory_mib"][-1], series["utilization"][-1]) == (512, 40960, 80)
     assert len({len(column) for column in series.values()}) == 1
+
+
+def test_items_that_need_several_gpus(toy):
+    """They have them alone: the narrow workers have closed their models and run nothing there, while the other GPU goes on."""
+    started = "wait_for(lambda: len({line['pid'] for line in recorded('collected')}) >= 4)"
+    narrow = f"""
+if os.environ["CUDA_VISIBLE_DEVICES"] == "{UUID.format(2)}":
+    open("third", "w").close()
+    wait_for(lambda: os.path.exists("wide-began"))
+    open("went-on", "w").close()
+else:
+    wait_for(lambda: os.path.exists("third"))
+"""
+    toy.datasets(
+        {"wide": "open('wide-began', 'w').close(); wait_for(lambda: os.path.exists('went-on'))"}
+        | {f"n{number}": started for number in range(3)}
+        | {f"m{number}": narrow for number in range(6)},
+        {"wide": "gpus = 2", **{f"n{number}": "rate = 0.1" for number in range(3)}},
+    )
+    toy.pytester.makeconftest(
+        """
+        import json, os
+        def pytest_collection_finish():
+            with open(os.environ["TOY_EVENTS"], "a") as file:
+                file.write(json.dumps({"event": "collected", "at": 0, "pid": os.getpid()}) + "\\n")
+        """
+    )
+    output = toy.finish(toy.on_gpus(3), "--gpus", "0-2")
+    assert "10 passed" in output
+    spans = [
+        (begin["gpus"].split(","), begin["at"], end["at"], begin["id"])
+        for begin in toy.events("begin")
+        for end in toy.events("end")
+        if begin["id"] == end["id"]
+    ]
+    (wide,) = [span for span in spans if span[3] == "wide-0"]
+    assert len(set(wide[0])) == 2
+    for gpus, begin, end, name in spans:
+        if name != "wide-0" and set(gpus) & set(wide[0]):
+            assert end <= wide[1] or begin >= wide[2], f"{name} ran beside the wide item on one of its GPUs"
+    models: dict[int, str] = {}
+    for line in toy.events("load", "close", "begin"):
+        if line["event"] == "load":
+            models[line["pid"]] = line["gpus"]
+        elif line["event"] == "close":
+            del models[line["pid"]]
+        elif line["id"] == "wide-0":
+            others = [gpus for pid, gpus in models.items() if pid != line["pid"]]
+            assert not [gpus for gpus in others if gpus in wide[0]], "a narrow worker keeps a model on a GPU that it lent"
+    assert any(begin < wide[2] and wide[1] < end for gpus, begin, end, _ in spans if gpus == [UUID.format(2)]), "the third GPU went on meanwhile"
