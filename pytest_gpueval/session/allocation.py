@@ -68,9 +68,11 @@ def lay(config: pytest.Config, settings: Settings, widths: frozenset[int], items
     `widths` are the numbers of GPUs that runtimes need, `items` bounds the CPU lanes. `alone`: this process runs the items. `looks`: nothing will
     run, so nothing is leased.
     """
-    spec, processes = settings.gpus, lanes.processes(getattr(config.option, "numprocesses", None))
+    spec = settings.gpus
     if spec is None:
         return Allocation()
+    given = config.option if alone else config.known_args_namespace  # as it was typed: xdist makes numbers of words, before us or after
+    processes = lanes.processes(getattr(given, "numprocesses", None))
     if looks:
         chosen: Sequence[devices.Device] = devices.select(spec, devices.visible() if spec != "none" else [])
         reservation = leases.Reservation(leases.Leases({}))

@@ -258,7 +258,7 @@ class Controller:
             self.error = cannot_write(self.session_dir / "junit.xml", error)
         self._finish(session)
         shards.remember_whole(self.config)
-        if self.error is not None and session.exitstatus == pytest.ExitCode.OK:
+        if self.error is not None and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _finish(self, session: pytest.Session) -> None:
@@ -365,7 +365,7 @@ def _how_it_ended(node: Any) -> str:
     """`died of SIGKILL`."""
     code = xdist_seam.process_end(node)
     if code is None or code >= 0:
-        return "died" if not code else f"ended with exit code {code}"
+        return "died" if code is None else f"ended with exit code {code}"
     return f"died of {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"died of signal {-code}"
 
 

@@ -56,6 +56,15 @@ class Engine:
         if error is None and node.gateway.id in self._controller.retiring and self._scheduler is not None and self._scheduler.has_pending:
             self._launcher.replace(node)
 
+    @pytest.hookimpl
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Xdist ends a session whose workers keep dying, whatever is left to run; that must not pass for a success."""
+        scheduler = self._scheduler
+        if scheduler is None or not scheduler.has_pending or exitstatus == pytest.ExitCode.INTERRUPTED:
+            return
+        what = f"{scheduler.left} items were not run" if scheduler.collection_is_completed else "nothing was run"
+        self._controller.fail(RuntimeFault(f"{what}: the workers ended before; what they said is above. Run the same session again for what is missing."))
+
     def _differs(self, node: Any, first: Sequence[str], found: Sequence[str]) -> None:
         """A worker collected other items than the first one did: it cannot take part."""
         lane = self._launcher.lane(node)

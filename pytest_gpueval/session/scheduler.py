@@ -64,6 +64,11 @@ class Scheduler:
         return self._dispatcher is None or self._dispatcher.pending > 0 or any(index is not None for index in self._running.values())
 
     @property
+    def left(self) -> int:
+        """How many items have not been started."""
+        return self._dispatcher.pending if self._dispatcher is not None else 0
+
+    @property
     def tests_finished(self) -> bool:
         """Whether everything was run; xdist asks after each event."""
         finished = self._dispatcher is not None and not self.has_pending

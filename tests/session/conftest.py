@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import textwrap
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +17,7 @@ import pytest
 
 # Sessions in this process must all meet the same modules: pytester forgets those that a session imports first.
 import pytest_gpueval.session.collect  # noqa: F401
+from tests import fake_gpus
 
 SUITE = """
 description = "A toy"
@@ -47,6 +53,64 @@ class Model:
         return [(0, 3, "A", float("nan") if "NAN" in text else 0.9)]
 """
 
+# Writes down what happens where and when, and does what a text says after its "!".
+RECORDING_MODEL = """
+import ctypes, json, os, signal, subprocess, sys, time
+EVENTS = os.environ["TOY_EVENTS"]
+def record(event, **more):
+    known = {"event": event, "at": time.monotonic(), "pid": os.getpid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    with open(EVENTS, "a") as file:
+        file.write(json.dumps({**known, "worker": os.environ.get("PYTEST_XDIST_WORKER"), **more}) + "\\n")
+def recorded(event):
+    return [line for line in map(json.loads, open(EVENTS)) if line["event"] == event]
+def wait_for(condition, what="a condition", limit=90):
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, "waited in vain for " + what
+        time.sleep(0.02)
+def meet(workers):
+    wait_for(lambda: len({line["pid"] for line in recorded("begin")}) >= workers, f"{workers} workers")
+def poison():
+    ctypes.CDLL("libcuda.so.1")
+    state = open(os.environ["FAKE_GPUS_STATE"]).read()
+    os.environ["FAKE_GPUS_STATE"] += f".{os.getpid()}"
+    open(os.environ["FAKE_GPUS_STATE"], "w").write(state + "cuda_sticky=700\\n")
+class Model:
+    def __init__(self):
+        record("load")
+    def close(self):
+        record("close")
+    def predict(self, batch):
+        for item in batch:
+            record("begin", id=item["id"])
+            print("predicting", item["id"], flush=True)
+            exec(item["text"].partition("!")[2])
+            record("end", id=item["id"])
+        return [[(0, 3, "A", 0.9)] for _ in batch]
+"""
+
+MARK = "TOY_MARK"
+
+
+def wait_for(condition: Callable[[], object], timeout: float = 90) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.02)
+
+
+def processes_of(environment: Mapping[str, str]) -> set[int]:
+    """All that live and were started, however indirectly, with this environment; zombies have none."""
+    word = f"{MARK}={environment[MARK]}".encode()
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if any(entry == word for entry in path.read_bytes().split(b"\0")):
+                found.add(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
 
 def rows(count: int, name: str = "r", *, wrong_every: int = 10) -> list[dict]:
     """`count` rows of which every tenth has a gold span that the toy model gets half right."""
@@ -56,8 +120,9 @@ def rows(count: int, name: str = "r", *, wrong_every: int = 10) -> list[dict]:
 class Toy:
     """A repository with one suite."""
 
-    def __init__(self, pytester: pytest.Pytester) -> None:
+    def __init__(self, pytester: pytest.Pytester, libraries: Callable[[], Path]) -> None:
         self.pytester = pytester
+        self._libraries = libraries
         self.root = pytester.path
         pytester.makeini("[pytest]\n")
         self.suite("toy")
@@ -94,6 +159,61 @@ class Toy:
         """A session in a process of its own."""
         return self.pytester.runpytest_subprocess(*args, timeout=60)
 
+    # On GPUs that are stand-ins.
+
+    def on_gpus(self, count: int, *, cuda: bool = False, **values: object) -> dict[str, str]:
+        """An environment with so many GPUs, for `start` and `finish`; see tests/fake_gpus.py for the values."""
+        environment = fake_gpus.environment(self._libraries(), count, cuda=cuda, **values)
+        return {**environment, "TOY_EVENTS": str(self.root / "events.jsonl"), MARK: environment[fake_gpus.STATE]}
+
+    def datasets(self, texts: Mapping[str, str | list[str]], extra: Mapping[str, str] | None = None, runtime: str = "") -> None:
+        """Make the suite one of these datasets, a row for each text, under a model that records; `extra` adds to a dataset's entry."""
+        base = SUITE.partition("[datasets.")[0].replace('split = "fast"', 'split = "fast"\nshards = 1\nmax_error_share = 0.0')
+        toml = base.replace('target = "model.py:Model"', f'target = "model.py:Model"\n{runtime}')
+        for name in texts:
+            toml += f"[datasets.{name}]\nsplits.fast = {{}}\n{(extra or {}).get(name, '')}\n"
+        self.suite("toy", toml, RECORDING_MODEL)
+        for name, several in texts.items():
+            table = [
+                {"id": f"{name}-{i}", "text": f"aaaaabbbbb !{text}", "spans": [{"start": 0, "end": 3, "label": "A"}]}
+                for i, text in enumerate([several] if isinstance(several, str) else several)
+            ]
+            self.split(table, name)
+
+    def start(self, environment: Mapping[str, str], *args: str) -> subprocess.Popen:
+        """A session in the background, in a process group of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--gpueval-suite", "toy", "--gpueval-session", "it", *args],
+            cwd=self.root,
+            env=dict(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def finish(self, environment: Mapping[str, str], *args: str, expect: int = 0, timeout: float = 120) -> str:
+        """A session from its beginning to its end, and what it says. It leaves no process."""
+        process = self.start(environment, *args)
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(f"hangs:\n{process.communicate()[0]}") from None
+        assert process.returncode == expect, output
+        assert "INTERNALERROR" not in output and "Traceback" not in output, output
+        wait_for(lambda: not processes_of(environment), 20)
+        return output
+
+    def events(self, *kinds: str) -> list[dict]:
+        """What models and conftest.py wrote down, in the order of time."""
+        file = self.root / "events.jsonl"
+        found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return sorted((line for line in found if not kinds or line["event"] in kinds), key=lambda line: line["at"])
+
+    def record(self, session: str = "it") -> dict:
+        return json.loads((self.session(session) / "session.json").read_text())
+
     @property
     def output(self) -> Path:
         return self.root / "reports/evaluations"
@@ -111,6 +231,11 @@ class Toy:
         return [json.loads(line) for line in (self.session(session) / run / "results.jsonl").read_text().splitlines()]
 
 
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_gpus.build(tmp_path_factory.mktemp("fake-gpus"))
+
+
 @pytest.fixture
-def toy(pytester: pytest.Pytester) -> Toy:
-    return Toy(pytester)
+def toy(pytester: pytest.Pytester, request: pytest.FixtureRequest) -> Toy:
+    return Toy(pytester, lambda: request.getfixturevalue("libraries"))
