@@ -74,6 +74,10 @@ class Clocked:
         """Seconds from the start of the command to the last event of this kind in a process that runs items."""
         return max(float(found["at"]) for found in self.events if found["event"] == event and found["lane"] is not None) - self.started_s
 
+    def first_s(self, event: str) -> float | None:
+        """Seconds from the start of the command to the first event of this kind, None if there was none."""
+        return next((float(found["at"]) - self.started_s for found in self.events if found["event"] == event), None)
+
     def controller_cpu_s(self) -> float:
         """CPU seconds of the process that runs no items."""
         return sum(float(found["cpu_s"]) for found in self.events if found["event"] == "cpu" and found["lane"] is None)
@@ -100,9 +104,11 @@ class Repository:
         (folder / "suite.toml").write_text(toml, encoding="utf-8")
         return folder / "data"
 
-    def run(self, *argv: str, together: int = 0, environment: Mapping[str, str] | None = None, accepted: Sequence[int] = (0,)) -> Clocked:
-        """One pytest to its end. `together`: items wait for so many processes. Raises RunFailed."""
-        with self.started([argv], together=together, environment=environment) as (children, clocked):
+    def run(
+        self, *argv: str, together: int = 0, environment: Mapping[str, str] | None = None, accepted: Sequence[int] = (0,), calm_s: float = _CALM_S
+    ) -> Clocked:
+        """One pytest to its end. `together`: items wait for so many processes, and for `calm_s` after the last. Raises RunFailed."""
+        with self.started([argv], together=together, environment=environment, calm_s=calm_s) as (children, clocked):
             _wait(children, accepted)
         return clocked
 

@@ -54,10 +54,9 @@ class Dataset:
 
 def suite_toml(name: str, datasets: Mapping[str, Dataset], *, known: bool, shards: Mapping[str, int]) -> str:
     """A suite whose model sleeps at the rates given; `known`: the suite tells them."""
-    rates = "\n".join(f"{dataset} = {entry.rate!r}" for dataset, entry in datasets.items())
     lines = [
         f'description = "{name}: a model that sleeps"\ntask = "classification"\nlabels = ["a", "b"]\nsplit = "fast"\nruntime = "sleep"',
-        f'[runtimes.sleep]\nkind = "inprocess"\ntarget = "benchmarks.sleeper:Sleeper"\n[runtimes.sleep.options.rates]\n{rates}',
+        '[runtimes.sleep]\nkind = "inprocess"\ntarget = "benchmarks.sleeper:Sleeper"',
     ]
     for dataset, entry in datasets.items():
         rate = f"rate = {entry.rate!r}\n" if known else ""
@@ -75,7 +74,7 @@ def write_suite(repository: Repository, name: str, datasets: Mapping[str, Datase
         file = data / dataset / "fast.parquet"
         if not file.exists():
             file.parent.mkdir(parents=True)
-            rows = [{"id": f"{dataset}:{number}", "text": f"row {number} is a", "label": "a" if number % 3 else "b"} for number in range(entry.rows)]
+            rows = [{"id": f"{dataset}:{number}", "text": f"{1 / entry.rate!r} s, then a", "label": "a" if number % 3 else "b"} for number in range(entry.rows)]
             pq.write_table(pa.Table.from_pylist(rows), file)
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 
 class Sleeper:
-    """Sleeps as long as its dataset's rate says, and answers with the last word of the text.
+    """Sleeps for each row as long as its text begins with, and answers with the text's last word.
 
-    `rates` are samples/s by dataset; a row's id is `dataset:number`. Time counts from the first batch of an item, so that what each sleep is late, and
-    what scoring takes, does not add up: at a hundredth of the true time both would weigh a hundred times what they weigh in truth.
+    Time counts from the first batch of an item, so that what each sleep is late, and what scoring takes, does not add up: at a hundredth of the true
+    time both would weigh a hundred times what they weigh in truth.
     """
 
-    def __init__(self, rates: Mapping[str, float]) -> None:
-        self._rates = rates
+    def __init__(self) -> None:
         self._item = ""
         self._until = 0.0
 
@@ -25,7 +24,7 @@ class Sleeper:
         item = os.environ["PYTEST_CURRENT_TEST"]
         if item != self._item:
             self._item, self._until = item, time.perf_counter()
-        self._until += len(batch) / self._rates[batch[0]["id"].partition(":")[0]]
+        self._until += sum(float(row["text"].partition(" ")[0]) for row in batch)
         sleep_until(self._until)
         return [row["text"].rpartition(" ")[2] for row in batch]
 
