@@ -14,6 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,13 +138,18 @@ class Controller:
 
     # What the engine asks.
 
+    @cached_property
+    def _cutting(self) -> str:
+        """What workers cut by, the same for all of them."""
+        return self._forecast.cutting(self._counts).as_json()
+
     def orders(self, lane: str) -> Orders:
         """What a worker on this lane is told."""
         return Orders(
             session_dir=str(self.session_dir),
             code=self.code,
             lane=lane,
-            cutting=self._forecast.cutting(self._counts).as_dict(),
+            cutting=self._cutting,
             one_at_a_time=self._allocation.by_xdist,
         )
 

@@ -42,7 +42,7 @@ class Orders:
     session_dir: str
     code: Mapping[str, Any]
     lane: str
-    cutting: Mapping[str, Any]
+    cutting: str
     one_at_a_time: bool = False
 
 
