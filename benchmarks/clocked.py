@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import item_clock
-from .measure import _DROPPED, RunFailed
+from .measure import DROPPED, RunFailed
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("-p", "xdist", "-p", "gpueval")
@@ -126,7 +126,7 @@ class Repository:
         self._count += 1
         place = self.directory / f"clock-{self._count}"
         place.mkdir()
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED)}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(DROPPED)}
         given = {
             **inherited,
             "PYTHONPATH": str(ROOT),

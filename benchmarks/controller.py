@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
     quick = options.quick
     parts: dict[str, Callable[[Repository], list[Figure]]] = {
         "items": lambda repository: items(repository, 300 if quick else 1000, 1 if quick else 3),
-        "collection": lambda repository: collection(repository, 2000 if quick else 10_000, 2 if quick else 8, 1 if quick else 3),
+        "collection": lambda repository: collection(repository, 2000 if quick else 10_000, 2 if quick else 8, 1 if quick else 2),
     }
     figures: list[Figure] = []
     for name, part in parts.items():
@@ -78,10 +78,10 @@ def collection(repository: Repository, count: int, lanes: int, repeats: int) -> 
     """Very many items collected by each of several workers, until the first can run; beside as many plain pytests that only collect."""
     repository.test_file("test_rows.py", _FAILS.format(count=count))
     datasets = "".join(f"[datasets.row-{number:05}]\nshards = 1\nsplits.fast = {{ rows = 100 }}\n" for number in range(count))
-    head = 'task = "classification"\nlabels = ["a"]\nsplit = "fast"\nruntime = "none"\n[runtimes.none]\nkind = "inprocess"\ntarget = "benchmarks.sleeper:Sleeper"\n'
+    head = 'task = "classification"\nlabels = ["a"]\nsplit = "fast"\nruntime = "none"\n[runtimes.none]\nkind = "inprocess"\ntarget = "none:None"\n'
     repository.suite("rows", head + datasets)
     work = ("--gpus", "none", "-n", str(lanes), "-x")
-    sides = {
+    sides: dict[str, Callable[[], Clocked]] = {
         "plain pytest --collect-only, side by side": lambda: repository.side_by_side([("--collect-only", "test_rows.py")] * lanes),
         "xdist, parametrized test": lambda: repository.run(*STOCK, "-n", str(lanes), "-x", "test_rows.py", together=lanes, accepted=(1, 2), calm_s=0.0),
         "ours, parametrized test": lambda: _collected(repository, lanes, (*OURS, *work, "test_rows.py")),
@@ -97,7 +97,9 @@ def collection(repository: Repository, count: int, lanes: int, repeats: int) -> 
         collected_s = statistics.median(session.last_s("collected") for session in sessions)
         begins = [session.first_s("begin") for session in sessions]
         begin_s = statistics.median(begin for begin in begins if begin is not None) if all(begins) else None
-        rows.append((side, f"{collected_s:.1f} s", f"{collected_s / plain_s:.2f}", f"{begin_s:.1f} s" if begin_s else "", f"{begin_s / plain_s:.2f}" if begin_s else ""))
+        rows.append(
+            (side, f"{collected_s:.1f} s", f"{collected_s / plain_s:.2f}", f"{begin_s:.1f} s" if begin_s else "", f"{begin_s / plain_s:.2f}" if begin_s else "")
+        )
         if side.startswith("ours") and begin_s:
             ratio = begin_s / plain_s
             name = f"collection: {count:,} items on {lanes} workers, {side.removeprefix('ours, ')}, to the first item"

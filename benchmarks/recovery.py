@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .clocked import OURS, ROOT, Clocked, Repository
 from .measure import Figure, RunFailed, print_table, run
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
     """Measure, print, return the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recovery", description="A killed worker, and one GPU with a worker and without")
     parser.add_argument("--quick", action="store_true", help="one repetition")
-    repeats = 1 if parser.parse_args(argv).quick else 5
+    repeats = 1 if parser.parse_args(argv).quick else 3
     with tempfile.TemporaryDirectory() as directory:
         repository = Repository(Path(directory))
         return [*crash(repository, repeats), *one_gpu(repository, repeats)]
@@ -74,7 +75,7 @@ def _killed(repository: Repository) -> tuple[float, int]:
     return min(later) - killed_s, len(names) - len(set(names))
 
 
-def _wait_for(clocked: Clocked, child: subprocess.Popen[str], count: int) -> list[dict[str, object]]:
+def _wait_for(clocked: Clocked, child: subprocess.Popen[str], count: int) -> list[dict[str, Any]]:
     """The first begins, once there are so many. Raises RunFailed."""
     end = time.monotonic() + 60
     while time.monotonic() < end and child.poll() is None:
