@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from . import harness, model_share, startup
+from . import controller, harness, model_share, recovery, scheduling, startup
 from .measure import Figure, RunFailed, print_table
 
 
@@ -20,6 +20,9 @@ def main() -> None:
         "startup": lambda: startup.main(["--rounds", "10"] if options.quick else []),
         "harness": lambda: harness.main([*quick, *(["--peers"] if options.peers else [])]),
         "model_share": lambda: model_share.main(["--limit", "500"] if options.quick else []),
+        "scheduling": lambda: scheduling.main(quick),
+        "controller": lambda: controller.main(quick),
+        "recovery": lambda: recovery.main(quick),
     }
     figures: list[Figure] = []
     for name, turn in turns.items():

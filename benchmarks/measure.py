@@ -56,7 +56,7 @@ class Figure:
 
 
 # What would make children differ from a user's own run: pytest's and coverage's settings, and a ban on cached bytecode.
-_DROPPED = ("PYTEST_", "COVERAGE_", "PYTHONDONTWRITEBYTECODE")
+DROPPED = ("PYTEST_", "COVERAGE_", "PYTHONDONTWRITEBYTECODE")
 
 
 def run(argv: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None, accepted: Collection[int] = (0,)) -> Usage:
@@ -64,7 +64,7 @@ def run(argv: Sequence[str], directory: Path, environment: Mapping[str, str] | N
 
     The caller should be small itself: a child's peak memory counts from that of the process that started it.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(DROPPED)}
     with tempfile.TemporaryFile() as output:
         begin = time.perf_counter()
         child = subprocess.Popen(argv, cwd=directory, env={**inherited, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=output, stderr=output)

@@ -25,29 +25,70 @@ _END_S = 0.1
 
 @contextmanager
 def captured(path: Path, redactor: Redactor) -> Iterator[None]:
-    """Send file descriptors 1 and 2, and sys.stdout and sys.stderr, to `path` and to where they went before.
-
-    What a child writes that outlives the context goes to both as well, for as long as this process lives.
-    """
-    _open_standard_descriptors()
-    with storage(path):
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    streams = sys.stdout, sys.stderr
-    _flush_all()
-    pumps: list[_Pump] = []
+    """A `Capture` of one phase."""
+    capture = Capture(path, redactor)
     try:
-        pumps.extend(_Pump(target, log, redactor) for target in (1, 2))
-        sys.stdout, sys.stderr = _text(1), _text(2)
-        yield
+        with capture.phase():
+            yield
     finally:
+        capture.close()
+
+
+class Capture:
+    """Sends file descriptors 1 and 2, and sys.stdout and sys.stderr, to `path` and to where they went before, phase by phase until `close`.
+
+    What a child writes that outlives its phase goes to both as well, for as long as this process lives. Its threads live through all phases: starting
+    them is what a phase would cost most.
+    """
+
+    def __init__(self, path: Path, redactor: Redactor) -> None:
+        self._path = path
+        self._redactor = redactor
+        self._pumps: list[_Pump] = []
+
+    @contextmanager
+    def phase(self) -> Iterator[None]:
+        """Capture. Raises StorageError if the log cannot be opened."""
+        _open_standard_descriptors()
+        if not self._pumps:
+            self._open()
+        streams = sys.stdout, sys.stderr
         _flush_all()
-        sys.stdout, sys.stderr = streams
-        for pump in pumps:
-            pump.restore()
+        taken: list[_Pump] = []
+        try:
+            for pump in self._pumps:
+                pump.take()
+                taken.append(pump)
+            sys.stdout, sys.stderr = _text(1), _text(2)
+            yield
+        finally:
+            _flush_all()
+            sys.stdout, sys.stderr = streams
+            for pump in taken:
+                pump.restore()
+            for pump in taken:
+                pump.drain()
+
+    def close(self) -> None:
+        """Let the log go, but for what children still write."""
         end = time.monotonic() + _END_S
+        pumps, self._pumps = self._pumps, []
         for pump in pumps:
-            pump.finish(end)
-        os.close(log)
+            pump.close()
+        for pump in pumps:
+            pump.join(end)
+
+    def _open(self) -> None:
+        with storage(self._path):
+            log = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            for target in (1, 2):
+                self._pumps.append(_Pump(target, log, self._redactor))
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(log)
 
 
 class _Pump:
@@ -56,26 +97,40 @@ class _Pump:
     def __init__(self, target: int, log: int, redactor: Redactor) -> None:
         self._target = target
         self._redactor = redactor
-        self._before = os.dup(target)
+        self._before = -1
         self._sinks = (os.dup(log), os.dup(target))
         self._reader, self._writer = os.pipe()
         self._mark = b"\0end of " + uuid.uuid4().hex.encode()
         self._drained = threading.Event()
-        os.dup2(self._writer, target)
         self._thread = threading.Thread(target=self._run, name=f"gpueval-log-{target}", daemon=True)
         self._thread.start()
+
+    def take(self) -> None:
+        """Let the descriptor lead here."""
+        self._drained.clear()
+        self._before = os.dup(self._target)
+        if self._thread.is_alive():  # else it has closed its sinks, and their numbers may be somebody else's
+            os.dup2(self._target, self._sinks[1], inheritable=False)
+        os.dup2(self._writer, self._target)
 
     def restore(self) -> None:
         """Let the descriptor lead where it led before. A mark in the pipe tells the thread that all was written."""
         with suppress(OSError):  # the thread is gone
             os.write(self._writer, self._mark)  # short enough to arrive in one piece
-        os.close(self._writer)
         os.dup2(self._before, self._target)
         os.close(self._before)
 
-    def finish(self, end: float) -> None:
+    def drain(self) -> None:
         """Return when all that was written before `restore` is in the log."""
-        self._drained.wait()
+        while self._thread.is_alive() and not self._drained.wait(1.0):
+            pass
+
+    def close(self) -> None:
+        """The thread ends once no child can write any more."""
+        os.close(self._writer)
+
+    def join(self, end: float) -> None:
+        """Wait for the thread, for the while that a pipe takes that nobody holds open."""
         self._thread.join(max(0.0, end - time.monotonic()))
 
     def _run(self) -> None:
@@ -83,7 +138,7 @@ class _Pump:
         try:
             while chunk := os.read(self._reader, _CHUNK):
                 pending += chunk
-                if not self._drained.is_set() and self._mark in pending:
+                if self._mark in pending:
                     self._emit(pending.replace(self._mark, b"", 1))
                     pending = b""
                     self._drained.set()

@@ -91,7 +91,7 @@ class RunDirectory:
             results.drop_torn_tail(self.results_path)
         else:
             back_up(self.results_path)  # a skipped run may have left some
-        write_atomically(self.path / COMMAND, self._script(command))
+        write_atomically(self.path / COMMAND, self._script(command), sync_name=False)  # the next line syncs both names
         write_json(self.path / METADATA, self.redactor.value(metadata.model_dump(mode="json")))
         return beginning
 

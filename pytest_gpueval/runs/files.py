@@ -32,8 +32,11 @@ def cannot_write(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path}: cannot be written: {error.strerror or error}.\n{advice} another place with --gpueval-output-dir DIR.{kept}")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write the whole file or nothing, and have it on disk before returning. Raises StorageError."""
+def write_atomically(path: Path, text: str, *, sync_name: bool = True) -> None:
+    """Write the whole file or nothing, and have it on disk before returning. Raises StorageError.
+
+    Without `sync_name` its name may come later, with that of the next file that is written beside it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage(path):
         try:
@@ -45,7 +48,8 @@ def write_atomically(path: Path, text: str) -> None:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    if sync_name:
+        _sync_directory(path.parent)
 
 
 def _sync_directory(directory: Path) -> None:

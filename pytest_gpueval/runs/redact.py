@@ -8,6 +8,7 @@ import re
 import shlex
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, AnyStr
 from urllib.parse import quote, quote_plus
 
@@ -86,6 +87,7 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 _KEPT = frozenset({"id", "score"})
 
 
+@lru_cache(maxsize=4096)  # the same keys and variables come with every run
 def is_secret_name(name: str) -> bool:
     """Whether a variable, an option or a key of this name holds a secret."""
     words = [word.upper() for word in _WORDS.findall(name)]
@@ -231,6 +233,8 @@ def _found(text: AnyStr, forms: Sequence[AnyStr]) -> Iterator[tuple[int, int]]:
 
 def _blotted(text: AnyStr, forms: Sequence[AnyStr], mark: AnyStr) -> AnyStr:
     """The text with one mark for each stretch that forms cover."""
+    if not any(form in text for form in forms):
+        return text
     spans: list[tuple[int, int]] = []
     for start, stop in sorted(_found(text, forms)):
         if spans and start <= spans[-1][1]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,22 +137,23 @@ class Controller:
 
     # What the engine asks.
 
+    @cached_property
+    def _cutting(self) -> str:
+        """What workers cut by, the same for all. Where xdist's own schedulers run the items, a join might come before its shards: nothing is cut."""
+        if not self._allocation.by_xdist and getattr(self.config.option, "dist", "no") != "no":
+            return Cutting(part=self.settings.part).as_json()
+        return self._forecast.cutting(self._counts).as_json()
+
     def orders(self, lane: str) -> Orders:
         """What a worker on this lane is told."""
         return Orders(
             session_dir=str(self.session_dir),
             code=self.code,
             lane=lane,
-            cutting=self._cutting().as_dict(),
+            cutting=self._cutting,
             gpu_name=self._gpu_name(lane),
             one_at_a_time=self._allocation.by_xdist,
         )
-
-    def _cutting(self) -> Cutting:
-        """Where xdist's own schedulers run the items, the one that joins shards might come before them: nothing is cut."""
-        if not self._allocation.by_xdist and getattr(self.config.option, "dist", "no") != "no":
-            return Cutting(part=self.settings.part)
-        return self._forecast.cutting(self._counts)
 
     def jobs(self, ids: Sequence[str]) -> list[Job]:
         """The items of the session as jobs, once a worker has collected them: now the plan can be made, and said."""

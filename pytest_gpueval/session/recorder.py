@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from pytest_gpueval import __version__, gates
 from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.errors import Conflict, DataError, GateFailure, GpuevalError, RuntimeFault, UsageProblem, valid_values
-from pytest_gpueval.runs.capture import captured
+from pytest_gpueval.runs.capture import Capture
 from pytest_gpueval.runs.directory import LOG, RunDirectory
 from pytest_gpueval.runs.files import storage
 from pytest_gpueval.runs.records import Figure, Latency, RowCounts, RunMetadata, Status, Summary, VerdictRecord
@@ -88,6 +88,7 @@ class Run:
         self._worker = worker
         self._begun = False
         self._lock = FileLock(self.path / ".lock")
+        self._log = Capture(self.path / LOG, worker.redactor)
         self._started = time.perf_counter()
 
     @property
@@ -134,7 +135,7 @@ class Run:
     @contextmanager
     def phase(self) -> Iterator[None]:
         """Capture what one phase of the item writes into stdout.log."""
-        with captured(self.path / LOG, self.directory.redactor) if self._begun else nullcontext():
+        with self._log.phase() if self._begun else nullcontext():
             yield
 
     def predictions(self) -> Evaluation:
@@ -214,6 +215,10 @@ class Run:
                 self._write_summary(status, reason, error)
         finally:
             self._lock.release()
+
+    def close(self) -> None:
+        """After the last phase: let the log go."""
+        self._log.close()
 
     def leave(self) -> None:
         """Let the directory go without a word in it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pytest_gpueval.errors import Conflict
 from pytest_gpueval.reports.table import Figure, Row
@@ -54,7 +54,7 @@ def label(run: SessionRun, *, several: bool) -> str:
 
 def is_own_test(nodeid: str) -> bool:
     """Whether an item is a test of the user's own, not one that a suite file collects."""
-    return PurePosixPath(nodeid.partition("::")[0]).name != FILE_NAME
+    return nodeid.partition("::")[0].rpartition("/")[2] != FILE_NAME
 
 
 def summary_or_none(path: Path) -> Summary | None:

@@ -41,7 +41,7 @@ class Orders:
     session_dir: str
     code: Mapping[str, Any]
     lane: str
-    cutting: Mapping[str, Any]
+    cutting: str
     gpu_name: str | None = None
     one_at_a_time: bool = False
 
@@ -191,6 +191,7 @@ class Worker:
             run.finish("interrupted", reason=self.redactor.text(str(stop)) or "interrupted by the user")
             raise
         finally:
+            run.close()
             summary = run.summary
             known = summary.model_dump(include={"status", "ok", "seconds", "samples_per_s", "startup_s"}) | {"rows": summary.rows.scored} if summary else {}
             if run.case.parts > 1:  # its shards have told what was measured
