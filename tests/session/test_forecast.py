@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.session.cut import FILE, LANES, WATCHED, asked, ran, record, runs, said
@@ -50,8 +48,7 @@ def test_the_long_one_is_cut(auto, lanes):
     auto.spawn(*TOY, "--gpus", "none", "-n", "2", "--gpueval-session", "b").assert_outcomes(passed=2)
     assert sources(auto, "b") == {"one-fast": "measured", "two-fast": "measured"}
     assert record(auto, "b")["cuts"] == {}
-    auto.spawn(*TOY, "--gpus", "none", "-n", "2", "--gpueval-session", "c", "--gpueval-output-dir", "elsewhere")
-    assert json.loads((auto.root / "elsewhere/c/session.json").read_text())["cuts"].keys() == {"toy/one-fast"}
+    assert "shards of 2 datasets" in planned(auto, *TOY, "--gpueval-output-dir", "elsewhere"), "where nothing was measured, as the suite says"
 
 
 @pytest.mark.parametrize("args", [(), ("-n", "2"), ("--gpus", "none", "-n", "0"), ("--gpus", "none", "-n", "1")], ids=" ".join)
