@@ -119,7 +119,7 @@ def rows(count: int, name: str = "r", *, wrong_every: int = 10) -> list[dict]:
 class Toy:
     """A repository with one suite."""
 
-    def __init__(self, pytester: pytest.Pytester, libraries: Callable[[], Path]) -> None:
+    def __init__(self, pytester: pytest.Pytester, libraries: Callable[[], Path] | None = None) -> None:
         self.pytester = pytester
         self._libraries = libraries
         self.root = pytester.path
@@ -162,6 +162,7 @@ class Toy:
 
     def on_gpus(self, count: int, *, cuda: bool = False, **values: object) -> dict[str, str]:
         """An environment with so many GPUs, for `start` and `finish`; see tests/fake_gpus.py for the values."""
+        assert self._libraries is not None
         environment = fake_gpus.environment(self._libraries(), count, cuda=cuda, **values)
         return {**environment, "TOY_EVENTS": str(self.root / "events.jsonl"), MARK: environment[fake_gpus.STATE]}
 
