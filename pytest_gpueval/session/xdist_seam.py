@@ -182,6 +182,11 @@ class Launcher:
             launch.cancelled.set()
             self._forget(launch)
 
+    def stop_without(self, node: Any) -> None:
+        """End the session if it has no worker but this one, which takes no part any more: xdist would call that an internal error."""
+        if self._dsession._active_nodes <= {node}:  # noqa: SLF001
+            self._dsession.shouldstop = "no worker is left"
+
     def _launch(self, spec: XSpec, after: Any = None) -> None:
         launch = _Launch(spec)
         self._launches.add(launch)
@@ -230,8 +235,7 @@ class Launcher:
         self._forget(launch)
         if not launch.cancelled.is_set():
             self._failed(self._names[id(launch.spec)][0], problem)
-            if not self._dsession._active_nodes:  # noqa: SLF001
-                self._dsession.shouldstop = "no worker could be started"
+            self.stop_without(None)
 
     def _forget(self, launch: _Launch) -> None:
         self._launches.discard(launch)
