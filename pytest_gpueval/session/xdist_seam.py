@@ -184,8 +184,8 @@ class Launcher:
 
     def stop_without(self, node: Any) -> None:
         """End the session if it has no worker but this one, which takes no part any more: xdist would call that an internal error."""
-        if self._dsession._active_nodes <= {node}:  # noqa: SLF001
-            self._dsession.shouldstop = "no worker is left"
+        if self._dsession._active_nodes <= {node} and not self._dsession.shuttingdown:  # noqa: SLF001
+            self._dsession.shouldstop = self._dsession.shouldstop or "no worker is left"
 
     def _launch(self, spec: XSpec, after: Any = None) -> None:
         launch = _Launch(spec)
