@@ -34,7 +34,7 @@ def test_workers_start_side_by_side(toy):
     """None of four has started before all have begun to: one after another they would."""
     toy.datasets({f"d{number}": "meet(4)" for number in range(4)})
     slow = toy.root / "slow"
-    slow.write_text(f"#!/bin/sh\ntouch {toy.root}/begun-$$\nuntil [ $(ls {toy.root} | grep -c ^begun-) -ge 4 ]; do sleep 0.05; done\nexec \"$@\"\n")
+    slow.write_text(f'#!/bin/sh\ntouch {toy.root}/begun-$$\nuntil [ $(ls {toy.root} | grep -c ^begun-) -ge 4 ]; do sleep 0.05; done\nexec "$@"\n')
     slow.chmod(0o755)
     spec_hook(toy, f"for spec in specs: spec.python = '{slow} ' + spec.python")
     output = toy.finish(toy.on_gpus(4), "--gpus", "0-3")
