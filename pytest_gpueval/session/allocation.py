@@ -36,7 +36,11 @@ def reserve(config: pytest.Config, spec: str, *, session: str, wait_s: float, sh
     """Lease the GPUs until pytest ends, once. Raises UsageProblem, Conflict, StorageError, RuntimeFault."""
     found = config.stash.get(RESERVATION, None)
     if found is None:
-        found = leases.reserve(spec, session=session, wait_s=wait_s, shared=shared, on_wait=_say)
+        try:
+            found = leases.reserve(spec, session=session, wait_s=wait_s, shared=shared, on_wait=_say)
+        except KeyboardInterrupt:  # pytest does not expect one this early
+            sys.stderr.write("gpueval: interrupted while it waited for GPUs\n")
+            raise SystemExit(int(pytest.ExitCode.INTERRUPTED)) from None
         config.add_cleanup(found.leases.release)
         config.stash[RESERVATION] = found
     return found

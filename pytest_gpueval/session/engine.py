@@ -53,8 +53,11 @@ class Engine:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """A worker whose CUDA context is lost ended by itself, in order: its lane goes on with a new one."""
-        if error is None and node.gateway.id in self._controller.retiring and self._scheduler is not None and self._scheduler.has_pending:
-            self._launcher.replace(node)
+        if error is None and self._scheduler is not None and self._scheduler.has_pending:
+            if node.gateway.id in self._controller.retiring:
+                self._launcher.replace(node)
+            else:
+                self._launcher.stop_without(node)
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, exitstatus: int) -> None:

@@ -44,7 +44,9 @@ class Scheduler:
         self._running: dict[Node, int | None] = {}
         self._collected: dict[str, Node] = {}
         self._used: set[Node] = set()
+        self._letting_go: set[Node] = set()
         self._held: dict[Node, set[Node]] = {}
+        self._deaf: set[Node] = set()
 
     # xdist's protocol.
 
@@ -101,15 +103,17 @@ class Scheduler:
         for start in self._dispatch.next(self._clock()):
             node, index = self._collected[start.slot.name], self._index[start.job.id]
             self._running[node] = index
-            holders = {other for other in self._used if other is not node and self._slots[self._session.lane(other)].needs & start.slot.needs}
+            had = self._used | self._letting_go
+            holders = {other for other in had if other is not node and self._slots[self._session.lane(other)].needs & start.slot.needs}
+            for holder in holders - self._letting_go:
+                self._send(holder, RELEASE)
+            self._letting_go |= holders
             self._used -= holders
             self._used.add(node)
-            for holder in holders:
-                holder.send_runtest_some([RELEASE])
             if holders:
                 self._held[node] = holders
             else:
-                node.send_runtest_some([index])
+                self._send(node, index)
 
     def tick(self) -> None:
         """Time has passed: an item that takes longer than predicted may change what a waiting worker should do."""
@@ -130,13 +134,14 @@ class Scheduler:
 
     def remove_pending_tests_from_node(self, node: Node, indices: Sequence[int]) -> None:  # noqa: ARG002 - the protocol's
         """A worker has let its GPUs go: whoever waited for that starts."""
+        self._letting_go.discard(node)
         for waiting, holders in list(self._held.items()):
             holders.discard(node)
             index = self._running.get(waiting)
             if not holders:
                 del self._held[waiting]
                 if index is not None:
-                    waiting.send_runtest_some([index])
+                    self._send(waiting, index)
 
     def remove_node(self, node: Node) -> str | None:
         """A worker has ended; the item it was at, if any. Raises KeyError for one that never was here."""
@@ -144,7 +149,7 @@ class Scheduler:
         crashed = self._items[index] if index is not None else None
         if self._dispatcher is not None:
             self._leave(node)
-            if index is not None and node in self._held:  # it had not begun
+            if index is not None and (node in self._held or node in self._deaf):  # it had not begun
                 self._dispatch.back(self._jobs[index].id)
                 crashed = None
             elif index is not None:
@@ -156,6 +161,12 @@ class Scheduler:
         return crashed
 
     # Ours.
+
+    def _send(self, node: Node, index: int) -> None:
+        try:
+            node.send_runtest_some([index])
+        except OSError:  # it died just now; xdist will say so, and `remove_node` finds what it never began
+            self._deaf.add(node)
 
     @property
     def _items(self) -> list[str]:

@@ -186,6 +186,11 @@ class Launcher:
             launch.cancelled.set()
             self._forget(launch)
 
+    def stop_without(self, node: Any) -> None:
+        """End the session if it has no worker but this one, which takes no part any more: xdist would call that an internal error."""
+        if self._dsession._active_nodes <= {node} and not self._dsession.shuttingdown:  # noqa: SLF001
+            self._dsession.shouldstop = self._dsession.shouldstop or "no worker is left"
+
     def _launch(self, spec: XSpec, after: Any = None) -> None:
         launch = _Launch(spec)
         self._launches.add(launch)
@@ -234,6 +239,7 @@ class Launcher:
         self._forget(launch)
         if not launch.cancelled.is_set():
             self._failed(self._names[id(launch.spec)][0], problem)
+            self.stop_without(None)
 
     def _forget(self, launch: _Launch) -> None:
         self._launches.discard(launch)

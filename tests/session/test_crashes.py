@@ -113,6 +113,15 @@ def test_a_lost_cuda_context_costs_one_item(toy):
     assert "crash" not in output
 
 
+def test_the_first_failure_ends_the_session(toy):
+    both = "wait_for(lambda: len(recorded('begin')) == 2)"
+    toy.datasets({"bad": f"{both}; raise ValueError", "good": both, "more": "pass"}, {"bad": "rate = 0.1", "good": "rate = 0.1"})
+    output = toy.finish(toy.on_gpus(2), "--gpus", "0-1", "-x", expect=2)
+    assert "stopping after 1 failures" in output
+    assert "no worker is left" not in output
+    assert len(toy.events("begin")) in (2, 3), "what was running may end"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_session_that_is_ended_leaves_nothing(toy, number):
     toy.datasets({f"d{number}": ["pass"] * 16 + ["wait_for(lambda: False)"] for number in range(4)})

@@ -133,6 +133,12 @@ def test_a_gpu_is_one_sessions(toy):
     assert f"gpueval: GPU 0 leased: pid {first.pid}, user {user}" in beside
     assert toy.events("begin")[-1]["gpus"] == UUID.format(1)
 
+    impatient = toy.start(environment, "--gpus", "0", "--gpueval-session", "impatient", "--gpus-wait", "60")
+    assert impatient.stdout.readline().startswith("gpueval: waiting: ")
+    impatient.send_signal(signal.SIGINT)
+    output, _ = impatient.communicate(timeout=60)
+    assert (output, impatient.returncode) == ("gpueval: interrupted while it waited for GPUs\n", pytest.ExitCode.INTERRUPTED)
+
     waiting = toy.start(environment, "--gpus", "0", "--gpueval-session", "next", "--gpus-wait", "60")
     assert waiting.stdout.readline().startswith(f"gpueval: waiting: GPU 0 is in use: pid {first.pid}")
     assert len(processes_of(mine)) >= 3, "the controller, a supervisor and a worker"

@@ -107,7 +107,7 @@ def test_usage_of_the_gpu_is_measured(toy):
         encoding="utf-8",
         timeout=60,
     )
-    child.expect(r"gpu0 +d0-fast +0/0 +starting +0 % +0\.5 GiB")
+    child.expect(r"gpu0 +d0-fast +0/[01] +starting +0 % +0\.5 GiB")
     change(environment, utilization=80, memory_used_mib=40960, energy_mj=1_700_000)
     child.expect(r"gpu0 +d0-fast .*80 % +40\.0 GiB")
     (toy.root / "stop").touch()
