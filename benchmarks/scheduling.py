@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_gpueval.session.plan import OVERHEAD_S
-from pytest_gpueval.session.sharding import Piece, shard_counts
+from pytest_gpueval.planning.plan import OVERHEAD_S
+from pytest_gpueval.planning.sharding import Piece, shard_counts
 
 from .clocked import OURS, STOCK, Clocked, Repository
 from .measure import Figure, print_table

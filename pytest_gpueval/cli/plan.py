@@ -11,8 +11,8 @@ import typer
 from .output import Form, Json, Pretty, form, show_document, user_errors
 
 if TYPE_CHECKING:
+    from pytest_gpueval.planning.plan import Plan
     from pytest_gpueval.session.lanes import Lane
-    from pytest_gpueval.session.plan import Plan
     from pytest_gpueval.session.settings import Settings
     from pytest_gpueval.suites.model import Case
 

@@ -26,6 +26,7 @@ from pytest_gpueval import __version__
 from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
 from pytest_gpueval.gpus.nvml import Reading
 from pytest_gpueval.gpus.sampling import Series
+from pytest_gpueval.planning.dispatch import Job
 from pytest_gpueval.reports import html, markdown
 from pytest_gpueval.reports.table import Row
 from pytest_gpueval.runs import redact, results
@@ -36,7 +37,6 @@ from pytest_gpueval.runs.redact import Redactor
 
 from . import cases, lanes, provenance, shards, xdist_seam
 from .cutting import Collected, Cutting
-from .dispatch import Job
 from .display import Display, shown
 from .forecast import Forecast
 from .rows import label, row, summary_or_none, told

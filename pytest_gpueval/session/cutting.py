@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
+from pytest_gpueval.planning.sharding import Piece, shard_counts
 from pytest_gpueval.suites.model import Case
 
 from . import cases
-from .sharding import Piece, shard_counts
 
 # Of each item of a suite: node id, case, number of shards that it joins, number of shards that it is one of.
 Collected = Sequence[tuple[str, str, int, int]]

@@ -9,9 +9,9 @@ import pytest
 from xdist.report import report_collection_diff
 
 from pytest_gpueval.errors import RuntimeFault, UsageProblem
+from pytest_gpueval.planning.dispatch import Slot
 
 from . import xdist_seam
-from .dispatch import Slot
 from .scheduler import Scheduler, Session
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pytest_gpueval.planning import plan
+from pytest_gpueval.planning.history import History
 from pytest_gpueval.suites.model import Shard, Suite
 
-from . import cases, plan
-from .costs import History
+from . import cases
 from .cutting import Collected, Cutting
 from .lanes import Lane
 from .settings import Settings

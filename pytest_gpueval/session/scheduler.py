@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .dispatch import Dispatcher, Job, Slot
+from pytest_gpueval.planning.dispatch import Dispatcher, Job, Slot
+
 from .xdist_seam import RELEASE, Node
 
 

@@ -239,7 +239,6 @@ class Launcher:
         self._forget(launch)
         if not launch.cancelled.is_set():
             self._failed(self._names[id(launch.spec)][0], problem)
-            self.stop_without(None)
 
     def _forget(self, launch: _Launch) -> None:
         self._launches.discard(launch)

@@ -108,7 +108,7 @@ def test_limit_split_and_runtime(toy):
     (full,) = planned("toy", "--lanes", "2", "--split", "full")["assignments"]
     assert full["id"].endswith("[small-full]")
     wide = planned("toy", "--lanes", "4", "--runtime", "pair")
-    assert {item["slot"] for item in wide["assignments"] if not item["merge"]} == {"gpu0+gpu1", "gpu2+gpu3"}
+    assert {item["slot"] for item in wide["assignments"] if not item["merge"]} == {"gpu0+1", "gpu2+3"}
     narrow = planned("toy", "--lanes", "1", "--runtime", "pair")
     assert len(narrow["too_wide"]) == 2
     assert "too few GPUs for big-fast, small-fast" in gpueval("toy", "--lanes", "1", "--runtime", "pair").stdout

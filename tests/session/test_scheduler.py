@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from xdist.scheduler.protocol import Scheduling
 
-from pytest_gpueval.session.dispatch import Job, Slot
+from pytest_gpueval.planning.dispatch import Job, Slot
 from pytest_gpueval.session.scheduler import Scheduler, Session
 from pytest_gpueval.session.xdist_seam import RELEASE
 

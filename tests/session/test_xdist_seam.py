@@ -57,7 +57,7 @@ def test_no_worker_can_be_started(toy):
     toy.datasets({"d0": "pass"})
     spec_hook(toy, "for spec in specs: spec.python = 'false'")
     output = toy.finish(toy.on_gpus(2), "--gpus", "0-1", expect=2)
-    assert "no worker is left" in output
+    assert "no worker could be started" in output
     assert output.count("worker gpu0 could not be started") >= 1
 
 

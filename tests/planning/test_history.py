@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_gpueval.planning import history as costs
+from pytest_gpueval.planning.history import DEFAULT_RATE, History
+from pytest_gpueval.planning.plan import Estimate
 from pytest_gpueval.runs.records import SessionRecord, SessionRun
-from pytest_gpueval.session import costs
-from pytest_gpueval.session.costs import DEFAULT_RATE, History
-from pytest_gpueval.session.plan import Estimate
 from pytest_gpueval.suites import load
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -22,7 +22,8 @@ H100 = "NVIDIA H100 80GB HBM3"
 @pytest.fixture(scope="module")
 def case():
     suite = load.read(Path(__file__).parents[2] / "suites/guardrails_ru/suite.toml")
-    return next(case for case in suite.cases() if case.dataset == "meddies")
+    meddies = next(case for case in suite.cases() if case.dataset == "meddies")
+    return replace(meddies, rate=None, runtime=meddies.runtime.model_copy(update={"startup_s": None}))
 
 
 def run(**changes):

@@ -12,10 +12,22 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pytest_gpueval.session.dispatch import MOST_PACKED, Dispatcher
-from pytest_gpueval.session.plan import OVERHEAD_S, Estimate, Job, Piece, Slot, Work, bound_s, jobs_of, make, pieces_of, shard_counts, slots_of
-from pytest_gpueval.session.sharding import LEAST_SHARD_S, MOST_SHARDS_PER_LANE, TOLERANCE
+from pytest_gpueval.planning.dispatch import MOST_PACKED, Dispatcher
+from pytest_gpueval.planning.plan import OVERHEAD_S, Estimate, Job, Piece, Slot, Work, bound_s, jobs_of, make, pieces_of
+from pytest_gpueval.planning.sharding import LEAST_SHARD_S, MOST_SHARDS_PER_LANE, TOLERANCE, shard_counts
 from pytest_gpueval.suites import load
+
+
+def slots_of(lanes, gpus=(1,)):
+    """Slots on (lane, GPU) pairs, and the neighbours that make up each greater number of GPUs."""
+    slots = [Slot(name, frozenset((gpu,)) if gpu else frozenset()) for name, gpu in lanes]
+    single = [slot for slot in slots if slot.gpus]
+    for width in sorted({width for width in gpus if width > 1}):
+        for first in range(0, len(single) - width + 1, width):
+            together = single[first : first + width]
+            slots.append(Slot("+".join(slot.name for slot in together), frozenset().union(*(slot.gpus for slot in together))))
+    return slots
+
 
 seconds = st.floats(0.001, 1000, allow_nan=False).map(lambda value: round(value, 3))
 
@@ -449,7 +461,8 @@ def test_known_shard_counts(given_pieces, count, expected):
 def test_shard_counts_are_the_same_on_every_process():
     """Whatever the seed of hashes: workers that cut otherwise would collect other items."""
     source = (
-        "import random; from pytest_gpueval.session.plan import Piece, make, Job, Slot, shard_counts; chance = random.Random(7);"
+        "import random; from pytest_gpueval.planning.plan import Piece, make, Job, Slot;"
+        "from pytest_gpueval.planning.sharding import shard_counts; chance = random.Random(7);"
         "pieces = [Piece(f'd{i}', chance.randrange(1, 9999), chance.lognormvariate(3, 1), 9.5, 'auto', f'm{i % 3}') for i in range(40)];"
         "jobs = [Job(p.group, p.group, p.seconds, p.startup_s, p.model) for p in pieces];"
         "print(shard_counts(pieces, 8, 0.02), make(jobs, [Slot(f's{i}', frozenset({f'g{i}'})) for i in range(8)]).as_dict())"
@@ -514,10 +527,3 @@ def test_the_bound():
     assert bound_s([job("a", 1, model="A", startup_s=10), job("b", 1, model="B", startup_s=30)], slots) == 31
     assert bound_s([job("a", 3), job("merge", 1, after=("a",))], slots) == 4
     assert bound_s([job("a", 3, gpus=2), job("b", 1)], slots) == 3.5
-
-
-def test_slots_of():
-    five = [(f"gpu{number}", f"GPU-{number}") for number in range(5)]
-    assert [slot.name for slot in slots_of(five, {1, 2, 4})][5:] == ["gpu0+gpu1", "gpu2+gpu3", "gpu0+gpu1+gpu2+gpu3"]
-    assert [slot.name for slot in slots_of([("cpu0", None), ("cpu1", None)], {2})] == ["cpu0", "cpu1"]
-    assert Slot("cpu0").needs == {"cpu0"}
