@@ -109,9 +109,9 @@ def test_limit_split_and_runtime(toy):
     assert full["id"].endswith("[small-full]")
     wide = planned("toy", "--lanes", "4", "--runtime", "pair")
     assert {item["slot"] for item in wide["assignments"] if not item["merge"]} == {"gpu0+1", "gpu2+3"}
-    narrow = planned("toy", "--lanes", "1", "--runtime", "pair")
-    assert len(narrow["too_wide"]) == 2
-    assert "too few GPUs for big-fast, small-fast" in gpueval("toy", "--lanes", "1", "--runtime", "pair").stdout
+    narrow = gpueval("toy", "--lanes", "1", "--runtime", "pair")
+    assert narrow.exit_code == 2
+    assert narrow.stderr.startswith("gpueval: a runtime of this suite needs 2 GPUs at once, and --gpus gives 1.")
 
 
 def test_cpu_lanes(toy):
