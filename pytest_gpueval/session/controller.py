@@ -139,9 +139,7 @@ class Controller:
 
     @cached_property
     def _cutting(self) -> str:
-        """What workers cut by, the same for all. Where xdist's own schedulers run the items, a join might come before its shards: nothing is cut."""
-        if not self._allocation.by_xdist and getattr(self.config.option, "dist", "no") != "no":
-            return Cutting(part=self.settings.part).as_json()
+        """What workers cut by, the same for all of them."""
         return self._forecast.cutting(self._counts).as_json()
 
     def orders(self, lane: str) -> Orders:
