@@ -29,8 +29,13 @@ class ParquetSplit:
     @cached_property
     def rows(self) -> int:
         """The number of rows, from the footer. Raises DataError."""
+        return self._footer[0]
+
+    @cached_property
+    def _footer(self) -> tuple[int, tuple[str, ...]]:
+        """The number of rows, and the names of the columns. Raises DataError."""
         with self._open() as file:
-            return int(file.metadata.num_rows)
+            return int(file.metadata.num_rows), tuple(file.schema_arrow.names)
 
     @cached_property
     def sha256(self) -> str:
@@ -44,8 +49,7 @@ class ParquetSplit:
 
     def check(self, columns: Sequence[str], rows: int | None) -> None:
         """Check the file's columns and, if given, its number of rows. Raises DataError."""
-        with self._open() as file:
-            names = file.schema_arrow.names
+        names = self._footer[1]
         for column in columns:
             if column not in names:
                 raise DataError(f"{self.path}: column {column!r} is missing. {valid_values(column, names, what='columns')}")

@@ -59,6 +59,9 @@ class Surroundings(Protocol):
     def split(self, case: Case, /) -> ParquetSplit:
         """The split of a case, opened and hashed once."""
 
+    def model_code(self, case: Case, /) -> str | None:
+        """A hash of the code that makes the predictions of a case."""
+
     def usage(self, *, begin: bool = False) -> dict[str, float] | None:
         """What the GPUs did since the last `begin`; None where nobody looked."""
 
@@ -316,7 +319,7 @@ class Run:
         """What decides the predictions beside the data. Options are hashed as they are: what is redacted elsewhere counts here."""
         runtime = self.case.runtime
         options = hashlib.sha256(json.dumps(runtime.options, sort_keys=True, default=str).encode()).hexdigest()
-        return {"code_sha256": provenance.model_code(runtime.target, self.case.directory), "options_sha256": options}
+        return {"code_sha256": self._worker.model_code(self.case), "options_sha256": options}
 
     def _scoring(self) -> dict[str, Any]:
         case = self.case

@@ -23,7 +23,7 @@ from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
 
-from . import cases, registry, shards, xdist_seam
+from . import cases, provenance, registry, shards, xdist_seam
 from .cutting import Cutting
 from .recorder import Run
 from .settings import Settings
@@ -66,6 +66,7 @@ class Worker:
         self._failed = False
         self._send = send
         self._arguments = settings.arguments(config)
+        self._model_codes: dict[tuple[str | None, Path], str | None] = {}
         self._splits: dict[tuple[Path, str, str], ParquetSplit] = {}
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
         self._last_progress = 0.0
@@ -89,6 +90,13 @@ class Worker:
         if key not in self._splits:
             self._splits[key] = cases.open_split(case, self.settings)
         return self._splits[key]
+
+    def model_code(self, case: Case) -> str | None:
+        """A hash of the code that makes the predictions of a case, as this process has loaded it: taken once."""
+        key = (case.runtime.target, case.directory)
+        if key not in self._model_codes:
+            self._model_codes[key] = provenance.model_code(*key)
+        return self._model_codes[key]
 
     def usage(self, *, begin: bool = False) -> dict[str, float] | None:
         """What the GPUs did since the last `begin`; None where there is none, or the driver does not say."""
