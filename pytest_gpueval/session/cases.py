@@ -53,7 +53,7 @@ def chosen(suite: Suite, settings: Settings) -> list[Case]:
 
 def key(case: Case) -> str:
     """What names a case within a session, shards apart: `guardrails_ru/meddies-fast`."""
-    return f"{case.suite}/{case.dataset}-{case.split}"
+    return f"{case.suite}/{case.whole_id}"
 
 
 def is_finished(session_dir: Path, name: str) -> bool:

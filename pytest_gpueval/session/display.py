@@ -43,18 +43,26 @@ class Track:
         (t0, n0), (t1, n1) = self._points[0], self._points[-1]
         return (n1 - n0) / (t1 - t0) if t1 > t0 else None
 
-    def words(self, gpu: str = "") -> str:
-        """`meddies-fast  412/800  56/s  ETA 0:07  97 %  41.2 GiB`; `gpu` is what its GPUs are doing."""
+    def words(self, gpu: str = "", width: int = 120) -> str:
+        """`meddies-fast  412/800  56/s  ETA 0:07  97 %  41.2 GiB`, as wide as the line may be; `gpu` is what its GPUs are doing."""
         rate = self.rate()
         eta = f"ETA {clock((self.total - self.done) / rate)}" if rate else "starting" if not self.done else ""
         speed = f"{rate:,.0f}/s" if rate else ""
-        return f"{self.case:<28} {self.done:>7,}/{self.total:<7,} {speed:>9}  {eta:<9}  {gpu}".rstrip()
+        rest = f" {self.done:>7,}/{self.total:<7,} {speed:>7}  {eta:<9}  {gpu}".rstrip()
+        room = min(28, max(12, width - len(rest)))
+        return f"{fitted(self.case, room):<{room}}{rest}"
 
 
 def shown(path: Path) -> str:
     """A path as people want to read and copy it: relative to the current directory where it is below it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def fitted(name: str, room: int) -> str:
+    """A name in so much room. Its end stays: there shards differ."""
+    kept = room // 2
+    return name if len(name) <= room else f"{name[: room - kept - 1]}…{name[-kept:]}"
 
 
 def clock(seconds: float) -> str:
@@ -207,7 +215,8 @@ class Display:
 
     def _lines(self, now: float) -> list[str]:
         """A line for each worker that is at something, and the plan against the clock."""
-        lines = [f" {worker:<6} {track.words(self._gpus.get(worker, ''))}" for worker, track in sorted(self._tracks.items())]
+        width = self._console().width - 9
+        lines = [f" {worker:<6} {track.words(self._gpus.get(worker, ''), width)}" for worker, track in sorted(self._tracks.items())]
         if self._plan is not None and len(self._plan["slots"]) > 1:
             lines.append(f" {clock(now - self._began)} of {clock(self._plan['makespan_s'])} predicted")
         return lines

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,8 @@ from pytest_gpueval import __version__, gates
 from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.errors import Conflict, DataError, GateFailure, GpuevalError, RuntimeFault, UsageProblem, valid_values
 from pytest_gpueval.runs.capture import Capture
-from pytest_gpueval.runs.directory import LOG, RunDirectory
-from pytest_gpueval.runs.files import storage
+from pytest_gpueval.runs.directory import LOG, SUMMARY, RunDirectory
+from pytest_gpueval.runs.files import back_up, storage
 from pytest_gpueval.runs.records import Figure, Latency, RowCounts, RunMetadata, Status, Summary, VerdictRecord
 from pytest_gpueval.suites.model import Case
 
@@ -124,6 +125,8 @@ class Run:
         self.reused = beginning.state == "finished"
         self.summary = beginning.summary if self.reused else None
         self._begun = not self.reused
+        if self._begun and self.case.shard is not None:  # a verdict on the whole was one on other results
+            back_up(self._worker.session_dir / cases.run_id(replace(self.case, shard=None), self.nodeid, self.case.whole_id, "") / SUMMARY)
         self._worker.usage(begin=True)
 
     def _own(self) -> None:

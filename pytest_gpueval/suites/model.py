@@ -61,8 +61,12 @@ class Case:
     @property
     def id(self) -> str:
         """The parameter id: `meddies-fast`, and `meddies-fast-2of4` for a shard of it."""
-        whole = f"{self.dataset}-{self.split}"
-        return whole if self.shard is None else f"{whole}-{self.shard.id}"
+        return self.whole_id if self.shard is None else f"{self.whole_id}-{self.shard.id}"
+
+    @property
+    def whole_id(self) -> str:
+        """The id without the shard."""
+        return f"{self.dataset}-{self.split}"
 
     def __repr__(self) -> str:
         return f"Case({self.suite}/{self.id})"

@@ -150,7 +150,7 @@ def test_the_number_of_rows_that_the_suite_names(long):
 def test_without_pyarrow_the_extra_is_named(long, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtra, match=r"(?s)'pyarrow'.*pip install 'pytest-gpueval\[data\]'"):
-        long.check(["id"], None)
+        ParquetSplit(long.path, long.origin).check(["id"], None)
 
 
 _MEMORY = """

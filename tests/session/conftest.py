@@ -164,6 +164,8 @@ class Toy:
         """An environment with so many GPUs, for `start` and `finish`; see tests/fake_gpus.py for the values."""
         assert self._libraries is not None
         environment = fake_gpus.environment(self._libraries(), count, cuda=cuda, **values)
+        # Tests run under xdist too, which tells its children so, and their width.
+        environment = {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES") and not name.startswith("PYTEST_XDIST")}
         return {**environment, "TOY_EVENTS": str(self.root / "events.jsonl"), MARK: environment[fake_gpus.STATE]}
 
     def datasets(self, texts: Mapping[str, str | list[str]], extra: Mapping[str, str] | None = None, runtime: str = "") -> None:

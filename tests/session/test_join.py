@@ -213,6 +213,11 @@ def test_a_missing_shard(toy, how):
     toy.run("--gpueval-suite", "toy", "--gpueval-session", "whole", "-k", "one").assert_outcomes(passed=1, deselected=1)
     assert outcome(toy, "it") == outcome(toy, "whole")
 
+    toy.run(SECOND, "--gpueval-session", "it", "--gpueval-force").assert_outcomes(passed=1)
+    assert not (toy.session("it") / "toy-one-fast/summary.json").exists(), "the verdict was on other results"
+    toy.spawn(*ONE).assert_outcomes(passed=4, deselected=1)
+    assert outcome(toy, "it") == outcome(toy, "whole")
+
 
 @pytest.mark.parametrize(
     ("damage", "why"),
