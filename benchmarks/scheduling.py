@@ -115,8 +115,8 @@ def overhead_ms(clocked: Clocked) -> float:
     return statistics.median(gaps) * 1000 if gaps else 0.0
 
 
-def seed_workload(repository: Repository, scale: int, lanes: Sequence[int], repeats: int) -> list[Figure]:
-    """The seven datasets on more and more lanes."""
+def seed_workload(repository: Repository, scale: int, lanes: Sequence[int], repeats: int, *, compare: bool = True) -> list[Figure]:
+    """The seven datasets on more and more lanes; others beside them where that does not take too long."""
     true = {name: Dataset(rows, rate) for name, (rows, rate) in SEED.items()}
     scaled = {name: Dataset(entry.rows, entry.rate * scale) for name, entry in true.items()}
     total_s = sum(entry.seconds for entry in scaled.values())
@@ -132,7 +132,7 @@ def seed_workload(repository: Repository, scale: int, lanes: Sequence[int], repe
         sessions = [ours(repository, suite, count) for _ in range(repeats)]
         best = min(sessions, key=lambda session: session.makespan_s)
         ratios = sorted(session.makespan_s / bound_s for session in sessions)
-        beside = others(repository, {name: entry.seconds for name, entry in scaled.items()}, count)
+        beside = others(repository, {name: entry.seconds for name, entry in scaled.items()}, count) if compare else {}
         worst = max(worst, statistics.median(ratios))
         rows.append(
             (
@@ -147,7 +147,7 @@ def seed_workload(repository: Repository, scale: int, lanes: Sequence[int], repe
                 *(f"{makespan / even_s:.3f}" for makespan in beside.values()),
             )
         )
-    headers = ("lanes", "items", "bound", "ours, median", "best", "net", "ms/item within", "between", "load", "worksteal", "modulo")
+    headers = ("lanes", "items", "bound", "ours, median", "best", "net", "ms/item within", "between", *(("load", "worksteal", "modulo") if compare else ()))
     print_table(f"Seed workload, time scaled down {scale}x: makespan / bound (others without shards), {repeats} sessions", headers, rows)
     return [
         Figure(
@@ -209,6 +209,7 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
     parts: dict[str, Callable[[Repository], list[Figure]]] = {
         "seed": lambda repository: seed_workload(repository, 100, (1, 2) if quick else (1, 2, 4, 8), 1 if quick else 3),
         "tenth": lambda repository: [] if quick else seed_workload(repository, 10, (8,), 3),
+        "truth": lambda repository: [] if quick else seed_workload(repository, 1, (8,), 1, compare=False),
         "sweep": lambda repository: sweep(repository, (1,) if quick else (1, 2, 3), 8, 5.0 if quick else 10.0),
     }
     figures: list[Figure] = []
