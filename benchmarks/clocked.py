@@ -7,15 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import item_clock
-from .measure import DROPPED, RunFailed
+from .measure import DROPPED, Figure, RunFailed
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("-p", "xdist", "-p", "gpueval")
@@ -164,6 +165,16 @@ class Repository:
                 if child.poll() is None:
                     os.killpg(child.pid, signal.SIGKILL)
                     child.wait()
+
+
+def measured(parts: Mapping[str, Callable[[Repository], list[Figure]]], only: str | None) -> list[Figure]:
+    """The figures of all parts, or of those whose names contain `only`; each has a repository of its own."""
+    figures: list[Figure] = []
+    for name, part in parts.items():
+        if only is None or only in name:
+            with tempfile.TemporaryDirectory() as directory:
+                figures += part(Repository(Path(directory)))
+    return figures
 
 
 def _wait(children: Sequence[subprocess.Popen[str]], accepted: Sequence[int]) -> None:

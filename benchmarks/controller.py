@@ -6,9 +6,8 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from .clocked import OURS, STOCK, Clocked, Repository
+from .clocked import OURS, STOCK, Clocked, Repository, measured
 from .measure import Figure, print_table
 
 TARGET_MS, TARGET_RATIO = 5.0, 2.0
@@ -36,12 +35,7 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
         "items": lambda repository: items(repository, 300 if quick else 1000, 1 if quick else 3),
         "collection": lambda repository: collection(repository, 2000 if quick else 10_000, 2 if quick else 8, 1 if quick else 2),
     }
-    figures: list[Figure] = []
-    for name, part in parts.items():
-        if options.only is None or options.only in name:
-            with tempfile.TemporaryDirectory() as directory:
-                figures += part(Repository(Path(directory)))
-    return figures
+    return measured(parts, options.only)
 
 
 def items(repository: Repository, count: int, repeats: int) -> list[Figure]:

@@ -14,12 +14,11 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pytest_gpueval.planning.plan import OVERHEAD_S
 from pytest_gpueval.planning.sharding import Piece, shard_counts
 
-from .clocked import OURS, STOCK, Clocked, Repository
+from .clocked import OURS, STOCK, Clocked, Repository, measured
 from .measure import Figure, print_table
 
 # The seven datasets, their fast rows, and samples/s on one H100: 7 for meddies, 35 to 45 for the others.
@@ -212,12 +211,7 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
         "truth": lambda repository: [] if quick else seed_workload(repository, 1, (8,), 1, compare=False),
         "sweep": lambda repository: sweep(repository, (1,) if quick else (1, 2, 3), 8, 5.0 if quick else 10.0),
     }
-    figures: list[Figure] = []
-    for name, part in parts.items():
-        if options.only is None or options.only in name:
-            with tempfile.TemporaryDirectory() as directory:
-                figures += part(Repository(Path(directory)))
-    return figures
+    return measured(parts, options.only)
 
 
 if __name__ == "__main__":

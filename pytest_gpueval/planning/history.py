@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
-from pytest_gpueval.suites.model import Case
+from pytest_gpueval.suites.model import Case, without_shard
 
 from .plan import Estimate
 
@@ -23,7 +22,6 @@ from .plan import Estimate
 DEFAULT_RATE: Final = 50.0
 # The median of so many: one slow run moves nothing, and a new GPU driver shows after three.
 _NEWEST: Final = 5
-_SHARD: Final = re.compile(r"-[0-9]+of[0-9]+$")
 
 _Rates = tuple[str, str, str, str | None]  # suite, dataset and split, runtime, GPU model
 _Startups = tuple[str, str, str | None]  # suite, runtime, GPU model
@@ -50,7 +48,7 @@ class History:
                     continue
                 rate, startup_s = run.get("samples_per_s"), run.get("startup_s")
                 if _is_number(rate) and rate > 0:
-                    rates.setdefault((suite, _SHARD.sub("", case), runtime, gpu), []).append(rate)
+                    rates.setdefault((suite, without_shard(case), runtime, gpu), []).append(rate)
                 if _is_number(startup_s) and startup_s >= 0:
                     startups.setdefault((suite, runtime, gpu), []).append(startup_s)
         return cls({key: tuple(values[:_NEWEST]) for key, values in rates.items()}, {key: tuple(values[:_NEWEST]) for key, values in startups.items()})

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from . import table
 from .table import plain
 
 _SOURCES: Final = {
@@ -54,11 +55,7 @@ def header(plan: Mapping[str, Any]) -> str:
 
 def clock(seconds: float) -> str:
     """`0:12`, `1:14`, `1:02:03`; below 10 s `4.2 s`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{seconds:.1f} s" if seconds < 9.95 else table.clock(seconds)
 
 
 def label(id_: str) -> str:

@@ -69,6 +69,13 @@ def value_with_interval(figure: Figure | None) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 
+def clock(seconds: float) -> str:
+    """`1:05`, `1:01:05`."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
 def plain(text: str) -> str:
     """Text without what steers a terminal, or turns the direction of what follows."""
     return _CONTROL.sub("", text.replace("\r\n", "\n"))

@@ -32,12 +32,13 @@ class Allocation:
     by_xdist: bool = False
 
 
-def reserve(config: pytest.Config, spec: str, *, session: str, wait_s: float, shared: bool) -> leases.Reservation:
-    """Lease the GPUs until pytest ends, once. Raises UsageProblem, Conflict, StorageError, RuntimeFault."""
+def reserve(config: pytest.Config, settings: Settings) -> leases.Reservation:
+    """Lease the GPUs of `--gpus` until pytest ends, once. Raises UsageProblem, Conflict, StorageError, RuntimeFault."""
     found = config.stash.get(RESERVATION, None)
     if found is None:
+        session = settings.session or "+".join(settings.suite) or "pytest"
         try:
-            found = leases.reserve(spec, session=session, wait_s=wait_s, shared=shared, on_wait=_say)
+            found = leases.reserve(settings.gpus or "none", session=session, wait_s=settings.gpus_wait_s, shared=settings.gpus_shared, on_wait=_say)
         except KeyboardInterrupt:  # pytest does not expect one this early
             sys.stderr.write("gpueval: interrupted while it waited for GPUs\n")
             raise SystemExit(int(pytest.ExitCode.INTERRUPTED)) from None
@@ -81,8 +82,7 @@ def lay(config: pytest.Config, settings: Settings, widths: frozenset[int], items
         chosen: Sequence[devices.Device] = devices.select(spec, devices.visible() if spec != "none" else [])
         reservation = leases.Reservation(leases.Leases({}))
     else:
-        session = settings.session or "+".join(settings.suite) or "pytest"
-        reservation = reserve(config, spec, session=session, wait_s=settings.gpus_wait_s, shared=settings.gpus_shared)
+        reservation = reserve(config, settings)
         chosen = reservation.devices
     laid = lanes.on_gpus(chosen, widths) if chosen else lanes.on_cpu(processes, items, widths)
     lanes.check_workers(laid, spec, processes)

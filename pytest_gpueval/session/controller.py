@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -34,6 +33,7 @@ from pytest_gpueval.runs.directory import RunDirectory, blocked_message
 from pytest_gpueval.runs.files import cannot_write, storage, write_atomically, write_json
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, SessionShard, Summary
 from pytest_gpueval.runs.redact import Redactor
+from pytest_gpueval.suites.model import without_shard
 
 from . import cases, lanes, provenance, shards, xdist_seam
 from .cutting import Collected, Cutting
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from pytest_gpueval.suites.model import Suite
 
     from .allocation import Allocation
-
-
-_SHARD = re.compile(r"-[0-9]+of[0-9]+$")
 
 
 class Controller:
@@ -133,7 +130,7 @@ class Controller:
             self._series.append(reading["uuid"], time.monotonic() - self._started, Reading(**reading, processes=None))
 
     def _gpu_name(self, lane: str) -> str | None:
-        return next((device.name for found in self._allocation.lanes if found.name == lane for device in found.gpus), None)
+        return next((found.gpu_name for found in self._allocation.lanes if found.name == lane), None)
 
     # What the engine asks.
 
@@ -230,7 +227,7 @@ class Controller:
         if not self._suites:
             return [f"gpueval: session {shown(self.session_dir)}"]
         names = ", ".join(suite.name for suite in self._suites)
-        chosen = [case for suite in self._suites for case in cases.chosen(suite, self.settings)]
+        chosen = self._forecast.cases
         splits = "/".join(dict.fromkeys(case.split for case in chosen))
         rows = sum(case.rows or 0 for case in chosen)
         size = f"{len(chosen)} dataset{'s' if len(chosen) != 1 else ''}" + (f", {rows:,} rows" if rows else "")
@@ -294,7 +291,7 @@ class Controller:
     def rows(self) -> list[Row]:
         """One row for each run of this session, in the order of the suites, whichever worker was faster."""
         order = {(suite.name, dataset): number for number, (suite, dataset) in enumerate((s, d) for s in self._suites for d in s.file.datasets)}
-        runs = sorted(self.runs.values(), key=lambda run: order.get((run.suite, _SHARD.sub("", run.case).rpartition("-")[0]), len(order)))
+        runs = sorted(self.runs.values(), key=lambda run: order.get((run.suite, without_shard(run.case).rpartition("-")[0]), len(order)))
         found = {run.run_id: summary_or_none(self.session_dir / run.run_id) if run.status is not None or run.reused else None for run in runs}
         return [row(run, summary, self._label(run)) for run, summary in told(runs, found)]
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_gpueval.reports import schedule
-from pytest_gpueval.reports.table import HEADERS, Row
+from pytest_gpueval.reports.table import HEADERS, Row, clock
 
 _LOG_EVERY_S = 30.0
 _WINDOW_S = 15.0
@@ -63,13 +63,6 @@ def fitted(name: str, room: int) -> str:
     """A name in so much room. Its end stays: there shards differ."""
     kept = room // 2
     return name if len(name) <= room else f"{name[: room - kept - 1]}…{name[-kept:]}"
-
-
-def clock(seconds: float) -> str:
-    """`1:05`, `1:01:05`."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def gpu_words(readings: Sequence[Mapping[str, Any]]) -> str:
@@ -201,22 +194,21 @@ class Display:
             self._erase()
             return
         if self._tty():
-            lines = "\n".join(self._lines(now))
             if self._live is None:
                 self._reporter.ensure_newline()
                 self._live = Live(console=self._console(), transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
                 self._live.start()
+            lines = "\n".join(self._lines(now, self._live.console.width))
             self._live.update(Text(lines, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif now - self._last_line >= _LOG_EVERY_S:
             self._last_line = now
             self._reporter.ensure_newline()
-            for line in self._lines(now):
+            for line in self._lines(now, self._console().width):
                 self._reporter.write_line(line.lstrip())
 
-    def _lines(self, now: float) -> list[str]:
+    def _lines(self, now: float, width: int) -> list[str]:
         """A line for each worker that is at something, and the plan against the clock."""
-        width = self._console().width - 9
-        lines = [f" {worker:<6} {track.words(self._gpus.get(worker, ''), width)}" for worker, track in sorted(self._tracks.items())]
+        lines = [f" {worker:<6} {track.words(self._gpus.get(worker, ''), width - 9)}" for worker, track in sorted(self._tracks.items())]
         if self._plan is not None and len(self._plan["slots"]) > 1:
             lines.append(f" {clock(now - self._began)} of {clock(self._plan['makespan_s'])} predicted")
         return lines

@@ -9,7 +9,6 @@ import pytest
 from xdist.report import report_collection_diff
 
 from pytest_gpueval.errors import RuntimeFault, UsageProblem
-from pytest_gpueval.planning.dispatch import Slot
 
 from . import xdist_seam
 from .scheduler import Scheduler, Session
@@ -26,7 +25,7 @@ class Engine:
         xdist_seam.check()
         self._config = config
         self._controller = controller
-        self._slots = {lane.name: Slot(lane.name, frozenset(device.uuid for device in lane.gpus)) for lane in laid}
+        self._slots = {lane.name: lane.slot for lane in laid}
         self._launcher = xdist_seam.Launcher(config, self._not_started)
         self._scheduler: Scheduler | None = None
         config.pluginmanager.register(self._launcher, "gpueval-launcher")

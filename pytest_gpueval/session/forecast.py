@@ -10,7 +10,8 @@ from typing import Any
 
 from pytest_gpueval.planning import plan
 from pytest_gpueval.planning.history import History
-from pytest_gpueval.suites.model import Shard, Suite
+from pytest_gpueval.suites.load import FILE_NAME
+from pytest_gpueval.suites.model import Case, Shard, Suite
 
 from . import cases
 from .cutting import Collected, Cutting
@@ -25,26 +26,31 @@ class Forecast:
     """Costs of the cases of some suites on some lanes, from earlier sessions of the same output directory and from the suites."""
 
     def __init__(self, settings: Settings, suites: Sequence[Suite], laid: Sequence[Lane]) -> None:
-        self.slots = [plan.Slot(lane.name, frozenset(device.uuid for device in lane.gpus)) for lane in laid]
+        self.slots = [lane.slot for lane in laid]
         budgets = [suite.file.budget_s for suite in suites]
         self.budget_s = None if None in budgets else sum(budget_s for budget_s in budgets if budget_s) or None
         self.unknown: list[str] = []  # cases whose rows are guessed
         self._settings = settings
         self._suites = suites
-        self._gpu = next((device.name for lane in laid for device in lane.gpus), None)
+        self._gpu = laid[0].gpu_name if laid else None
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """The cases of the suites under the session's options. Raises UsageProblem."""
+        return [case for suite in self._suites for case in cases.chosen(suite, self._settings)]
 
     @cached_property
     def works(self) -> dict[str, plan.Work]:
         """Every case by its key."""
         history = History.read(self._settings.output_dir)
         found: dict[str, plan.Work] = {}
-        for suite in self._suites:
-            for case in cases.chosen(suite, self._settings):
-                rows = cases.known_rows(case, self._settings)
-                if rows is None:
-                    self.unknown.append(case.id)
-                    rows = min(UNKNOWN_ROWS, self._settings.limit or UNKNOWN_ROWS)
-                found[cases.key(case)] = plan.Work(f"{_shown(suite.path, self._settings.root)}::test_eval", case, rows, history.estimate(case, self._gpu))
+        for case in self.cases:
+            rows = cases.known_rows(case, self._settings)
+            if rows is None:
+                self.unknown.append(case.id)
+                rows = min(UNKNOWN_ROWS, self._settings.limit or UNKNOWN_ROWS)
+            file = _shown(case.directory / FILE_NAME, self._settings.root)
+            found[cases.key(case)] = plan.Work(f"{file}::test_eval", case, rows, history.estimate(case, self._gpu))
         return found
 
     def cutting(self, counts: Mapping[str, int]) -> Cutting:
@@ -61,7 +67,7 @@ class Forecast:
         A dataset that was joined and passed is not cut any more, since nothing of it is left to run.
         """
         found: dict[str, int] = {}
-        for key in (cases.key(case) for suite in self._suites for case in cases.chosen(suite, self._settings)):
+        for key in map(cases.key, self.cases):
             if not self._settings.force and cases.is_finished(session_dir, key):
                 found[key] = 1
             elif key in cuts:

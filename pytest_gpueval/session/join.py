@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_gpueval.errors import Conflict, RuntimeFault
-from pytest_gpueval.runs.directory import RESULTS, read_summary, unlike
+from pytest_gpueval.runs.directory import RESULTS, unlike
 from pytest_gpueval.runs.files import storage
 from pytest_gpueval.runs.records import Summary
+
+from .rows import summary_or_none
 
 
 class NoVerdict(RuntimeFault):
@@ -30,7 +32,7 @@ class Joined:
 
 def join(name: str, shards: Sequence[Path], target: Path) -> Joined:
     """Write the shards' results to `target` in the directory of the whole, one after the other. Raises NoVerdict if one has none, StorageError."""
-    summaries = [_summary(path) for path in shards]
+    summaries = [summary_or_none(path) for path in shards]
     reasons = [_why_not(path, summary, target.parent) for path, summary in zip(shards, summaries, strict=True)]
     missing = [f"  {path.name}: {reason}" for path, reason in zip(shards, reasons, strict=True) if reason is not None]
     if missing:
@@ -46,13 +48,6 @@ def join(name: str, shards: Sequence[Path], target: Path) -> Joined:
         finally:
             half.unlink(missing_ok=True)
     return _together([summary for summary in summaries if summary is not None])
-
-
-def _summary(path: Path) -> Summary | None:
-    try:
-        return read_summary(path)
-    except Conflict:
-        return None
 
 
 def _why_not(path: Path, summary: Summary | None, whole: Path) -> str | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.gpus.devices import Device
 from pytest_gpueval.hosts import workers
+from pytest_gpueval.planning.dispatch import Slot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +35,19 @@ class Lane:
         variables = (f"env:{key}={value}" for key, value in self.environment.items())
         return "//".join(["popen", f"python={workers.spec_python(python)}", f"id={self.name}", *variables])
 
+    @property
+    def slot(self) -> Slot:
+        """The lane as the plan sees it."""
+        return Slot(self.name, frozenset(device.uuid for device in self.gpus))
+
+    @property
+    def gpu_name(self) -> str | None:
+        """The model of its GPUs, None on the CPU."""
+        return self.gpus[0].name if self.gpus else None
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form used in session.json."""
-        return {"name": self.name, "gpus": [device.uuid for device in self.gpus], "gpu_name": self.gpus[0].name if self.gpus else None}
+        return {"name": self.name, "gpus": [device.uuid for device in self.gpus], "gpu_name": self.gpu_name}
 
 
 def on_gpus(chosen: Sequence[Device], widths: Collection[int]) -> list[Lane]:

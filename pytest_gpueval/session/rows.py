@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from pytest_gpueval.runs import records
 from pytest_gpueval.runs.directory import read_summary
 from pytest_gpueval.runs.records import SessionRun, Summary
 from pytest_gpueval.suites.load import FILE_NAME
-
-_SHARD = re.compile(r"-[0-9]+of[0-9]+\]$")
+from pytest_gpueval.suites.model import without_shard
 
 
 def row(run: SessionRun, summary: Summary, label: str) -> Row:
@@ -43,7 +41,12 @@ def told(runs: Sequence[SessionRun], summaries: Mapping[str, Summary | None]) ->
     """The runs that have a line in tables: one for a dataset; its shards have theirs where something went wrong, or where nothing joins them."""
     there = {run.nodeid for run in runs}
     found = [(run, summary) for run in runs if (summary := summaries[run.run_id]) is not None]
-    return [(run, summary) for run, summary in found if not (summary.ok and (whole := _SHARD.sub("]", run.nodeid)) != run.nodeid and whole in there)]
+    return [(run, summary) for run, summary in found if not (summary.ok and (whole := _whole(run.nodeid)) != run.nodeid and whole in there)]
+
+
+def _whole(nodeid: str) -> str:
+    """The node id of the item that joins a shard; an item that is no shard keeps its own."""
+    return f"{without_shard(nodeid[:-1])}]" if nodeid.endswith("]") else nodeid
 
 
 def label(run: SessionRun, *, several: bool) -> str:

@@ -66,8 +66,7 @@ def pin(early: pytest.Config) -> None:
         known = Settings.read(early, option)
         if known.dry_run:
             return
-        session = known.session or "+".join(known.suite) or "pytest"
-        reservation = allocation.reserve(early, spec, session=session, wait_s=known.gpus_wait_s, shared=known.gpus_shared)
+        reservation = allocation.reserve(early, known)
         if reservation.devices:
             allocation.pin(early, reservation.devices)
 

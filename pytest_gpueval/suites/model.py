@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Literal
 from pytest_gpueval.errors import UsageProblem, valid_values
 
 from .schema import DatasetEntry, Gate, PolicyEntry, RuntimeEntry, SuiteFile
+
+_SHARD = re.compile(r"-[0-9]+of[0-9]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,11 @@ class Shard:
     def bounds(self, rows: int) -> tuple[int, int]:
         """The first row and the row after the last, of `rows` rows. All shards together hold every row once."""
         return rows * (self.number - 1) // self.count, rows * self.number // self.count
+
+
+def without_shard(id_: str) -> str:
+    """The id of the whole of a case's id: `meddies-fast` of `meddies-fast-2of4`."""
+    return _SHARD.sub("", id_)
 
 
 @dataclass(frozen=True)
