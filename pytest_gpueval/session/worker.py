@@ -171,6 +171,11 @@ class Worker:
         with suppress(OSError):  # as above
             self._send({"event": "collected", "worker": self.name, "items": shards.collected(session.items)})
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Close the models while the controller still waits for this worker: afterwards xdist gives it ten seconds, then kills it."""
+        self.close()
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Under a controller of ours: one item at a time."""

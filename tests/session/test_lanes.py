@@ -44,6 +44,23 @@ def test_every_worker_has_a_gpu_of_its_own(toy):
     assert set(record["gpus"]) == {UUID.format(number) for number in range(4)}
 
 
+def test_a_model_has_all_the_time_it_needs_to_close(toy):
+    """The controller waits for it: a worker that has said that it is done is killed ten seconds later."""
+    toy.datasets({f"d{number}": "meet(2)" for number in range(2)})
+    toy.pytester.makeconftest(
+        """
+        import json, os, time
+        def pytest_testnodedown(node, error):
+            with open(os.environ["TOY_EVENTS"], "a") as file:
+                file.write(json.dumps({"event": "down", "at": time.monotonic(), "worker": node.gateway.id, "error": error}) + "\\n")
+        """
+    )
+    toy.finish(toy.on_gpus(2), "--gpus", "0-1")
+    closed, down = ({line["worker"]: line["at"] for line in toy.events(kind)} for kind in ("close", "down"))
+    assert closed.keys() == down.keys() == {"gpu0", "gpu1"}
+    assert all(closed[worker] < down[worker] for worker in down)
+
+
 def test_indices_count_into_what_the_caller_sees(toy):
     toy.datasets({"d0": "meet(2)", "d1": "meet(2)"})
     output = toy.finish({**toy.on_gpus(4), "CUDA_VISIBLE_DEVICES": "2,0"}, "--gpus", "0,1", "-n", "2")
