@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pytest_gpueval.errors import Conflict
 
 from . import results
-from .files import back_up, storage, to_json, write_atomically, write_json
+from .files import back_up, storage, sync, to_json, write_atomically, write_json
 from .records import RunMetadata, Summary
 from .redact import Redactor, arguments
 
@@ -91,12 +91,14 @@ class RunDirectory:
             results.drop_torn_tail(self.results_path)
         else:
             back_up(self.results_path)  # a skipped run may have left some
-        write_atomically(self.path / COMMAND, self._script(command), sync_name=False)  # the next line syncs both names
-        write_json(self.path / METADATA, self.redactor.value(metadata.model_dump(mode="json")))
+        # A power cut may cost a run its first seconds, not more: `finish` makes these durable.
+        write_atomically(self.path / COMMAND, self._script(command), durable=False)
+        write_json(self.path / METADATA, self.redactor.value(metadata.model_dump(mode="json")), durable=False)
         return beginning
 
     def finish(self, summary: Summary) -> None:
         """Write summary.json. Raises StorageError."""
+        sync(self.path / METADATA)
         write_json(self.path / SUMMARY, self.redactor.value(summary.model_dump(mode="json")))
 
     def _script(self, command: Sequence[str]) -> str:

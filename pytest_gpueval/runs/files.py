@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pytest_gpueval.errors import StorageError
 
 
@@ -32,10 +34,10 @@ def cannot_write(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path}: cannot be written: {error.strerror or error}.\n{advice} another place with --gpueval-output-dir DIR.{kept}")
 
 
-def write_atomically(path: Path, text: str, *, sync_name: bool = True) -> None:
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     """Write the whole file or nothing, and have it on disk before returning. Raises StorageError.
 
-    Without `sync_name` its name may come later, with that of the next file that is written beside it.
+    Without `durable` it outlives this process, but maybe not a power cut; see `sync`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage(path):
@@ -43,13 +45,25 @@ def write_atomically(path: Path, text: str, *, sync_name: bool = True) -> None:
             with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)  # noqa: PTH105 - the call whose failure is tested
-        finally:
+        except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-    if sync_name:
+            raise
+    if durable:
         _sync_directory(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have on disk what a file holds; its name comes with the next durable file beside it. Raises StorageError."""
+    with storage(path):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def _sync_directory(directory: Path) -> None:
@@ -64,10 +78,11 @@ def _sync_directory(directory: Path) -> None:
 
 def to_json(value: Any) -> str:
     """JSON a person can read. Numbers that JSON cannot hold are written as text ("nan", "inf"), never as null: unknown is not undefined."""
+    value = _finite(value)
     try:
-        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    except ValueError:
-        return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n"
+    except TypeError:  # lone surrogates, integers of more than 64 bits
+        return json.dumps(value, indent=2) + "\n"
 
 
 def _finite(value: Any) -> Any:
@@ -78,14 +93,9 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Write a JSON file a person can read. Raises StorageError."""
-    text = to_json(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates
-        text = json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
-    write_atomically(path, text)
+    write_atomically(path, to_json(value), durable=durable)
 
 
 def back_up(path: Path, now: Callable[[], datetime] | None = None) -> Path | None:

@@ -52,6 +52,8 @@ _HARMLESS_BEFORE = {
 }
 # Shorter values ("1", "true", "yes") would blot out ordinary text.
 _LEAST_LENGTH = 6
+# Longer texts are rarely met twice.
+_SHORT = 200
 
 # Shapes of tokens issued by well-known services, and secrets written as options, headers or in URLs. Each is looked for only where its first,
 # literal part occurs, and consumes what it scans: the time stays proportional to the text. The lookbehinds repeat the literal part because a
@@ -151,6 +153,8 @@ class Redactor:
         self._forms = sorted({form for secret in given for form in _forms(secret)})
         self._encoded = [form.encode("utf-8", "surrogatepass") for form in self._forms]
         self._longest = max(map(len, self._encoded), default=0)
+        # Much of what runs write down is the same in each: names of packages, keys of tables.
+        self._short = lru_cache(maxsize=4096)(self._clean)
 
     @classmethod
     def of(cls, environment: Mapping[str, str], options: Iterable[Mapping[str, Any]] = ()) -> Redactor:
@@ -159,6 +163,9 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text without secrets."""
+        return self._short(text) if len(text) <= _SHORT else self._clean(text)
+
+    def _clean(self, text: str) -> str:
         text = _blotted(text, self._forms, MARK)
         for literal, shape in _SHAPES:
             if literal in text:

@@ -17,6 +17,9 @@ from rich.text import Text
 from pytest_gpueval.reports import schedule
 from pytest_gpueval.reports.table import HEADERS, Row, clock
 
+# A table of more runs tells nobody anything, and takes seconds to lay out.
+MOST_ROWS = 100
+
 _LOG_EVERY_S = 30.0
 _WINDOW_S = 15.0
 
@@ -160,18 +163,28 @@ class Display:
         """The table of the session, and where to look next."""
         if rows and self._config.option.verbose > -2:
             reporter.section("gpueval", sep="=")
-            table = Table(box=None, pad_edge=False, header_style="bold")
-            for name in HEADERS:
-                table.add_column(name, justify="right" if name in ("rows", "samples/s") else "left", no_wrap=True)
-            for row in rows:
-                *cells, verdict = row.cells()
-                table.add_row(*cells, Text(verdict, style="green" if row.ok else "bold red"))
-            self._console().print(table)
+            self._list(reporter, rows)
         if error is not None:
             reporter.write_line(f"ERROR: {error}", red=True, bold=True)
         for name, file in (("report", "report.html"), ("junit", "junit.xml"), ("runs", "*/results.jsonl")):
             if rows and (file.startswith("*") or (self._session_dir / file).exists()):
                 reporter.write_line(f"{name + ':':<8}{shown(self._session_dir / file)}")
+
+    def _list(self, reporter: Any, rows: Sequence[Row]) -> None:
+        """The runs; of very many only those that did not pass."""
+        bad = [row for row in rows if not row.ok]
+        listed = rows if len(rows) <= MOST_ROWS else bad[:MOST_ROWS]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in HEADERS:
+            table.add_column(name, justify="right" if name in ("rows", "samples/s") else "left", no_wrap=True)
+        for row in listed:
+            *cells, verdict = row.cells()
+            table.add_row(*cells, Text(verdict, style="green" if row.ok else "bold red"))
+        if listed:
+            self._console().print(table)
+        if len(listed) < len(rows):
+            above = "" if not bad else " Above are those that did not." if len(listed) == len(bad) else f" Above are {len(listed):,} of those that did not."
+            reporter.write_line(f"{len(rows) - len(bad):,} of {len(rows):,} runs passed.{above} All are in the report.")
 
     def run_finished(self, row: Row) -> None:
         """One line for a finished run."""

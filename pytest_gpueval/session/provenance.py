@@ -9,7 +9,6 @@ import platform
 import socket
 import sys
 from collections.abc import Mapping
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -67,12 +66,7 @@ def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages that change results, where installed; looked up once, since what a process has imported it keeps."""
-    return dict(_versions())
-
-
-@cache
-def _versions() -> Mapping[str, str]:
+    """Versions of the packages that change results, where installed."""
     found: dict[str, str] = {}
     for name in _PACKAGES:
         try:

@@ -50,6 +50,8 @@ class Surroundings(Protocol):
     redactor: Redactor
     hooks: HookRelay
     code: dict[str, Any]
+    packages: dict[str, str]
+    machine: dict[str, str]
     name: str
     gpus: list[str]
     gpu: dict[str, str | None] | None
@@ -291,7 +293,6 @@ class Run:
 
     def _metadata(self) -> RunMetadata:
         case, worker = self.case, self._worker
-        machine = provenance.machine()
         return RunMetadata(
             run_id=self.directory.run_id,
             nodeid=self.nodeid,
@@ -309,13 +310,13 @@ class Run:
             limit=worker.settings.limit,
             code=worker.code,
             environment=provenance.environment(),
-            packages=provenance.packages(),
+            packages=worker.packages,
             worker=worker.name,
             gpus=worker.gpus,
             gpu=worker.gpu,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             plugin_version=__version__,
-            **machine,
+            **worker.machine,
         )
 
     def _model(self) -> dict[str, Any]:

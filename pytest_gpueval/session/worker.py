@@ -57,6 +57,8 @@ class Worker:
         self.redactor = redactor
         self.hooks = config.hook
         self.gpus = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.startswith(("GPU-", "MIG-"))]
+        # Looked up before the first item, whose time it would count as. What a process has imported it keeps.
+        self.packages, self.machine = provenance.packages(), provenance.machine()
         self.gpu = {"name": orders.gpu_name, "driver": _driver()} if self.gpus else None
         self._orders = orders
         self._id = getattr(config, "workerinput", {}).get("workerid", self.name)

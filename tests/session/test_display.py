@@ -9,6 +9,8 @@ import sys
 import pexpect
 import pytest
 
+from pytest_gpueval.session import display
+
 
 def test_the_header_says_what_runs_on_what(toy):
     result = toy.run("--gpueval-suite", "toy", "--gpueval-session", "it", "--gpueval-policy", "closed")
@@ -86,3 +88,16 @@ def test_progress_in_a_log_comes_in_whole_lines(toy, monkeypatch):
     monkeypatch.setattr("pytest_gpueval.session.worker._PROGRESS_EVERY_S", 0.0)
     result = toy.run("--gpueval-suite", "toy", "-k", "one")
     result.stdout.fnmatch_lines(["main   one-fast * 16/50 *", "main   one-fast * 50/50 *"])
+
+
+@pytest.mark.parametrize(("bad", "listed"), [(0, []), (2, ["d1", "d3"]), (5, ["d1", "d3", "d5"])])
+def test_of_very_many_runs_those_that_did_not_pass_are_listed(toy, monkeypatch, bad, listed):
+    monkeypatch.setattr(display, "MOST_ROWS", 3)
+    texts = {f"d{number}": "raise ValueError('no')" if number % 2 and number < 2 * bad else "pass" for number in range(12)}
+    toy.datasets(texts)
+    monkeypatch.setenv("TOY_EVENTS", str(toy.root / "events.jsonl"))
+    lines = toy.run("--gpueval-suite", "toy", "--gpueval-session", "again", "--tb=no").outlines
+    table = lines[next(number for number, line in enumerate(lines) if "= gpueval =" in line) + 1 :]
+    assert [line.split()[0].removesuffix("-fast") for line in table if line.startswith("d") and line.split()[0] != "dataset"] == listed
+    above = {0: "", 2: " Above are those that did not.", 5: " Above are 3 of those that did not."}[bad]
+    assert f"{12 - bad} of 12 runs passed.{above} All are in the report." in table
