@@ -4,31 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from pytest_gpueval.errors import UsageProblem
-
-# Started by its path, so that another host needs this one file and no package.
-SUPERVISOR = Path(__file__).with_name("supervisor.py")
-_NONE: Mapping[str, str] = MappingProxyType({})
-
-
-def supervised(python: str, *, leases: Sequence[Path] = (), grace_s: float = 8.0, markers: Mapping[str, str] = _NONE) -> list[str]:
-    """The command of a supervisor around `python`, whose arguments are to follow.
-
-    `leases` are locked, shared, in this order for the worker's life. `grace_s` is what the worker has to end by itself once the
-    controller is gone. `markers` go into its environment, to find what a dead session left.
-    """
-    argv = [sys.executable, "-I", "-S", str(SUPERVISOR)]
-    for lease in leases:
-        argv += ["--lease", str(lease)]
-    argv += ["--grace", f"{grace_s:g}"]
-    for name, value in markers.items():
-        argv += ["--marker", f"{name}={value}"]
-    return [*argv, "--", python]
 
 
 def spec_python(argv: Sequence[str]) -> str:

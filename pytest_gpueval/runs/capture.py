@@ -11,7 +11,7 @@ import struct
 import sys
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -137,35 +137,19 @@ class _Copier:
                 pump.end()
 
 
-class _Pump:
-    """Copies whole lines of what one descriptor gets to the log and to where it led before."""
+class LineCopier:
+    """A pipe whose whole lines are copied, redacted, to some descriptors. Who writes gets `writer`; who copies calls `pull` whenever `reader` can be read."""
 
-    def __init__(self, target: int, log: int, redactor: Redactor) -> None:
-        self._target = target
+    def __init__(self, sinks: Sequence[int], redactor: Redactor) -> None:
         self._redactor = redactor
-        self._before: int | None = None
         self._pending = b""
         self._ended = False
-        self._sinks = (os.dup(log), os.dup(target))
-        self.reader, self._writer = os.pipe()
+        self._sinks = [os.dup(sink) for sink in sinks]
+        self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
 
-    def take(self) -> None:
-        """Let the descriptor lead here."""
-        self._before = os.dup(self._target)
-        if not self._ended:  # else its sinks' numbers may be somebody else's
-            os.dup2(self._target, self._sinks[1], inheritable=False)
-        os.dup2(self._writer, self._target)
-
-    def restore(self) -> None:
-        """Let the descriptor lead where it led before."""
-        if self._before is not None:
-            os.dup2(self._before, self._target)
-            os.close(self._before)
-            self._before = None
-
     def drain(self) -> None:
-        """Copy what is there now, the beginning of a line too. No more: a child may write for ever."""
+        """Copy what is there now, the beginning of a line too. No more: somebody may write for ever."""
         if self._ended:
             return
         left = struct.unpack("i", fcntl.ioctl(self.reader, termios.FIONREAD, b"\0" * 4))[0]
@@ -186,10 +170,10 @@ class _Pump:
 
     def close(self) -> None:
         """Write no more from here."""
-        os.close(self._writer)
+        os.close(self.writer)
 
     def end(self) -> None:
-        """Let the log go."""
+        """Copy no more."""
         self._ended = True
         self._emit(self._pending)
         for fd in (self.reader, *self._sinks):
@@ -215,6 +199,61 @@ class _Pump:
             with suppress(OSError):
                 while view:
                     view = view[os.write(fd, view) :]
+
+
+class _Pump(LineCopier):
+    """Copies what one descriptor gets to the log and to where it led before."""
+
+    def __init__(self, target: int, log: int, redactor: Redactor) -> None:
+        super().__init__((log, target), redactor)
+        self._target = target
+        self._before: int | None = None
+
+    def take(self) -> None:
+        """Let the descriptor lead here."""
+        self._before = os.dup(self._target)
+        if not self._ended:  # else its sinks' numbers may be somebody else's
+            os.dup2(self._target, self._sinks[1], inheritable=False)
+        os.dup2(self.writer, self._target)
+
+    def restore(self) -> None:
+        """Let the descriptor lead where it led before."""
+        if self._before is not None:
+            os.dup2(self._before, self._target)
+            os.close(self._before)
+            self._before = None
+
+
+class LogFile:
+    """A log that another program writes: hand it `writer` as its stdout, then close that here. Lines arrive redacted, and end with the program."""
+
+    def __init__(self, path: Path, redactor: Redactor) -> None:
+        with storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            self._copier = LineCopier((log,), redactor)
+        finally:
+            os.close(log)
+        self.writer = self._copier.writer
+        self._thread = threading.Thread(target=self._run, name=f"gpueval-log-{path.stem}", daemon=True)
+        self._thread.start()
+
+    def close_writer(self) -> None:
+        """Leave the writing to the program."""
+        self._copier.close()
+
+    def wait(self, patience_s: float) -> None:
+        """Until everybody who could write has ended."""
+        self._thread.join(patience_s)
+
+    def _run(self) -> None:
+        os.set_blocking(self._copier.reader, True)
+        try:
+            while self._copier.pull():
+                pass
+        finally:
+            self._copier.end()
 
 
 def _open_standard_descriptors() -> None:

@@ -20,15 +20,19 @@ A = TypeVar("A", bound="Asked")
 
 
 class Answer(Generic[S]):
-    """What a runtime says to one sample: a raw value, or the reason why there is none. `latency_ms` is the wall time of the call that served it."""
+    """What a runtime says to one sample: a raw value, or the reason why there is none.
 
-    __slots__ = ("error", "latency_ms", "sample", "value")
+    `latency_ms` is the wall time of the call that served it; `tokens` what a language model read and wrote for it, where it says so.
+    """
 
-    def __init__(self, sample: S, value: Any, error: str | None, latency_ms: float) -> None:
+    __slots__ = ("error", "latency_ms", "sample", "tokens", "value")
+
+    def __init__(self, sample: S, value: Any, error: str | None, latency_ms: float, tokens: tuple[int, int] | None = None) -> None:
         self.sample = sample
         self.value = value
         self.error = error
         self.latency_ms = latency_ms
+        self.tokens = tokens
 
 
 class Runtime(Protocol):
@@ -42,3 +46,18 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Give back what the runtime holds."""
+
+
+class Endpoint(Protocol):
+    """A server as a runtime sees it: where it is, and whom to tell that it does not answer."""
+
+    @property
+    def url(self) -> str:
+        """Where requests go; another one after a recovery, perhaps."""
+
+    @property
+    def generation(self) -> int:
+        """How often it was started: who finds it gone says which of them."""
+
+    def recover(self, generation: int, problem: str, /) -> None:
+        """Return once it answers again; who comes second finds it done. Blocks. Raises RuntimeFault if it cannot be brought back."""

@@ -12,6 +12,7 @@ from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.gpus.devices import Device
 from pytest_gpueval.hosts import workers
 from pytest_gpueval.planning.dispatch import Slot
+from pytest_gpueval.processes.command import supervised
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +100,7 @@ def start_by_xdist(laid: Sequence[Lane], config: pytest.Config, guards: Mapping[
     if option.dist not in ("no", "load"):
         raise UsageProblem(f"--gpus decides which worker runs what, the longest items first; leave out --dist {option.dist}.")
     option.numprocesses = None  # else xdist replaces tx
-    option.tx = [lane.spec(workers.supervised(sys.executable, leases=[guards[device.uuid] for device in lane.gpus if device.uuid in guards])) for lane in laid]
+    option.tx = [lane.spec(supervised([sys.executable], leases=[guards[device.uuid] for device in lane.gpus if device.uuid in guards])) for lane in laid]
     option.dist = "load"
     if option.maxworkerrestart is None:  # unlimited with tx
         option.maxworkerrestart = str(2 * len(laid))

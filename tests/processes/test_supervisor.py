@@ -22,8 +22,9 @@ from pathlib import Path
 import execnet
 import pytest
 
-from pytest_gpueval.hosts import supervisor
-from pytest_gpueval.hosts.workers import SUPERVISOR, spec_python, supervised
+from pytest_gpueval.hosts.workers import spec_python
+from pytest_gpueval.processes import supervisor
+from pytest_gpueval.processes.command import SUPERVISOR, supervised
 
 DEADLINE_S = 60  # for a machine under load; nothing here waits that long when all is well
 
@@ -278,7 +279,7 @@ def test_other_kinds_of_stdin_hang_up_too(run, kind):
 def test_a_stdin_that_cannot_hang_up_is_no_hang_up(run):
     assert run("sys.exit(6)", stdin=subprocess.DEVNULL).end() == 6
     script = 'exec "$@" <&-'
-    done = subprocess.run(["/bin/sh", "-c", script, "sh", *supervised(sys.executable, grace_s=0), "-c", "print('whole')"], capture_output=True)
+    done = subprocess.run(["/bin/sh", "-c", script, "sh", *supervised([sys.executable], grace_s=0), "-c", "print('whole')"], capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"whole\n", b"")
 
 
@@ -442,7 +443,7 @@ def test_those_who_fork_faster_than_a_look_are_ended(run, storm):
 
 def test_what_cannot_be_ended_is_named(run):
     """The supervisor here has no time at all; the one around it, as around every worker of these tests, ends what it leaves."""
-    hasty = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pytest_gpueval.hosts import supervisor as s; "
+    hasty = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pytest_gpueval.processes import supervisor as s; "
     hasty += "s.SETTLE_S = s.TERM_S = 0; sys.exit(s.main(sys.argv[1:]))"
     worker = [sys.executable, "-I", "-S", "-c", WORKER + "say(start(deaf=True)); sys.exit(3)"]
     one = run(command=[sys.executable, "-I", "-c", hasty, str(SUPERVISOR.parents[2]), "--", *worker])
@@ -509,7 +510,7 @@ REMOTE = WORKER + "channel.send((os.getpid(), os.getppid(), start(session=True, 
 
 
 def test_an_execnet_worker_ends_for_its_channel_once_all_is_gone(group):
-    gateway = group.makegateway(f"popen//id=gpu0//python={spec_python(supervised(sys.executable))}//env:A=b")
+    gateway = group.makegateway(f"popen//id=gpu0//python={spec_python(supervised([sys.executable]))}//env:A=b")
     channel = gateway.remote_exec(REMOTE + "channel.send(os.environ['A'])\nchannel.receive()")
     worker, parent, grandchild = channel.receive(DEADLINE_S)
     assert channel.receive(DEADLINE_S) == "b"
@@ -522,7 +523,7 @@ def test_an_execnet_worker_ends_for_its_channel_once_all_is_gone(group):
 
 
 def test_an_execnet_worker_ends_well(group):
-    gateway = group.makegateway(f"popen//python={spec_python(supervised(sys.executable))}")
+    gateway = group.makegateway(f"popen//python={spec_python(supervised([sys.executable]))}")
     channel = gateway.remote_exec(REMOTE)
     grandchild = channel.receive(DEADLINE_S)[2]
     channel.waitclose(DEADLINE_S)
@@ -550,7 +551,7 @@ print(channel.receive())
     ],
 )
 def test_a_killed_controller_leaves_nothing(busy):
-    argv = [sys.executable, "-c", CONTROLLER, spec_python(supervised(sys.executable, grace_s=0.5)), f"{REMOTE}channel.send(1)\n{busy}\n"]
+    argv = [sys.executable, "-c", CONTROLLER, spec_python(supervised([sys.executable], grace_s=0.5)), f"{REMOTE}channel.send(1)\n{busy}\n"]
     pids = []
     try:
         with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as controller:

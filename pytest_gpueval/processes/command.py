@@ -1,0 +1,31 @@
+"""The command of a supervised process. Pure: it is built here and run by whoever starts the process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+# Started by its path, so that another host needs this one file and no package.
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def supervised(
+    program: Sequence[str], *, leases: Sequence[Path] = (), grace_s: float = 8.0, at_once: bool = False, markers: Mapping[str, str] = _NONE
+) -> list[str]:
+    """The command of a supervisor around `program`, to which arguments may be added.
+
+    `leases` are locked, shared, in this order for the program's life. `grace_s` is what it has to end by itself once whoever holds the other end of the
+    supervisor's stdin is gone; with `at_once` it is asked to end there and then. `markers` go into its environment, to find what a dead session left.
+    """
+    argv = [sys.executable, "-I", "-S", str(SUPERVISOR)]
+    for lease in leases:
+        argv += ["--lease", str(lease)]
+    argv += ["--grace", f"{grace_s:g}"]
+    if at_once:
+        argv.append("--at-once")
+    for name, value in markers.items():
+        argv += ["--marker", f"{name}={value}"]
+    return [*argv, "--", *program]

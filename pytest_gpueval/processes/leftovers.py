@@ -1,0 +1,83 @@
+"""What sessions left that were killed with their supervisors: found by marker and identity, never by name, and ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from .identity import Identity, abandoned, myself
+from .supervisor import Process, look, pids, send
+
+# What a supervisor writes into the environment of all that it starts.
+MARKER = "GPUEVAL_SUPERVISOR"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where segments are, not a place for files of ours
+
+_POLL_S = 0.02
+_TERM_S = 3.0
+_KILL_S = 10.0
+
+
+def processes() -> list[Process]:
+    """Processes of this user that live although the supervisor that vouched for them does not."""
+    boot = myself().boot
+    found = []
+    for pid in pids():
+        text = _marker(pid)
+        supervisor = Identity.parse(text) if text else None
+        # Of another boot: the environment of a container that was moved. It is not ours to judge.
+        if supervisor is None or supervisor.boot != boot or supervisor.lives():
+            continue
+        process = look(pid)
+        if process is not None and not process.dead:
+            found.append(process)
+    return found
+
+
+def end() -> list[str]:
+    """End those processes, remove what they and their sessions left in /dev/shm and the directory for temporary files. Says what, a line each."""
+    found = processes()
+    said = [f"ended process {process.pid} ({process.name}) of a session that is gone" for process in found]
+    for number, patience_s in ((signal.SIGTERM, _TERM_S), (signal.SIGKILL, _KILL_S)):
+        limit = time.monotonic() + patience_s
+        for process in found:
+            send(process, number)
+        while found and time.monotonic() < limit:
+            time.sleep(_POLL_S)  # they are nobody's children of ours: nothing announces their end
+            found = [process for process in found if _still(process)]
+    said += [f"could not end process {process.pid} ({process.name}) of a session that is gone" for process in found]
+    for directory in (SHARED_MEMORY, Path(tempfile.gettempdir())):
+        for path in abandoned(directory):
+            with suppress(OSError):
+                _remove(path)
+                said.append(f"removed {path} of a session that is gone")
+    return said
+
+
+def _still(process: Process) -> bool:
+    now = look(process.pid)
+    return now is not None and now.identity == process.identity and not now.dead
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _marker(pid: int) -> str | None:
+    """The marker in a process's environment; None where it has none, is not ours, or has ended."""
+    place = Path(f"/proc/{pid}/environ")
+    try:
+        if place.stat().st_uid != os.getuid():
+            return None
+        variables = place.read_bytes().split(b"\0")
+    except OSError:
+        return None
+    prefix = f"{MARKER}=".encode()
+    return next((entry[len(prefix) :].decode("utf-8", "replace") for entry in variables if entry.startswith(prefix)), None)

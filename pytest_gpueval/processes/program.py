@@ -1,0 +1,65 @@
+"""A program that runs beside us under a supervisor: whatever happens to us, nothing of it is left."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pytest_gpueval.errors import RuntimeFault
+
+from .command import supervised
+from .supervisor import SETTLE_S, TERM_S, Process, descendants, look, pids
+
+# The supervisor's own words: something could not be ended.
+_NOT_ENDED = 70
+
+
+class Program:
+    """Started at once. It ends with `stop`, by itself, or with this process, also by SIGKILL: the supervisor's stdin then hangs up."""
+
+    def __init__(self, argv: Sequence[str], *, output: int, environment: Mapping[str, str], directory: Path | None = None, grace_s: float = 8.0) -> None:
+        """Start `argv`; `output` gets its stdout and stderr. It has `grace_s` between the request to end and TERM and KILL."""
+        self._grace_s = grace_s
+        # No preexec_fn: a fork in a process that uses gRPC can abort the child.
+        self._supervisor = subprocess.Popen(  # noqa: S603 - an argv list
+            supervised(argv, grace_s=grace_s, at_once=True),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            cwd=directory,
+            env=dict(environment),
+        )
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; minus the signal that ended it."""
+        return self._supervisor.poll()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended, which is waited for so long."""
+        try:
+            self._supervisor.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def processes(self) -> list[Process]:
+        """The program and all that it started, as far as they live."""
+        return descendants([process for process in map(look, pids()) if process is not None], self._supervisor.pid)
+
+    def stop(self) -> int:
+        """End it and all that it started; again is harmless. Returns its exit code. Raises RuntimeFault if something outlived even SIGKILL."""
+        if self._supervisor.poll() is None:
+            self._supervisor.send_signal(signal.SIGTERM)
+        try:
+            code = self._supervisor.wait(self._grace_s + TERM_S + SETTLE_S + 5)
+        except subprocess.TimeoutExpired:
+            raise RuntimeFault(f"the supervisor {self._supervisor.pid} of {self._supervisor.args!r:.200} does not end") from None
+        finally:
+            if self._supervisor.stdin is not None:
+                self._supervisor.stdin.close()
+        if code == _NOT_ENDED:
+            raise RuntimeFault("a process could not be ended, not even by SIGKILL; the end of the server's log names it")
+        return code

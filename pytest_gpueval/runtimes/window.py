@@ -1,0 +1,188 @@
+"""Several requests at a time, answers in the order of the samples, bounded memory; and what happens when a server goes away.
+
+Whoever sends requests raises `Gone` when the server, and `TooMuch` when the batch is at fault. A server that is gone is brought back. What was in
+flight then is asked again alone, one batch after the other, so that a row which ends the server betrays itself: its batch is halved until it is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Generic, TypeVar
+
+from .base import A, Answer, Endpoint
+
+T = TypeVar("T")
+
+# How often a single row may end a server before it is the row's fault: others end servers too.
+_CHANCES = 2
+_CLOSE_S = 5.0
+
+
+class Gone(Exception):
+    """The server does not answer any more; the text says how that shows."""
+
+
+class TooMuch(Exception):
+    """The batch cannot be answered as a whole; fewer rows perhaps can. The text is the error of a row that cannot either."""
+
+
+class Batching(Generic[A]):
+    """Cuts samples into batches of at most `rows` rows and `most_bytes` bytes, a single larger row apart."""
+
+    def __init__(self, rows: int, most_bytes: int, size: Callable[[A], int]) -> None:
+        self.rows = rows
+        self._most_bytes = most_bytes
+        self._size = size
+
+    def cut(self, samples: Iterable[A]) -> Iterator[list[A]]:
+        """The batches. `rows` may be lowered meanwhile."""
+        batch: list[A] = []
+        held = 0
+        for sample in samples:
+            size = self._size(sample)
+            if batch and (len(batch) >= self.rows or held + size > self._most_bytes):
+                yield batch
+                batch, held = [], 0
+            batch.append(sample)
+            held += size
+        if batch:
+            yield batch
+
+
+class Window(Generic[A]):
+    """Sends batches through `serve`, `in_flight` at a time, in an event loop of a thread of its own."""
+
+    def __init__(self, serve: Callable[[list[A]], Awaitable[list[Answer[A]]]], in_flight: int, endpoint: Endpoint, name: str) -> None:
+        self._serve = serve
+        self._in_flight = in_flight
+        self._endpoint = endpoint
+        self._name = name
+        self._traffic = _Traffic(in_flight)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"gpueval-{name}", daemon=True)
+        self._thread.start()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run something in the loop, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def answers(self, batches: Iterable[list[A]]) -> Iterator[Answer[A]]:
+        """The answers, in order. Holds twice as many batches as are in flight: a slow one does not keep the others waiting. Raises RuntimeFault."""
+        pending: deque[Future[list[Answer[A]]]] = deque()
+        try:
+            for batch in batches:
+                pending.append(asyncio.run_coroutine_threadsafe(self._answer(batch), self._loop))
+                while pending and (len(pending) >= 2 * self._in_flight or pending[0].done()):
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the loop; again is harmless."""
+        if self._loop.is_closed():
+            return
+        with suppress(TimeoutError):  # what does not let itself be cancelled ends with the process
+            asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(_CLOSE_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CLOSE_S)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _cancel_all(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _answer(self, batch: list[A]) -> list[Answer[A]]:
+        try:
+            async with self._traffic.beside_others():
+                generation = self._endpoint.generation
+                return await self._serve(batch)
+        except TooMuch as problem:
+            too_much = str(problem)
+        except Gone as problem:
+            async with self._traffic.alone():
+                await self._recover(generation, str(problem))
+                return await self._alone(batch)
+        if len(batch) == 1:
+            return [_failed(batch[0], too_much, 0.0)]
+        return [answer for half in _halves(batch) for answer in await self._answer(half)]
+
+    async def _alone(self, batch: list[A]) -> list[Answer[A]]:
+        """With nobody else's request on the way: what ends the server now is in this batch."""
+        problem = ""
+        begin = time.perf_counter()
+        for _ in range(_CHANCES if len(batch) == 1 else 1):
+            generation = self._endpoint.generation
+            try:
+                return await self._serve(batch)
+            except TooMuch as error:
+                problem = str(error)
+                break
+            except Gone as error:
+                problem = f"{self._name} does not survive this row: {error}"
+                await self._recover(generation, str(error))
+        if len(batch) == 1:
+            return [_failed(batch[0], problem, (time.perf_counter() - begin) * 1000)]
+        return [answer for half in _halves(batch) for answer in await self._alone(half)]
+
+    async def _recover(self, generation: int, problem: str) -> None:
+        await asyncio.to_thread(self._endpoint.recover, generation, problem)
+
+
+class _Traffic:
+    """Lets so many pass side by side, or one alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._inside = 0
+        self._waiting_alone = 0
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def beside_others(self) -> AsyncIterator[None]:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._inside < self._most and not self._waiting_alone)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            await self._leave(1)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        async with self._changed:
+            self._waiting_alone += 1
+            try:
+                await self._changed.wait_for(lambda: self._inside == 0)
+            finally:
+                self._waiting_alone -= 1
+            self._inside += self._most
+        try:
+            yield
+        finally:
+            await self._leave(self._most)
+
+    async def _leave(self, many: int) -> None:
+        async with self._changed:
+            self._inside -= many
+            self._changed.notify_all()
+
+
+def _failed(sample: A, problem: str, latency_ms: float) -> Answer[A]:
+    return Answer(sample, None, problem, latency_ms)
+
+
+def _halves(batch: list[A]) -> tuple[list[A], list[A]]:
+    middle = len(batch) // 2
+    return batch[:middle], batch[middle:]

@@ -1,0 +1,237 @@
+"""One life cycle for every kind of server: start, wait until it is ready, watch, restart, stop, and say why when something fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pytest_gpueval.errors import Conflict, RuntimeFault
+from pytest_gpueval.processes import leftovers
+from pytest_gpueval.processes.program import Program
+from pytest_gpueval.runs.capture import LogFile
+from pytest_gpueval.runs.redact import Redactor
+
+from . import ports
+
+_LAST_LINES = 30
+_POLL_S = 0.02
+_LOG_END_S = 2.0
+_PORT_TRIES = 3
+_PORT_TAKEN = re.compile(r"(?i)address already in use|already in use|failed to bind|errno 98")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One start of a server: its command, and where it will listen."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    ports: Mapping[str, int]
+    # Given by the user: not to be exchanged when somebody else has them.
+    fixed: bool = False
+    directory: Path | None = None
+    # What `Kind` made for this start, and removes at its end.
+    made: Sequence[Path] = field(default_factory=tuple)
+
+
+class Kind(Protocol):
+    """What differs between servers."""
+
+    @property
+    def name(self) -> str:
+        """What messages and the log are named for: `tritonserver`."""
+
+    @property
+    def start_s(self) -> float:
+        """Seconds until it must be ready, the model's load included."""
+
+    @property
+    def stop_s(self) -> float:
+        """Seconds it has to end by itself."""
+
+    @property
+    def causes(self) -> Mapping[str, str]:
+        """Pattern in the log of a start that failed -> its probable cause and what to do."""
+
+    def launch(self) -> Launch:
+        """A start, with ports that are free now and whatever files it needs. Raises UsageProblem, RuntimeFault."""
+
+    def ready(self, launch: Launch, program: Program, /) -> bool:
+        """Whether it is this very start that answers, and answers well. One look, a second at most."""
+
+    def clean(self, launch: Launch, /) -> None:
+        """Remove what the start left: segments of shared memory, folders."""
+
+
+class Server:
+    """A server that is ready from `start` to `stop`. Calls may come from several threads."""
+
+    def __init__(self, kind: Kind, log: Path, redactor: Redactor, most_restarts: int = 20) -> None:
+        self.kind = kind
+        self.log = log
+        # Counts the starts: who found a server gone says which one.
+        self.generation = 0
+        self.start_s = 0.0
+        self._redactor = redactor
+        self._most_restarts = most_restarts
+        self._lock = threading.RLock()
+        self._launch: Launch | None = None
+        self._program: Program | None = None
+        self._file: LogFile | None = None
+
+    @property
+    def launch(self) -> Launch:
+        """The present start. Raises RuntimeFault while there is none."""
+        if self._launch is None:
+            raise RuntimeFault(f"{self.kind.name} was not started")
+        return self._launch
+
+    @property
+    def running(self) -> bool:
+        """Whether its program runs, ready or not."""
+        return self._program is not None and self._program.exit_code is None
+
+    def start(self) -> None:
+        """Start, and wait until it is ready; again is harmless. Raises RuntimeFault that says why it did not, Conflict for a fixed port in use."""
+        with self._lock:
+            if self._program is not None:
+                return
+            for attempt in range(_PORT_TRIES):
+                try:
+                    self._start()
+                except _PortTaken as taken:
+                    if attempt == _PORT_TRIES - 1:
+                        raise RuntimeFault(str(taken)) from None
+                else:
+                    return
+
+    def stop(self) -> None:
+        """Stop it and all that it started, and clean up after it; again is harmless. Raises RuntimeFault if something is left."""
+        with self._lock:
+            program, launch, file = self._program, self._launch, self._file
+            self._program = self._launch = self._file = None
+            try:
+                if program is not None:
+                    program.stop()
+            finally:
+                if file is not None:
+                    file.wait(_LOG_END_S)
+                if launch is not None:
+                    self.kind.clean(launch)
+            if launch is not None:
+                held = {name: owner for name, port in launch.ports.items() if (owner := ports.owner(port)) is not None}
+                if held:
+                    raise RuntimeFault(f"{self.kind.name} was stopped, but {', '.join(f'its {name} port is held by {owner}' for name, owner in held.items())}")
+
+    def restart(self) -> None:
+        """Stop and start anew, on other ports unless they are fixed. Raises as `stop` and `start` do."""
+        with self._lock:
+            self.stop()
+            self.start()
+
+    def recover(self, generation: int, problem: str) -> None:
+        """Restart a server that `problem` was met with, unless another caller has had that done since. Raises RuntimeFault if it cannot go on."""
+        with self._lock:
+            if generation != self.generation:
+                return
+            if self.generation > self._most_restarts:
+                raise RuntimeFault(f"{self.kind.name}: restarted {self._most_restarts} times already, and again: {problem}\n{self._end_of_log()}")
+            self._say(f"restarted: {problem}")
+            self.restart()
+
+    def problem(self) -> str | None:
+        """Why it would not answer, as far as can be seen without asking it for a prediction; None if it is ready."""
+        with self._lock:
+            if self._program is None or self._launch is None:
+                return "it was not started"
+            if self._program.exit_code is not None:
+                return _ended(self._program.exit_code)
+            return None if self.kind.ready(self._launch, self._program) else "it does not answer as ready"
+
+    def _start(self) -> None:
+        begin = time.monotonic()
+        launch = self.kind.launch()
+        try:
+            for name, port in launch.ports.items() if launch.fixed else ():
+                if (owner := ports.owner(port)) is not None:
+                    raise Conflict(f"{self.kind.name}: the {name} port {port} is in use by {owner}.\nEnd it, or leave the port out: a free one is taken then.")
+            mark = self.log.stat().st_size if self.log.exists() else 0
+            file = LogFile(self.log, self._redactor)
+            try:
+                program = Program(launch.argv, output=file.writer, environment=launch.environment, directory=launch.directory, grace_s=self.kind.stop_s)
+            finally:
+                file.close_writer()
+            try:
+                self._wait_until_ready(launch, program, begin, mark)
+            except BaseException:
+                program.stop()
+                raise
+        except BaseException:
+            self.kind.clean(launch)
+            raise
+        self._launch, self._program, self._file = launch, program, file
+        self.generation += 1
+        self.start_s = round(time.monotonic() - begin, 3)
+
+    def _wait_until_ready(self, launch: Launch, program: Program, begin: float, mark: int) -> None:
+        """Raises RuntimeFault once it has ended, or takes too long; its words are those in the log after `mark`."""
+        while not self.kind.ready(launch, program):
+            if program.wait(_POLL_S):
+                what = _ended(program.exit_code)
+            elif time.monotonic() - begin > self.kind.start_s:
+                what = f"it is not ready after {self.kind.start_s:g} s"
+            else:
+                continue
+            program.stop()
+            text = _tail(self.log, mark)
+            if not launch.fixed and _PORT_TAKEN.search(text):
+                raise _PortTaken(self._failure(what, text))
+            raise RuntimeFault(self._failure(what, text))
+
+    def _failure(self, what: str, text: str) -> str:
+        cause = next((advice for pattern, advice in self.kind.causes.items() if re.search(pattern, text)), None)
+        lines = [f"{self.kind.name} did not start: {what}."]
+        if cause is not None:
+            lines.append(f"Probable cause: {cause}")
+        return "\n".join([*lines, self._end_of_log(text)])
+
+    def _end_of_log(self, text: str | None = None) -> str:
+        lines = (_tail(self.log) if text is None else text).splitlines()[-_LAST_LINES:]
+        return "\n".join([f"Last lines of {self.log}:", *(f"  {line}" for line in lines)]) if lines else f"Its log is empty: {self.log}"
+
+    def _say(self, text: str) -> None:
+        """A line of ours in the log."""
+        with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"gpueval: {self.kind.name} {self._redactor.text(text)}\n")
+
+
+class _PortTaken(Exception):
+    """Somebody was faster."""
+
+
+def clean_up() -> list[str]:
+    """End and remove what servers of dead sessions left on this machine; what was done, a line each."""
+    return leftovers.end()
+
+
+def environment_with(**variables: str) -> dict[str, str]:
+    """The environment of this process with some variables changed."""
+    return {**os.environ, **variables}
+
+
+def _ended(code: int | None) -> str:
+    return f"it was ended by signal {-code}" if code is not None and code < 0 else f"it ended with exit code {code}"
+
+
+def _tail(log: Path, start: int = 0, most: int = 1 << 16) -> str:
+    """The end of a log, from `start` on."""
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(start, size - most))
+        return file.read().decode("utf-8", "replace")
