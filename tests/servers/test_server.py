@@ -41,13 +41,13 @@ class Toy:
     """A kind of server."""
 
     name = "toyserver"
-    causes = {"no such weights": "the model is not where it is said to be. Download it.", "never": "never"}
 
     def __init__(self, tmp_path, port=None, first="", start_s=60.0):
         self.port, self.first, self.start_s, self.stop_s = port, first, start_s, 0.3
         self.files = tmp_path / "made"
         self.files.mkdir()
         self.launches = 0
+        self.causes = {"no such weights": "the model is not where it is said to be. Download it.", "never": "never"}
 
     def launch(self):
         self.launches += 1
@@ -93,7 +93,7 @@ def gone(found):
 
 def test_from_start_to_stop_nothing_is_left(server):
     one = server()
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     one.start()
     one.start()
     family, port = pids(one), one.launch.ports["http"]
@@ -105,7 +105,7 @@ def test_from_start_to_stop_nothing_is_left(server):
     assert gone(family)
     assert ports.owner(port) is None
     assert not list(one.kind.files.iterdir())
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
     assert one.problem() == "it was not started"
     with pytest.raises(RuntimeFault, match="toyserver was not started"):
         _ = one.launch
@@ -148,7 +148,7 @@ def test_one_that_does_not_come_back_is_not_tried_by_each_who_waits(server):
     one.start()
     one.kind.first = "print('no such weights'); sys.exit(3)"
     for _ in range(3):
-        with pytest.raises(RuntimeFault, match="(?s)toyserver did not start: .*no such weights.*Before: connection reset"):
+        with pytest.raises(RuntimeFault, match=r"(?s)toyserver did not start: .*no such weights.*Before: connection reset"):
             one.recover(1, "connection reset")
     assert one.kind.launches == 2
 
