@@ -225,7 +225,7 @@ class Controller:
     def pytest_report_header(self) -> list[str]:
         """What runs, on what data, with which runtime, where."""
         if not self._suites:
-            return [f"gpueval: session {shown(self.session_dir)}"]
+            return [*(f"gpueval: {line}" for line in self._allocation.notes), f"gpueval: session {shown(self.session_dir)}"]
         names = ", ".join(suite.name for suite in self._suites)
         chosen = self._forecast.cases
         splits = "/".join(dict.fromkeys(case.split for case in chosen))
@@ -237,7 +237,7 @@ class Controller:
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in chosen))
         where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
         return [
-            *(f"gpueval: {line}; passed over" for line in self._allocation.passed_over),
+            *(f"gpueval: {line}" for line in self._allocation.notes),
             f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
             f"gpueval: session {shown(self.session_dir)}",
         ]

@@ -42,7 +42,9 @@ class Gate(Strict):
 class RuntimeEntry(Strict):
     """How predictions are made."""
 
-    kind: str = Field(description="'inprocess', or a kind that a conftest.py adds")
+    kind: str = Field(description="'inprocess', 'command', or a kind that a conftest.py adds")
+    command: list[str] | None = Field(None, description="of kind 'command': the program; {python} is the running interpreter, the suite's folder its place")
+    deadline_s: Annotated[float, Field(gt=0)] = Field(300.0, description="seconds that a program or a server has to answer one request")
     target: str | None = Field(None, description="'file.py:Class' relative to the suite, or 'package.module:Class'")
     options: dict[str, Any] = Field({}, description="given to the model as keyword arguments")
     extra: str | None = Field(None, description="extra of pytest-gpueval that installs what the model imports")
