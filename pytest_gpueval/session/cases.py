@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
@@ -21,9 +21,25 @@ from pytest_gpueval.suites.schema import PolicyEntry
 from .rows import is_own_test, summary_or_none
 from .settings import Settings
 
+# In a worker: the suites that the controller has read, by their files.
+_taken_over: dict[Path, Suite] = {}
+
+
+def hand_over(suites: Iterable[Suite]) -> dict[str, str]:
+    """What a worker's `take_over` needs to know. One that cannot be handed over is left out, and read by every worker."""
+    texts = {str(suite.path): load.handed_over(suite) for suite in suites}
+    return {path: text for path, text in texts.items() if text is not None}
+
+
+def take_over(texts: Mapping[str, str]) -> None:
+    """From now on, suites are what the controller has read, whatever their files say meanwhile."""
+    _taken_over.update((Path(path), load.taken_over(Path(path), text)) for path, text in texts.items())
+
 
 def read_suite(path: Path) -> Suite:
     """Read a suite file, once for each state of it. Raises SuiteError."""
+    if _taken_over and (suite := _taken_over.get(path.resolve())) is not None:
+        return suite
     state = path.stat() if path.exists() else None
     return _read(path, (state.st_mtime_ns, state.st_size) if state else None)
 

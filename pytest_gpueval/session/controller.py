@@ -150,6 +150,11 @@ class Controller:
             one_at_a_time=self._allocation.by_xdist,
         )
 
+    @cached_property
+    def _handed_over(self) -> dict[str, str]:
+        """The suites for workers, which need not read them again."""
+        return cases.hand_over(self._suites)
+
     def jobs(self, ids: Sequence[str]) -> list[Job]:
         """The items of the session as jobs, once a worker has collected them: now the plan can be made, and said."""
         jobs = self._forecast.jobs(ids, self._collected)
@@ -180,6 +185,7 @@ class Controller:
         channel.setcallback(self.hear)
         self._channels.append(channel)
         node.workerinput["gpueval"] = asdict(self.orders(self.lane_of(node)))
+        node.workerinput["gpueval_suites"] = self._handed_over
         node.workerinput["gpueval_channel"] = channel
 
     def pytest_keyboard_interrupt(self) -> None:

@@ -16,10 +16,7 @@ from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Suite
 
-from . import allocation, cases, dryrun, shards
-from .controller import Controller, earlier_record
-from .engine import Engine
-from .forecast import Forecast
+from . import allocation, cases, shards
 from .messages import user_errors
 from .settings import Settings
 from .worker import Notify, Orders, Worker
@@ -95,6 +92,8 @@ def prepare(config: pytest.Config) -> None:
             looks=only_looks(config.option) or settings.dry_run,
         )
         if settings.dry_run:
+            from . import dryrun  # noqa: PLC0415
+
             config.stash[PROCESSES] = dryrun.stay_alone(config)
 
 
@@ -120,6 +119,12 @@ def ensure(config: pytest.Config, suite: Suite) -> None:
 
 def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     """Own the session's directory; without xdist, run its items too."""
+    # What no worker needs takes a fifth of a second to import.
+    from . import dryrun  # noqa: PLC0415
+    from .controller import Controller, earlier_record  # noqa: PLC0415
+    from .engine import Engine  # noqa: PLC0415
+    from .forecast import Forecast  # noqa: PLC0415
+
     settings, found = config.stash[SETTINGS], config.stash[ALLOCATION]
     expected = Forecast(settings, suites, found.lanes)
     if settings.dry_run:
@@ -159,6 +164,7 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     if "gpueval" not in given:
         return
     channel = given["gpueval_channel"]
+    cases.take_over(given["gpueval_suites"])
     _end_on_sigterm(config)
     channel.setcallback(lambda _stop: os.kill(os.getpid(), signal.SIGTERM))
     _register_worker(config, config.stash[SETTINGS], Orders(**given["gpueval"]), redactor_of(suites_of(config)), channel.send)
