@@ -72,17 +72,26 @@ def key(case: Case) -> str:
     return f"{case.suite}/{case.whole_id}"
 
 
+def run_names(session_dir: Path) -> set[str]:
+    """The names of the runs that a session has; none where there is no session."""
+    return {path.name for path in session_dir.glob("*")}
+
+
+def run_name_of(name: str) -> str:
+    """The run of the whole case of this key."""
+    suite, _, case = name.partition("/")
+    return run_name([suite, case])
+
+
 def is_finished(session_dir: Path, name: str) -> bool:
     """Whether the whole case of this key has passed in a session."""
-    suite, _, case = name.partition("/")
-    summary = summary_or_none(session_dir / run_name([suite, case]))
+    summary = summary_or_none(session_dir / run_name_of(name))
     return summary is not None and summary.ok and summary.complete
 
 
 def has_begun(session_dir: Path, name: str) -> bool:
     """Whether the whole case of this key has results in a session."""
-    suite, _, case = name.partition("/")
-    return (session_dir / run_name([suite, case]) / RESULTS).exists()
+    return (session_dir / run_name_of(name) / RESULTS).exists()
 
 
 def shards_of(case: Case) -> list[Case]:
