@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ def hand_over(suites: Iterable[Suite]) -> dict[str, str]:
 def take_over(texts: Mapping[str, str]) -> None:
     """From now on, suites are what the controller has read, whatever their files say meanwhile."""
     _taken_over.update((Path(path), load.taken_over(Path(path), text)) for path, text in texts.items())
+    gc.freeze()  # they last as long as the process: a collection of garbage, of which pytest's own collection sets off many, need not look at them
 
 
 def read_suite(path: Path) -> Suite:

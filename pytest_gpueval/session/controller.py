@@ -379,7 +379,7 @@ class Controller:
 
     def _is_public(self, jobs: Sequence[Job]) -> bool:
         """Whether the names in a plan, all the text of others that it has, hold no secret: one look at them together."""
-        names = "\n".join([*(job.id for job in jobs), *(job.group for job in jobs), *(lane.name for lane in self._allocation.lanes)])
+        names = "\n".join([*(job.id for job in jobs), *(job.group for job in jobs), *(str(lane.as_dict()) for lane in self._allocation.lanes)])
         return self.redactor.text(names) == names
 
 

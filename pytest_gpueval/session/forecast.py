@@ -25,18 +25,21 @@ UNKNOWN_ROWS = 1000
 class Forecast:
     """Costs of the cases of some suites on some lanes, from earlier sessions of the same output directory and from the suites."""
 
-    def __init__(self, settings: Settings, suites: Sequence[Suite], laid: Sequence[Lane]) -> None:
+    def __init__(self, settings: Settings, suites: Sequence[Suite], laid: Sequence[Lane], chosen: Sequence[Case] | None = None) -> None:
         self.slots = [lane.slot for lane in laid]
         budgets = [suite.file.budget_s for suite in suites]
         self.budget_s = None if None in budgets else sum(budget_s for budget_s in budgets if budget_s) or None
         self.unknown: list[str] = []  # cases whose rows are guessed
         self._settings = settings
         self._suites = suites
+        self._chosen = chosen
         self._gpu = laid[0].gpu_name if laid else None
 
     @cached_property
-    def cases(self) -> list[Case]:
+    def cases(self) -> Sequence[Case]:
         """The cases of the suites under the session's options. Raises UsageProblem."""
+        if self._chosen is not None:
+            return self._chosen
         return [case for suite in self._suites for case in cases.chosen(suite, self._settings)]
 
     @cached_property

@@ -14,7 +14,7 @@ import pytest
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME
-from pytest_gpueval.suites.model import Suite
+from pytest_gpueval.suites.model import Case, Suite
 
 from . import allocation, cases, shards
 from .messages import user_errors
@@ -22,6 +22,7 @@ from .settings import Settings
 from .worker import Notify, Orders, Worker
 
 SETTINGS = pytest.StashKey[Settings]()
+CHOSEN = pytest.StashKey[list[Case]]()
 ALLOCATION = pytest.StashKey[allocation.Allocation]()
 # Workers that xdist would have started, had this been no dry run.
 PROCESSES = pytest.StashKey[int]()
@@ -83,6 +84,7 @@ def prepare(config: pytest.Config) -> None:
         if is_worker(config):
             return
         chosen = [case for path in _named_suites(config) for case in cases.chosen(cases.read_suite(path), settings)]
+        config.stash[CHOSEN] = chosen
         config.stash[ALLOCATION] = allocation.lay(
             config,
             settings,
@@ -126,7 +128,7 @@ def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     from .forecast import Forecast  # noqa: PLC0415
 
     settings, found = config.stash[SETTINGS], config.stash[ALLOCATION]
-    expected = Forecast(settings, suites, found.lanes)
+    expected = Forecast(settings, suites, found.lanes, config.stash.get(CHOSEN, None))
     if settings.dry_run:
         place = settings.output_dir / settings.session if settings.session else None
         counts = expected.earlier_counts(place, earlier_record(place)["cuts"]) if place else {}
