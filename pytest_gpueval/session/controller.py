@@ -162,13 +162,15 @@ class Controller:
         return cases.hand_over(self._suites)
 
     def jobs(self, ids: Sequence[str]) -> list[Job]:
-        """The items of the session as jobs, once a worker has collected them: now the plan can be made, and said."""
-        jobs = self._forecast.jobs(ids, self._collected)
+        """The items of the session as jobs, once a worker has collected them."""
+        return self._forecast.jobs(ids, self._collected)
+
+    def begun(self, jobs: Sequence[Job]) -> None:
+        """The first items are under way. They did not wait for the plan, which is there to be looked at: make it, and say it."""
         made = self._forecast.plan(jobs).as_dict()
         self._plan = made if self._is_public(jobs) else self.redactor.value(made)
         self._write_record()
         self.display.planned(made)
-        return jobs
 
     def serving_s(self, job_id: str, seconds: float) -> float | None:
         """Of the seconds of an item, those that did not go into loading its model; None where it was reused or did not pass."""
