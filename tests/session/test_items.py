@@ -57,6 +57,18 @@ def test_workers_side_by_side(toy, args):
     assert {toy.summary(f"toy-{name}-fast")["metrics"]["strict.f1"]["value"] for name in ("one", "two")} == {0.9}
 
 
+@pytest.mark.parametrize("args", [["-n", "2"], ["--gpus", "none", "-n", "2"]])
+def test_workers_see_the_suite_that_the_controller_read(toy, args):
+    toy.pytester.makeconftest("""
+        import os, pathlib
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            pathlib.Path("suites/toy/suite.toml").write_text("somebody edits this")
+        """)
+    result = toy.spawn("--gpueval-suite", "toy", *args)
+    assert result.ret == pytest.ExitCode.OK
+    assert {run["case"] for run in toy.record(toy.session().name)["runs"]} >= {"one-fast", "two-fast"}
+
+
 def test_two_suites_at_once(toy):
     toy.suite("other")
     toy.spawn("--gpueval-suite", "toy,other", "-n", "2").assert_outcomes(passed=4)
