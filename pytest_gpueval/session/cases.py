@@ -121,15 +121,14 @@ def check_source(settings: Settings) -> None:
     sources.locate(settings.data, sources.Location("", Path(), "", None), "", "")
 
 
-def known_rows(case: Case, settings: Settings) -> int | None:
+def known_rows(case: Case, where: sources.Location, settings: Settings) -> int | None:
     """The rows of a case that the session's limit leaves: as the suite says, else as the file says if it is there; None if nobody knows.
 
-    Raises DataError for a file that is no parquet, UsageProblem.
+    `where` is what `location` says of its suite. Raises DataError for a file that is no parquet, UsageProblem.
     """
     rows = case.rows
     if rows is None:
-        suite = read_suite(case.directory / load.FILE_NAME)
-        path = sources.locate(settings.data, _location(suite, case.directory), case.dataset, case.split)
+        path = sources.locate(settings.data, where, case.dataset, case.split)
         rows = ParquetSplit(path, "").rows if path.exists() else None
     return rows if rows is None or settings.limit is None else min(rows, settings.limit)
 
@@ -137,7 +136,7 @@ def known_rows(case: Case, settings: Settings) -> int | None:
 def open_split(case: Case, settings: Settings, dataset: str | None = None, split: str | None = None) -> ParquetSplit:
     """The split of a case, or another of its suite, generated first where the suite can. Raises DataError, UsageProblem."""
     suite = read_suite(case.directory / load.FILE_NAME)
-    where = _location(suite, case.directory)
+    where = location(suite)
     generator = where.generator
     dataset, split = dataset or case.dataset, split or case.split
     datasets = suite.file.datasets
@@ -154,9 +153,9 @@ def open_split(case: Case, settings: Settings, dataset: str | None = None, split
     return sources.ensure(path, dataset, split, data_words(settings, [suite]), module)
 
 
-def _location(suite: Suite, directory: Path) -> sources.Location:
+def location(suite: Suite) -> sources.Location:
     """Where a suite keeps its embedded data."""
-    data = suite.file.data
+    data, directory = suite.file.data, suite.directory
     return sources.Location(suite.name, directory / data.directory, data.note, directory / data.generator if data.generator else None)
 
 

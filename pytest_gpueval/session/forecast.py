@@ -47,9 +47,10 @@ class Forecast:
         """Every case by its key."""
         history = History.read(self._settings.output_dir)
         found: dict[str, plan.Work] = {}
-        bases = {folder: f"{_shown(folder / FILE_NAME, self._settings.root)}::test_eval" for folder in {case.directory for case in self.cases}}
+        bases = {suite.directory: f"{_shown(suite.directory / FILE_NAME, self._settings.root)}::test_eval" for suite in self._suites}
+        locations = {suite.directory: cases.location(suite) for suite in self._suites}
         for case in self.cases:
-            rows = cases.known_rows(case, self._settings)
+            rows = cases.known_rows(case, locations[case.directory], self._settings)
             if rows is None:
                 self.unknown.append(case.id)
                 rows = min(UNKNOWN_ROWS, self._settings.limit or UNKNOWN_ROWS)
