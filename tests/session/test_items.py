@@ -60,13 +60,16 @@ def test_workers_side_by_side(toy, args):
 @pytest.mark.parametrize("args", [["-n", "2"], ["--gpus", "none", "-n", "2"]])
 def test_workers_see_the_suite_that_the_controller_read(toy, args):
     toy.pytester.makeconftest("""
-        import os, pathlib
-        if "PYTEST_XDIST_WORKER" in os.environ:
-            pathlib.Path("suites/toy/suite.toml").write_text("somebody edits this")
+        import pathlib
+        def pytest_cmdline_main(config):
+            if hasattr(config, "workerinput"):
+                pathlib.Path("edited").touch()
+                (config.rootpath / "suites/toy/suite.toml").write_text("somebody edits this")
         """)
     result = toy.spawn("--gpueval-suite", "toy", *args)
     assert result.ret == pytest.ExitCode.OK
     assert {run["case"] for run in toy.record(toy.session().name)["runs"]} >= {"one-fast", "two-fast"}
+    assert (toy.root / "edited").exists()
 
 
 def test_two_suites_at_once(toy):
