@@ -24,7 +24,7 @@ from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
 
 from . import cases, provenance, registry, shards, xdist_seam
-from .cutting import Cutting
+from .cutting import Cutting, as_text
 from .recorder import Run
 from .settings import Settings
 
@@ -171,7 +171,7 @@ class Worker:
         deselected = session.config.hook.pytest_deselected
         shards.expand(session.items, Cutting.of(self._orders.cutting), self._named, lambda items: deselected(items=items))
         with suppress(OSError):  # as above
-            self._send({"event": "collected", "worker": self.name, "items": shards.collected(session.items)})
+            self._send({"event": "collected", "worker": self.name, "items": as_text(shards.collected(session.items))})
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:

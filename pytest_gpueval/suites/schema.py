@@ -73,10 +73,12 @@ class DatasetEntry(Strict):
     repo: str | None = Field(None, description="Hub repository")
     revision: str | None = Field(None, description="commit of the repository")
     splits: dict[Id, SplitEntry] = Field(min_length=1)
+    # Factories: pydantic makes deep copies of defaults, which takes as long as all else where there are thousands of datasets.
     label_map: dict[str, str] = Field(
-        {}, description="the dataset's own label -> one of the suite's labels; labels that nothing maps to are not annotated there and do not count"
+        default_factory=dict,
+        description="the dataset's own label -> one of the suite's labels; labels that nothing maps to are not annotated there and do not count",
     )
-    gates: list[Gate] = Field([], description="added to the suite's gates; one of the same metric and label replaces it")
+    gates: list[Gate] = Field(default_factory=list, description="added to the suite's gates; one of the same metric and label replaces it")
     max_error_share: Share | None = None
     rate: Rate | None = Field(None, description="samples/s of one worker, until a session has measured it")
     gpus: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="GPUs that this dataset needs at once, instead of what the runtime says")

@@ -60,6 +60,21 @@ def test_workers_side_by_side(toy, args):
     assert {toy.summary(f"toy-{name}-fast")["metrics"]["strict.f1"]["value"] for name in ("one", "two")} == {0.9}
 
 
+@pytest.mark.parametrize("args", [["-n", "2"], ["--gpus", "none", "-n", "2"]])
+def test_workers_see_the_suite_that_the_controller_read(toy, args):
+    toy.pytester.makeconftest("""
+        import pathlib
+        def pytest_cmdline_main(config):
+            if hasattr(config, "workerinput"):
+                pathlib.Path("edited").touch()
+                (config.rootpath / "suites/toy/suite.toml").write_text("somebody edits this")
+        """)
+    result = toy.spawn("--gpueval-suite", "toy", *args)
+    assert result.ret == pytest.ExitCode.OK
+    assert {run["case"] for run in toy.record(toy.session().name)["runs"]} >= {"one-fast", "two-fast"}
+    assert (toy.root / "edited").exists()
+
+
 def test_two_suites_at_once(toy):
     toy.suite("other")
     toy.spawn("--gpueval-suite", "toy,other", "-n", "2").assert_outcomes(passed=4)
