@@ -98,9 +98,10 @@ def _no_garbage() -> Iterator[None]:
 
 
 def handed_over(suite: Suite) -> str | None:
-    """A suite as text for another process, far faster to read than the file; None where JSON cannot hold an option of a runtime, such as a date."""
+    """A suite as text for another process, far faster to read than the file; None where JSON cannot hold a value of a runtime, such as a date."""
     try:
-        same = all(orjson.loads(orjson.dumps(entry.options)) == entry.options for entry in suite.file.runtimes.values())
+        tables = [entry.model_dump() for entry in suite.file.runtimes.values()]
+        same = orjson.loads(orjson.dumps(tables)) == tables
     except TypeError:  # a number of more than 64 bits
         return None
     return suite.file.model_dump_json(exclude_unset=True) if same else None
