@@ -21,7 +21,7 @@ from pytest_gpueval.errors import Conflict, DataError, GateFailure, GpuevalError
 from pytest_gpueval.runs.capture import Capture
 from pytest_gpueval.runs.directory import LOG, SUMMARY, RunDirectory
 from pytest_gpueval.runs.files import back_up, storage
-from pytest_gpueval.runs.records import Figure, Latency, RowCounts, RunMetadata, Status, Summary, VerdictRecord
+from pytest_gpueval.runs.records import Figure, Latency, RowCounts, RunMetadata, Status, Summary, Tokens, VerdictRecord
 from pytest_gpueval.suites.model import Case
 
 from . import cases, join, provenance, registry
@@ -258,6 +258,7 @@ class Run:
             startup_s=joined.startup_s if joined else self.startup_s,
             gpu=joined.gpu if joined else self._worker.usage(),
             latency=Latency(**latencies) if latencies else None,
+            tokens=_tokens(evaluation),
             error=error,
         )
         self.directory.finish(self.summary)
@@ -364,6 +365,14 @@ def _rows(evaluation: Evaluation | None) -> RowCounts:
     except DataError:
         total = None
     return RowCounts(total=total, scored=tally.scored, errors=tally.errors, skipped=tally.skipped)
+
+
+def _tokens(evaluation: Evaluation | None) -> Tokens | None:
+    if evaluation is None or evaluation.tally.tokens is None:
+        return None
+    prompt, completion = evaluation.tally.tokens
+    fresh = evaluation.fresh_tokens > 0 and evaluation.seconds > 0
+    return Tokens(prompt=prompt, completion=completion, completion_per_s=round(evaluation.fresh_tokens / evaluation.seconds, 2) if fresh else None)
 
 
 def _rate(evaluation: Evaluation | None) -> float | None:

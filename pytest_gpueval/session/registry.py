@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.runtimes.base import Runtime
+from pytest_gpueval.runtimes.command import Command
 from pytest_gpueval.runtimes.inprocess import InProcess
 from pytest_gpueval.scoring.classification import Classification
 from pytest_gpueval.scoring.spans import SpanDetection
@@ -46,7 +48,7 @@ def _not_annotated(case: Case) -> set[str]:
 
 def runtime(case: Case, workers: int, hooks: HookRelay) -> Runtime:
     """The runtime of a case, not started. Raises UsageProblem."""
-    known: dict[str, RuntimeFactory] = {"inprocess": _in_process}
+    known: dict[str, RuntimeFactory] = {"inprocess": _in_process, "command": _command}
     known.update(_added(hooks.pytest_gpueval_runtimes()))
     factory: RuntimeFactory = _look_up(case, "kind of runtime", case.runtime.kind, known)
     return factory(case, workers)
@@ -62,6 +64,14 @@ def _in_process(case: Case, workers: int) -> Runtime:
     if entry.target is None:
         raise UsageProblem(f"suite {case.suite!r}: runtimes.{case.runtime_name}.target: missing; an in-process runtime needs 'file.py:Class'")
     return InProcess(entry.target, entry.options, case.directory, workers, entry.extra)
+
+
+def _command(case: Case, workers: int) -> Runtime:
+    entry = case.runtime
+    if not entry.command:
+        raise UsageProblem(f'suite {case.suite!r}: runtimes.{case.runtime_name}.command: missing; a runtime of kind \'command\' needs ["program", "argument"]')
+    argv = [sys.executable if word == "{python}" else word for word in entry.command]
+    return Command(argv, case.directory, in_flight=workers, deadline_s=entry.deadline_s)
 
 
 def _added(answers: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
 
 from . import cases, provenance, registry, shards, xdist_seam
-from .cutting import Cutting
+from .cutting import Cutting, as_text
 from .recorder import Run
 from .settings import Settings
 
@@ -68,7 +68,7 @@ class Worker:
         self._failed = False
         self._send = send
         self._arguments = settings.arguments(config)
-        self._model_codes: dict[tuple[str | None, Path], str | None] = {}
+        self._model_codes: dict[tuple[str, Path], str | None] = {}
         self._splits: dict[tuple[Path, str, str], ParquetSplit] = {}
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
         self._last_progress = 0.0
@@ -95,9 +95,9 @@ class Worker:
 
     def model_code(self, case: Case) -> str | None:
         """A hash of the code that makes the predictions of a case, as this process has loaded it: taken once."""
-        key = (case.runtime.target, case.directory)
+        key = (case.runtime_name, case.directory)
         if key not in self._model_codes:
-            self._model_codes[key] = provenance.model_code(*key)
+            self._model_codes[key] = provenance.model_code(case.runtime, case.directory)
         return self._model_codes[key]
 
     def usage(self, *, begin: bool = False) -> dict[str, float] | None:
@@ -171,7 +171,7 @@ class Worker:
         deselected = session.config.hook.pytest_deselected
         shards.expand(session.items, Cutting.of(self._orders.cutting), self._named, lambda items: deselected(items=items))
         with suppress(OSError):  # as above
-            self._send({"event": "collected", "worker": self.name, "items": shards.collected(session.items)})
+            self._send({"event": "collected", "worker": self.name, "items": as_text(shards.collected(session.items))})
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:

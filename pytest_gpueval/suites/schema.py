@@ -42,7 +42,9 @@ class Gate(Strict):
 class RuntimeEntry(Strict):
     """How predictions are made."""
 
-    kind: str = Field(description="'inprocess', or a kind that a conftest.py adds")
+    kind: str = Field(description="'inprocess', 'command', or a kind that a conftest.py adds")
+    command: list[str] | None = Field(None, description="of kind 'command': the program; {python} is the running interpreter, the suite's folder its place")
+    deadline_s: Annotated[float, Field(gt=0)] = Field(300.0, description="seconds that a program or a server has to answer one request")
     target: str | None = Field(None, description="'file.py:Class' relative to the suite, or 'package.module:Class'")
     options: dict[str, Any] = Field({}, description="given to the model as keyword arguments")
     extra: str | None = Field(None, description="extra of pytest-gpueval that installs what the model imports")
@@ -71,10 +73,12 @@ class DatasetEntry(Strict):
     repo: str | None = Field(None, description="Hub repository")
     revision: str | None = Field(None, description="commit of the repository")
     splits: dict[Id, SplitEntry] = Field(min_length=1)
+    # Factories: pydantic makes deep copies of defaults, which takes as long as all else where there are thousands of datasets.
     label_map: dict[str, str] = Field(
-        {}, description="the dataset's own label -> one of the suite's labels; labels that nothing maps to are not annotated there and do not count"
+        default_factory=dict,
+        description="the dataset's own label -> one of the suite's labels; labels that nothing maps to are not annotated there and do not count",
     )
-    gates: list[Gate] = Field([], description="added to the suite's gates; one of the same metric and label replaces it")
+    gates: list[Gate] = Field(default_factory=list, description="added to the suite's gates; one of the same metric and label replaces it")
     max_error_share: Share | None = None
     rate: Rate | None = Field(None, description="samples/s of one worker, until a session has measured it")
     gpus: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="GPUs that this dataset needs at once, instead of what the runtime says")
