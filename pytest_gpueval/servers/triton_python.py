@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pytest_gpueval.errors import UsageProblem
 
 _PROBE_S = 60.0
+# The dynamic loader's exit code.
+_NOT_LOADED = 127
+# Set for this process's own interpreter, and wrong for another one.
+_OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__")
 # In the other interpreter. It imports neither pytriton nor numpy: that takes a second, and may fail.
 _PROBE = """
 import ctypes, importlib.metadata as metadata, importlib.util as util, json, os, sys, sysconfig
@@ -65,6 +72,14 @@ class Interpreter:
         """Where the dynamic loader looks for what the server and its stubs need."""
         return ":".join(filter(None, [self.libdir, str(self.pytriton.parent / "nvidia_pytriton.libs")]))
 
+    def environment(self, given: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+        """The environment of the server and its stubs: that of this process, what is `given`, and the way to this interpreter."""
+        found = {name: value for name, value in os.environ.items() if name not in _OF_THIS_PYTHON} | dict(given)
+        found["LD_LIBRARY_PATH"] = ":".join(filter(None, [self.libraries, found.get("LD_LIBRARY_PATH", "")]))
+        # The stub finds the interpreter whose packages it uses by its name on PATH.
+        found["PATH"] = f"{self.bin}{os.pathsep}{found.get('PATH', os.defpath)}"
+        return found
+
 
 def look(python: str) -> Interpreter:
     """What there is in the interpreter `python`. Raises UsageProblem for what is missing, or does not fit."""
@@ -103,6 +118,10 @@ def _check(found: Interpreter, *, numpy: str | None, libpython: str | None) -> N
             f"{name}: its {libpython} was not found, which the server's stubs load. It was built without --enable-shared, or the package is not installed.\n"
             f"Install it (Debian: apt-get install {libpython.partition('.so')[0]}), or take another interpreter."
         )
+    # Without an argument it says so and ends; one that cannot even be loaded would leave the server waiting for it.
+    said = subprocess.run([found.stub], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PROBE_S, check=False, env=found.environment())  # noqa: S603 - an argv list
+    if said.returncode == _NOT_LOADED:
+        raise UsageProblem(f"{name}: the server's stub cannot be loaded: {_last_line(said.stderr)}")
 
 
 def _advice(python: str) -> str:
