@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,26 +20,25 @@ _PROBE_S = 60.0
 _NOT_LOADED = 127
 # Set for this process's own interpreter, and wrong for another one.
 _OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__")
-# In the other interpreter. It imports neither pytriton nor numpy: that takes a second, and may fail.
+# In the other interpreter. It imports neither pytriton nor numpy, nor what reads packages' metadata: that takes long, and may fail.
 _PROBE = """
-import ctypes, importlib.metadata as metadata, importlib.util as util, json, os, sys, sysconfig
+import ctypes, glob, importlib.util, json, os, sys, sysconfig
 name = "libpython%d.%d.so.1.0" % sys.version_info[:2]
-directories = [sysconfig.get_config_var("LIBDIR") or "", os.path.join(sys.base_prefix, "lib")]
-found = next((place for place in directories if os.path.exists(os.path.join(place, name))), None)
-if found is None:
+places = [sysconfig.get_config_var("LIBDIR") or "", os.path.join(sys.base_prefix, "lib")]
+libdir = next((place for place in places if os.path.exists(os.path.join(place, name))), None)
+if libdir is None:
     try:
         ctypes.CDLL(name)
-        found = ""
+        libdir = ""
     except OSError:
         pass
-def version(package):
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-spec = util.find_spec("pytriton")
-print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "libpython": name, "libdir": found, "bin": os.path.dirname(sys.executable),
-    "pytriton": list(spec.submodule_search_locations)[0] if spec else None, "numpy": version("numpy")}))
+def folder(package):
+    spec = importlib.util.find_spec(package)
+    return list(spec.submodule_search_locations)[0] if spec and spec.submodule_search_locations else None
+numpy = folder("numpy")
+about = numpy and glob.glob(os.path.join(glob.escape(os.path.dirname(numpy)), "numpy-*.*-info"))
+print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "libpython": name, "libdir": libdir, "bin": os.path.dirname(sys.executable),
+    "pytriton": folder("pytriton"), "numpy": os.path.basename(about[0]).split("-")[1] if about else None}))
 """
 
 
@@ -81,6 +81,7 @@ class Interpreter:
         return found
 
 
+@cache  # for the next server of this process; what raised is looked at again
 def look(python: str) -> Interpreter:
     """What there is in the interpreter `python`. Raises UsageProblem for what is missing, or does not fit."""
     executable = shutil.which(python)
