@@ -14,10 +14,14 @@ from pytest_gpueval.scoring.classification import Classification
 from pytest_gpueval.scoring.spans import SpanDetection
 from pytest_gpueval.scoring.task import SampleMetric, Task
 
+from . import servers
+
 if TYPE_CHECKING:
     from pluggy import HookRelay
 
     from pytest_gpueval.suites.model import Case
+
+    from .settings import Settings
 
 TaskFactory = Callable[..., Task]
 RuntimeFactory = Callable[["Case", int], Runtime]
@@ -46,12 +50,17 @@ def _not_annotated(case: Case) -> set[str]:
     return set(case.labels) - set(case.label_map.values()) if case.label_map else set()
 
 
-def runtime(case: Case, workers: int, hooks: HookRelay) -> Runtime:
-    """The runtime of a case, not started. Raises UsageProblem."""
-    known: dict[str, RuntimeFactory] = {"inprocess": _in_process, "command": _command}
+def runtime(case: Case, settings: Settings, hooks: HookRelay, fixture: servers.Fixture) -> Runtime:
+    """The runtime of a case, not started; the server that it needs may be. Raises UsageProblem, RuntimeFault."""
+    known: dict[str, RuntimeFactory] = {
+        "inprocess": _in_process,
+        "command": _command,
+        "triton": lambda case, _: servers.triton_runtime(case, settings, fixture),
+        "openai": lambda case, _: servers.openai_runtime(case, settings, fixture),
+    }
     known.update(_added(hooks.pytest_gpueval_runtimes()))
     factory: RuntimeFactory = _look_up(case, "kind of runtime", case.runtime.kind, known)
-    return factory(case, workers)
+    return factory(case, settings.workers)
 
 
 def metrics(hooks: HookRelay) -> dict[str, SampleMetric]:

@@ -49,6 +49,9 @@ OPTIONS = (
     Option("--gpueval-policy", "policy of the suite, or of a TOML or YAML file of your own", metavar="NAME|FILE:NAME"),
     Option("--gpueval-workers", "samples in flight per item", default="16", metavar="N"),
     Option("--gpueval-data", "where rows come from: embedded, hub, or a directory with <dataset>/<split>.parquet", "embedded", "SOURCE"),
+    Option("--gpueval-triton-url", "ask the Triton server at this gRPC address instead of starting one", metavar="HOST:PORT"),
+    Option("--gpueval-triton-python", "interpreter that runs Triton and its models (default: .venv-triton, else this one)", metavar="PATH"),
+    Option("--vllm-bin", "the vllm command", default="vllm", metavar="PATH"),
     Option("--gpueval-output-dir", "sessions are written here", "reports/evaluations", "DIR"),
     Option("--gpueval-session", "name of the session; an existing one is finished (default: a new name)", metavar="NAME"),
     Option("--gpueval-force", "run again what an earlier run of this session left; its files are backed up", switch=True),
@@ -78,6 +81,9 @@ class Settings:
     policy: str | None = None
     workers: int = 16
     data: str = "embedded"
+    triton_url: str | None = None
+    triton_python: str | None = None
+    vllm_bin: str = "vllm"
     output_dir: Path = Path("reports/evaluations")
     session: str | None = None
     force: bool = False
@@ -109,6 +115,9 @@ class Settings:
             policy=raw["policy"],
             workers=_count("--gpueval-workers", raw["workers"]),
             data=raw["data"],
+            triton_url=raw["triton_url"],
+            triton_python=raw["triton_python"],
+            vllm_bin=raw["vllm_bin"],
             output_dir=config.invocation_params.dir / raw["output_dir"],
             session=_session_name(raw["session"]),
             force=bool(raw["force"]),
