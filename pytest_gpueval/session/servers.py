@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 
@@ -120,7 +120,7 @@ class OpenAIServers:
         self._started: Started | None = None
         self._stop: Callable[[], None] = lambda: None
 
-    def serve(self, given: VllmSettings | CommandSettings, endpoint: str = "chat") -> Started:
+    def serve(self, given: VllmSettings | CommandSettings, endpoint: Literal["chat", "completions"] = "chat") -> Started:
         """The server of these settings, ready; another one is stopped for it. Raises UsageProblem, RuntimeFault, Conflict."""
         from pytest_gpueval.servers.openai import CommandServer, Started, Vllm, VllmSettings  # noqa: PLC0415
         from pytest_gpueval.servers.server import Server  # noqa: PLC0415
