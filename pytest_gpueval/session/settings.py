@@ -145,6 +145,19 @@ def _root(config: pytest.Config) -> Path:
     return config.rootpath if (config.rootpath / "suites").is_dir() else config.invocation_params.dir
 
 
+def check_words(config: pytest.Config) -> None:
+    """Raise UsageProblem where pytest has taken an option's value for a test path, and looked for its root and its ini file there."""
+    given = config.known_args_namespace
+    words, here = [str(word) for word in config.invocation_params.args], config.invocation_params.dir
+    if getattr(given, "rootdir", None) or getattr(given, "inifilename", None):
+        return
+    flags = {option.flag for option in OPTIONS if not option.switch}
+    for flag, value in zip(words, words[1:], strict=False):
+        path = here / value
+        if flag in flags and path.exists() and not path.resolve().is_relative_to(here.resolve()):
+            raise UsageProblem(f"{flag} {value}: pytest takes this path for a test of its own, and {config.rootpath} for its root. Write {flag}={value}")
+
+
 def _value(config: pytest.Config, option: Option, given: Any) -> Any:
     value = getattr(given, option.name)
     if value is not None and value is not False:
