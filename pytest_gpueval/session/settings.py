@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -152,7 +153,7 @@ def check_words(config: pytest.Config) -> None:
     if getattr(given, "rootdir", None) or getattr(given, "inifilename", None):
         return
     flags = {option.flag for option in OPTIONS if not option.switch}
-    for flag, value in zip(words, words[1:], strict=False):
+    for flag, value in pairwise(words):
         path = here / value
         if flag in flags and path.exists() and not path.resolve().is_relative_to(here.resolve()):
             raise UsageProblem(f"{flag} {value}: pytest takes this path for a test of its own, and {config.rootpath} for its root. Write {flag}={value}")

@@ -103,9 +103,7 @@ def test_only_a_bounded_number_of_samples_is_taken_ahead(make):
 def test_settings_reach_the_server_and_what_is_not_set_does_not(server, make):
     runtime = make(temperature=0.5, max_tokens=7, top_p=0.9, seed=3, stop=("\n",), extra={"top_k": 20})
     next(runtime.answers(rows("a")))
-    assert server.bodies == [
-        {"model": "model-a", "prompt": "a", "temperature": 0.5, "max_tokens": 7, "top_p": 0.9, "seed": 3, "stop": ["\n"], "top_k": 20}
-    ]
+    assert server.bodies == [{"model": "model-a", "prompt": "a", "temperature": 0.5, "max_tokens": 7, "top_p": 0.9, "seed": 3, "stop": ["\n"], "top_k": 20}]
     server.bodies.clear()
     next(make(temperature=None, max_tokens=None, model="mine").answers(rows("a")))
     assert server.bodies == [{"model": "mine", "prompt": "a"}]
@@ -223,7 +221,16 @@ def test_an_exhausted_quota_is_no_matter_of_patience(server, make):
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("120", 120), ("0.5", 0.5), ("-3", 0), ("Sat, 01 Jan 2000 00:01:00 GMT", 60), ("Fri, 31 Dec 1999 00:00:00 GMT", 0), ("soon", None), ("", None), (None, None)],
+    [
+        ("120", 120),
+        ("0.5", 0.5),
+        ("-3", 0),
+        ("Sat, 01 Jan 2000 00:01:00 GMT", 60),
+        ("Fri, 31 Dec 1999 00:00:00 GMT", 0),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
 )
 def test_retry_after_is_seconds_or_a_date(value, seconds):
     assert pressure.retry_after(value, now=946684800.0) == seconds
@@ -299,7 +306,16 @@ def test_a_key_that_is_missing_is_said(server, make):
         list(make().answers(rows("a")))
 
 
-BROKEN = [b"{", b"[]", b"", b'{"choices": []}', b'{"choices": [{"index": 0}]}', b'{"choices": [{"text": null}]}', b'{"choices": [{"index": "x", "text": "a"}]}', b"\xff"]
+BROKEN = [
+    b"{",
+    b"[]",
+    b"",
+    b'{"choices": []}',
+    b'{"choices": [{"index": 0}]}',
+    b'{"choices": [{"text": null}]}',
+    b'{"choices": [{"index": "x", "text": "a"}]}',
+    b"\xff",
+]
 
 
 @pytest.mark.parametrize("data", BROKEN)
@@ -422,7 +438,9 @@ def likeliest(**tokens):
 
 
 def test_choices_by_letters_where_a_server_has_no_echo(server, make):
-    server.answer = lambda body: likeliest(**{" B": -0.5, "A": -1.5, "x": -4.0}) if body.get("logprobs") == openai_request.TOP else reply("no log-probabilities")
+    server.answer = lambda body: (
+        likeliest(**{" B": -0.5, "A": -1.5, "x": -4.0}) if body.get("logprobs") == openai_request.TOP else reply("no log-probabilities")
+    )
     runtime = make()
     answers = list(runtime.answers(rows("Which?", "And?", choices=["one", "two", "three"])))
     assert runtime.choice_scoring == "letters"
