@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .estimates import Estimate, MeanMoments, ratio
-from .matching import LETTERS, chosen, extracted, normalized, token_f1
+from .matching import LETTERS, LONGEST, chosen, extracted, normalized, token_f1
 from .numbers import Number, equal, last_number
 from .task import BadPrediction, BadRow, Metrics, Parts, Sample
 
@@ -90,7 +90,7 @@ class Generation:
     ones, the first) is its answer.
 
     `match`: "exact" ignores surrounding space only; "normalized" is SQuAD's (`matching.normalized`); "regex" compares what `pattern` finds exactly;
-    "numeric" compares the last number of the text within `tolerance`, relative; "choice" asks which choice the text names. With all but "exact", a
+    "numeric" compares the last number of the text (of its last 20,000 characters) within `tolerance`, relative; "choice" asks which choice the text names. With all but "exact", a
     `pattern` is applied first: its first group, or its whole match. `k`: the k of pass@k.
     """
 
@@ -195,7 +195,7 @@ class Generation:
     def _is_right(self, text: str, gold: Gold) -> bool | None:
         """Whether an answer is right; None where it should be a number and is none."""
         if self._match == "numeric":
-            number = last_number(text)
+            number = last_number(text[-LONGEST:])
             return None if number is None else any(equal(number, right, self._tolerance) for right in gold.numbers)
         return text.strip() in gold.texts
 

@@ -45,12 +45,12 @@ def last_number(text: str) -> Number | None:
     text = _VULGAR.sub(lambda match: f" {match[0]}", text)
     if "frac" in text:
         text = _LATEX_FRACTION.sub(r" \1/\2", text)
-    found: Number | None = None
-    for match in _NUMBER.finditer(unicodedata.normalize("NFKC", text).replace("{,}", ",").translate(_SIGNS)):
+    plain = unicodedata.normalize("NFKC", text).replace("{,}", ",").translate(_SIGNS)
+    for match in reversed(list(_NUMBER.finditer(plain))):
         value = _fraction(match["whole"], match["top"], match["bottom"]) if match["top"] else _decimal(match["digits"], match["sign"])
         if value is not None and math.isfinite(value):
-            found = Number(-value if match["top"] and match["sign"] == "-" else value, match["percent"] is not None)
-    return found
+            return Number(-value if match["top"] and match["sign"] == "-" else value, match["percent"] is not None)
+    return None
 
 
 def equal(found: Number, gold: Number, tolerance: float) -> bool:

@@ -71,7 +71,7 @@ def test_the_grid_keeps_the_order(scores, labels):
     counts = ScoreCounts(labels)
     places = [counts._bin(value) for value in sorted(scores)]
     assert places == sorted(places)
-    assert 0 <= places[0] and places[-1] < len(rounded([(0.5, True)], labels)._grid[0])
+    assert places[0] >= 0 and places[-1] < len(rounded([(0.5, True)], labels)._grid[0])
 
 
 @settings(max_examples=50, deadline=None)
