@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 
@@ -60,6 +60,7 @@ class Case:
     revision: str | None
     rows: int | None
     max_error_share: float
+    task_options: Mapping[str, Any] = field(default_factory=dict)
     gpus: int = 1
     rate: float | None = None
     shards: int | Literal["auto"] = "auto"
@@ -127,6 +128,7 @@ class Suite:
             base,
             dataset=name,
             label_map=dataset.label_map,
+            task_options={**self.file.task_options, **dataset.task_options},
             gates=_merged(self.file.gates, dataset.gates) if base.policy.gates is None else tuple(base.policy.gates),
             repo=dataset.repo,
             revision=dataset.revision,
