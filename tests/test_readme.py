@@ -35,6 +35,14 @@ def test_every_option_is_in_the_table_with_its_own_words():
     assert table == {}
 
 
+def test_every_option_of_a_task_is_in_the_table_with_its_own_words():
+    from pytest_gpueval.suites.schema import TASK_OPTIONS
+
+    told = re.findall(r"^\| `(\w+) = [^`]*` \| `(\w+)` \| (.*) \|$", README, re.MULTILINE)
+    fields = {(name, task): field.description for task, model in TASK_OPTIONS.items() for name, field in model.model_fields.items()}
+    assert {(name, task): words for name, task, words in told if task in TASK_OPTIONS} == fields
+
+
 def test_the_first_two_commands_are_targets_of_make():
     first = commands()[:3]
     assert first[1:] == ["make eval", "make test"]
