@@ -90,8 +90,8 @@ class Generation:
     ones, the first) is its answer.
 
     `match`: "exact" ignores surrounding space only; "normalized" is SQuAD's (`matching.normalized`); "regex" compares what `pattern` finds exactly;
-    "numeric" compares the last number of the text (of its last 20,000 characters) within `tolerance`, relative; "choice" asks which choice the text names. With all but "exact", a
-    `pattern` is applied first: its first group, or its whole match. `k`: the k of pass@k.
+    "numeric" compares the last number of the text's last 20,000 characters within `tolerance`, relative; "choice" asks which choice the text names.
+    With all but "exact", a `pattern` is applied first: its first group, or its whole match. `k`: the k of pass@k.
     """
 
     columns = ("id", "answer")

@@ -2,12 +2,13 @@
 
 Up to `EXACT` distinct scores are kept as they are, and figures are those of all pairs. Beyond that scores are rounded to a grid that is as fine near
 1 as near 0, where models put most of theirs: 31 octaves of the distance to the nearer end, each in equal steps (1,024 for up to 16 labels, in steps
-of 0.00024 around 0.5; fewer for more labels, so that all labels together hold at most a million bins). Scores of one bin count as ties, so that
+of 0.00024 around 0.5; fewer for more labels, so that up to a thousand labels hold about a million bins together). Scores of one bin count as ties, so
+that
 
     AUROC              is off by at most half the share of (positive, negative) pairs that meet in one bin,
     average precision  is off by at most the sum over bins of the bin's share of the positives x the bin's share of the scores in or above it.
 
-With scores spread evenly over [0, 1] that is 0.0001 and 0.0003. Whether scores are on the grid depends on the scores alone, not on their order:
+With scores spread evenly over [0, 1] that is at most 0.0001 and 0.0005. Whether scores are on the grid depends on the scores alone, not on their order:
 shards merge to the very same figures in any order.
 """
 

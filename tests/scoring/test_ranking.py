@@ -106,6 +106,14 @@ def test_many_scores_are_close_and_take_no_more_memory(spread, within):
     assert sum(map(sys.getsizeof, counts._grid)) < 1 << 21
 
 
+def test_the_bound_for_scores_spread_evenly():
+    rng = np.random.default_rng(3)
+    counts = counted(zip(rng.random(400_000).tolist(), (rng.random(400_000) < 0.3).tolist(), strict=True))
+    of_pairs, of_precision = bounds(counts.columns())
+    assert of_pairs <= 1e-4
+    assert of_precision <= 5e-4
+
+
 def test_labels_share_the_memory():
     for labels in (1, 16, 100, 1000):
         assert labels * sum(map(sys.getsizeof, rounded([(0.5, True)], labels)._grid)) <= 36 << 20, labels

@@ -157,6 +157,29 @@ def test_options_are_part_of_what_a_run_is(toy):
     result.stdout.fnmatch_lines(["*scoring.task_options.tolerance: 0.0 there, 0.5 now"])
 
 
+SURE = "[policies.sure]\nthreshold = 0.7\nthresholds = { %s = 0.01 }\n"
+
+
+def test_a_policy_says_from_which_score_on_one_of_several_labels_counts(toy):
+    topics(toy)
+    toy.append(SURE % "art")
+    toy.run("--gpueval-suite", "toy", "--gpueval-session", "open")
+    toy.run("--gpueval-suite", "toy", "--gpueval-session", "sure", "--gpueval-policy", "sure")
+    for line, surer in zip(toy.lines(session="open"), toy.lines(session="sure"), strict=True):
+        scores = line["prediction"]
+        assert line["score"]["predicted"] == sorted(label for label, score in scores.items() if score >= 0.5)
+        assert surer["score"]["predicted"] == sorted(label for label, score in scores.items() if score >= (0.01 if label == "art" else 0.7))
+    assert toy.summary(session="open")["metrics"]["auroc_macro"] == toy.summary(session="sure")["metrics"]["auroc_macro"]
+
+
+def test_a_policy_means_nothing_where_every_row_has_one_label(toy):
+    moods(toy)
+    toy.append(SURE % "good")
+    result = toy.run("--gpueval-suite", "toy", "--gpueval-policy", "sure")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["suite 'toy': task classification: a policy with thresholds or switches has no meaning for *with one label each"])
+
+
 def test_a_row_without_a_question_says_so(toy):
     sums(toy)
     toy.split([{"id": "x", "answer": "1"}] * 40)
