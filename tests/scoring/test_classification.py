@@ -192,6 +192,11 @@ def test_bad_answers(answer):
         TASK.prediction(answer, TASK.sample({"id": "a", "text": "", "label": "ham"}))
 
 
+def test_a_text_that_is_none():
+    with pytest.raises(BadRow, match="'text' is int, not a string"):
+        TASK.sample({"id": "a", "text": 3, "label": "ham"})
+
+
 def test_what_to_do_where_several_labels_are_right():
     with pytest.raises(BadRow, match=r"unknown label \['ham'\]; known: .*; for several labels a row, task_options\.multilabel = true"):
         TASK.sample({"id": "a", "text": "", "label": ["ham"]})

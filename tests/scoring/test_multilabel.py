@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import (
     accuracy_score,
@@ -43,6 +43,7 @@ def exactly(value):
     return None if math.isnan(value) else pytest.approx(value, rel=1e-12, abs=1e-15)
 
 
+@settings(deadline=None)  # scikit-learn takes its time
 @given(st.lists(st.tuples(chosen, chosen), min_size=1, max_size=20))
 def test_counts_equal_scikit_learns(pairs):
     metrics = counts_of(pairs).metrics()
@@ -119,6 +120,8 @@ def test_nothing_is_unscored_and_named():
 
 
 def test_rows():
+    with pytest.raises(BadRow, match="'text' is int, not a string"):
+        TASK.sample({"id": "a", "text": 3, "label": []})
     assert TASK.sample({"id": "a", "text": "", "label": ["tech", "Art", "art"]}).gold == ["art", "tech"]
     assert TASK.sample({"id": "a", "text": "", "label": None}).gold == []
     for label, says in [("art", "not a list of labels, which task_options.multilabel asks for"), (["eggs"], "unknown label 'eggs'"), ([None], "unknown label")]:
