@@ -253,6 +253,7 @@ class Run:
             headline=self._task.headline if evaluation is not None else None,
             metrics=_figures(metrics.overall) if metrics else {},
             labels={label: _figures(figures) for label, figures in metrics.labels.items()} if metrics else {},
+            tables=metrics.tables if metrics else {},
             gates=[VerdictRecord(**verdict.as_dict()) for verdict in self.verdicts],
             rows=_rows(evaluation),
             complete=complete,
@@ -334,6 +335,7 @@ class Run:
         return {
             "labels": list(case.labels),
             "label_map": dict(case.label_map),
+            "task_options": dict(case.task_options),
             "max_error_share": case.max_error_share,
             "on_bad_row": self._worker.settings.on_bad_row,
             "metrics": sorted(registry.metrics(self._worker.hooks)),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 # "auto": as many as keep the GPUs evenly busy; 1: never cut.
 Shards = Annotated[int, Field(ge=1, le=1000)] | Literal["auto"]
@@ -103,6 +105,56 @@ class RequestEntry(Strict):
     patience_s: Seconds = Field(600.0, description="seconds that a server may refuse with 429 or 503")
 
 
+def _compiles(pattern: str) -> str:
+    """Raises ValueError for what is not a regular expression."""
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}; found {pattern!r:.80}") from None
+    return pattern
+
+
+class SpanDetectionOptions(Strict):
+    """`task_options` of `span_detection`: there are none."""
+
+
+class ClassificationOptions(Strict):
+    """`task_options` of `classification`."""
+
+    multilabel: bool = Field(False, description="`label` is a list: any number of labels a row")
+
+
+class GenerationOptions(Strict):
+    """`task_options` of `generation`."""
+
+    match: Literal["exact", "normalized", "regex", "numeric", "choice"] = Field(
+        "exact", description="when an answer is right: exact, normalized, regex, numeric, choice"
+    )
+    pattern: Annotated[str, AfterValidator(_compiles)] | None = Field(
+        None, description="finds the answer in the last 20,000 characters of a text: the first group, or the whole match; not with 'exact'"
+    )
+    tolerance: Annotated[float, Field(ge=0)] = Field(1e-6, description="of 'numeric', relative to the gold number")
+    k: list[Annotated[int, Field(ge=1)]] = Field([], description="pass@k for each of these, of rows with at least k completions")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> GenerationOptions:
+        if self.match == "regex" and self.pattern is None:
+            raise ValueError("match 'regex' needs 'pattern'")
+        if self.match == "exact" and self.pattern is not None:
+            raise ValueError("match 'exact' takes no 'pattern': match = \"regex\" compares what it finds")
+        if "tolerance" in self.model_fields_set and self.match != "numeric":
+            raise ValueError("'tolerance' is of match = \"numeric\" alone")
+        return self
+
+
+# Of the tasks that come with the package; those of a conftest.py check their own.
+TASK_OPTIONS: Mapping[str, type[Strict]] = {
+    "span_detection": SpanDetectionOptions,
+    "classification": ClassificationOptions,
+    "generation": GenerationOptions,
+}
+
+
 class RuntimeEntry(Strict):
     """How predictions are made."""
 
@@ -124,7 +176,7 @@ class RuntimeEntry(Strict):
 class PolicyEntry(Strict):
     """Which labels count, and from which score on."""
 
-    threshold: Share = Field(0.0, description="least score of a prediction")
+    threshold: Share = Field(0.0, description="least score of a prediction; of several labels a row, 0 is 0.5")
     thresholds: dict[str, Share] = Field({}, description="per label, instead of `threshold`")
     disabled: list[str] = Field([], description="labels left out on both sides")
     gates: list[Gate] | None = Field(None, description="under this policy, instead of the gates of the suite and its datasets")
@@ -147,6 +199,7 @@ class DatasetEntry(Strict):
         default_factory=dict,
         description="the dataset's own label -> one of the suite's labels; labels that nothing maps to are not annotated there and do not count",
     )
+    task_options: dict[str, Any] = Field(default_factory=dict, description="override those of the suite, key by key")
     gates: list[Gate] = Field(default_factory=list, description="added to the suite's gates; one of the same metric and label replaces it")
     max_error_share: Share | None = None
     rate: Rate | None = Field(None, description="samples/s of one worker, until a session has measured it")
@@ -167,7 +220,8 @@ class SuiteFile(Strict):
 
     kind: Literal["evaluation"] = "evaluation"
     description: str = ""
-    task: str = Field(description="'span_detection', 'classification', or one that a conftest.py adds")
+    task: str = Field(description="'span_detection', 'classification', 'generation', or one that a conftest.py adds")
+    task_options: dict[str, Any] = Field({}, description="how the task judges; each task has its own (`TASK_OPTIONS`)")
     labels: list[str] = Field([], description="the labels the model knows")
     split: Id = Field(description="default split")
     runtime: Id = Field(description="default runtime")

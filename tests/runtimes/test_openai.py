@@ -145,7 +145,7 @@ def test_a_null_in_a_template_is_that_rows_error(make):
 def test_rows_without_anything_to_ask(make):
     with pytest.raises(RuntimeFault, match="neither `prompt` nor `messages`"):
         list(make().answers([SimpleNamespace(id="r", inputs={"id": "r", "text": "a"})]))
-    with pytest.raises(RuntimeFault, match="Set request.endpoint to 'chat'"):
+    with pytest.raises(RuntimeFault, match=r"Set request\.endpoint to 'chat'"):
         list(make().answers(rows(None, messages=[{"role": "user", "content": "a"}])))
 
 
@@ -451,7 +451,7 @@ def test_choices_by_letters_where_a_server_has_no_echo(server, make):
 
 
 def test_echo_that_is_asked_for_must_be_right(server, make):
-    with pytest.raises(RuntimeFault, match="request.choices is 'echo', which .* cannot do"):
+    with pytest.raises(RuntimeFault, match=r"request\.choices is 'echo', which .* cannot do"):
         list(make(choices="echo").answers(rows("a", choices=["b"])))
 
 
