@@ -2,17 +2,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LLAMA := .venv-llama
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Triton's models run in an interpreter of their own: its server's stubs need numpy 1, which ends with Python 3.12.
 VENV_TRITON ?= .venv-triton
 PYTHON_TRITON ?= $(or $(firstword $(foreach python,python3.11 python3.12 $(PYTHON),$(shell $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(python)))),python3.11)
 
-.PHONY: eval test compiler check format bench triton-server clean
+.PHONY: eval test compiler llama-server triton-server check format bench clean
 
 eval: $(VENV)/.eval  ## run the main suite on data and a model that come with it
 	$(BIN)/pytest --gpueval-suite guardrails_ru --gpus auto
 
-test: $(VENV)/.test $(VENV_TRITON)/.made compiler  ## the whole test suite
+test: $(VENV)/.test $(VENV_TRITON)/.made compiler llama-server  ## the whole test suite
 	$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
@@ -21,6 +22,8 @@ compiler:  ## the tests compile stand-ins for NVIDIA's libraries
 	@echo '#include <stdio.h>' | cc -x c -fsyntax-only - 2>/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev; } || \
 	  { echo "The tests need a C compiler; install it: apt-get install gcc libc6-dev" >&2; exit 1; }
+
+llama-server: $(LLAMA)/.made  ## an OpenAI-compatible server for the tests, a small model with it, and the suite llm_smoke
 
 check: $(VENV)/.check  ## format, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -67,5 +70,17 @@ $(VENV_TRITON)/.made: pyproject.toml constraints-triton.txt
 	@$(VENV_TRITON)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints-triton.txt '.[triton-server,guardrails-ru]'
 	@touch $@
 
+# Built for what every x86-64 of the last ten years has: a build for this very CPU may crash on another one of the same name.
+$(LLAMA)/.made: $(VENV)/.made tests/llama-requirements.txt
+	@echo 'int main() { return 0; }' | c++ -x c++ -fsyntax-only - 2>/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends g++; } || \
+	  { echo "The server needs a C++ compiler; install it: apt-get install g++" >&2; exit 1; }
+	@echo "Building llama.cpp's server in $(LLAMA) (5 to 15 minutes on two cores, once)"
+	@$(BIN)/python -m venv $(LLAMA)
+	@$(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
+	@CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) CMAKE_ARGS="$(if $(filter x86_64,$(shell uname -m)),-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_AMX_TILE=OFF) -DLLAVA_BUILD=OFF" \
+	  $(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --no-cache-dir --requirement tests/llama-requirements.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV_TRITON) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV_TRITON) $(LLAMA) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

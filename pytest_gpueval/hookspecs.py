@@ -20,7 +20,7 @@ def pytest_gpueval_runtimes() -> Mapping[str, Callable[[Case, int], Runtime]]:  
 
 @pytest.hookspec
 def pytest_gpueval_tasks() -> Mapping[str, Callable[..., Task]]:  # type: ignore[empty-body]
-    """Tasks: name -> factory(labels=, label_map=, thresholds=, ignored=). A suite uses one by `task`."""
+    """Tasks: name -> factory(labels=, label_map=, thresholds=, ignored=, **task_options). A suite uses one by `task`."""
 
 
 @pytest.hookspec

@@ -35,6 +35,14 @@ def test_every_option_is_in_the_table_with_its_own_words():
     assert table == {}
 
 
+def test_every_option_of_a_task_is_in_the_table_with_its_own_words():
+    from pytest_gpueval.suites.schema import TASK_OPTIONS
+
+    told = re.findall(r"^\| `(\w+) = [^`]*` \| `(\w+)` \| (.*) \|$", README, re.MULTILINE)
+    fields = {(name, task): field.description for task, model in TASK_OPTIONS.items() for name, field in model.model_fields.items()}
+    assert {(name, task): words for name, task, words in told if task in TASK_OPTIONS} == fields
+
+
 def test_the_first_two_commands_are_targets_of_make():
     first = commands()[:3]
     assert first[1:] == ["make eval", "make test"]
@@ -72,11 +80,13 @@ def test_the_new_suite_of_the_readme_runs(pytester):
 
 def test_the_suite_file_of_the_readme_is_valid():
     from pytest_gpueval.suites.load import validated
-    from pytest_gpueval.suites.schema import PolicyEntry, SuiteFile
+    from pytest_gpueval.suites.schema import PolicyEntry, RuntimeEntry, SuiteFile
 
-    suite, policy = blocks("toml")
+    suite, policy, runtimes = blocks("toml")
     assert validated(SuiteFile, tomllib.loads(suite), "README").task == "classification"
     validated(PolicyEntry, tomllib.loads(policy)["policies"]["internal_strict"], "README")
+    kinds = {validated(RuntimeEntry, entry, "README").kind for entry in tomllib.loads(runtimes)["runtimes"].values()}
+    assert {"inprocess", *kinds} == set(re.findall(r"^\| `(\w+)` \|", README[README.index("| `kind` of a runtime") :].partition("\n\n")[0], re.MULTILINE))
 
 
 def test_the_python_of_the_readme_runs(pytester):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_gpueval.suites.model import Suite
 
 _TEMPLATE = """description = "What this suite measures"
-task = "classification"            # or "span_detection"
+task = "classification"            # or "span_detection", "generation"
 labels = ["negative", "positive"]
 split = "fast"                     # default split
 runtime = "cpu"                    # default runtime

@@ -31,6 +31,11 @@ class ParquetSplit:
         """The number of rows, from the footer. Raises DataError."""
         return self._footer[0]
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, from the footer. Raises DataError."""
+        return self._footer[1]
+
     @cached_property
     def _footer(self) -> tuple[int, tuple[str, ...]]:
         """The number of rows, and the names of the columns. Raises DataError."""
@@ -49,7 +54,7 @@ class ParquetSplit:
 
     def check(self, columns: Sequence[str], rows: int | None) -> None:
         """Check the file's columns and, if given, its number of rows. Raises DataError."""
-        names = self._footer[1]
+        names = self.columns
         for column in columns:
             if column not in names:
                 raise DataError(f"{self.path}: column {column!r} is missing. {valid_values(column, names, what='columns')}")

@@ -27,6 +27,9 @@ def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
     for row in rows:
         if row.labels:
             lines += ["", f"## {escape(row.case)} per label", "", *_labels(row)]
+        for name, (header, *counts) in row.counts():
+            lines += ["", f"## {escape(row.case)}: {escape(name)}", "", _line(list(map(escape, header))), _line(["---"] * len(header))]
+            lines += [_line(list(map(escape, cells))) for cells in counts]
     return "\n".join(lines) + "\n"
 
 

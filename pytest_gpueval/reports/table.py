@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # Sequences that steer a terminal, and characters that show nothing. Line ends and tabs stay.
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
+# Rows and columns of the largest table of counts that a report shows.
+LARGEST = 30
 HEADERS = ("dataset", "rows", "metric", "value [95 % CI]", "samples/s", "verdict")
 
 
@@ -42,6 +44,7 @@ class Row:
     samples_per_s: float | None
     seconds: float
     gates: int = 0
+    tables: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
 
     def cells(self) -> tuple[str, ...]:
         """The texts under HEADERS."""
@@ -58,6 +61,18 @@ class Row:
     def label_figures(self) -> list[str]:
         """The names of the figures that any label has, in the order they appear."""
         return list(dict.fromkeys(name for figures in self.labels.values() for name in figures))
+
+
+    def counts(self) -> list[tuple[str, list[list[str]]]]:
+        """The tables of counts as (name, lines of cells), the header first; one that is too large for a page is left to summary.json."""
+        found = []
+        for name, table in self.tables.items():
+            present = dict.fromkeys(column for row in table.values() for column in row)
+            columns = [*(name for name in table if name in present), *(name for name in present if name not in table)]  # as rows, where they are the same
+            if max(len(table), len(columns)) <= LARGEST:
+                lines = [[row, *(f"{counts.get(column, 0):,}" for column in columns)] for row, counts in table.items()]
+                found.append((name, [["", *columns], *lines]))
+        return found
 
 
 def value_with_interval(figure: Figure | None) -> str:

@@ -76,6 +76,9 @@ class Summary(Record):
     headline: str | None = None
     metrics: dict[str, Figure] = {}
     labels: dict[str, dict[str, Figure]] = {}
+    tables: dict[str, dict[str, dict[str, int]]] = Field(
+        {}, description="counts by name, row and column; 'confusion': gold label -> predicted label -> samples, or label -> tp, fp, fn, tn"
+    )
     gates: list[VerdictRecord] = []
     rows: RowCounts = RowCounts()
     complete: bool = Field(True, description="false: the test ended before it had read all predictions, or a shard was missing; never reused")
@@ -103,7 +106,7 @@ class RunMetadata(Record):
     dataset: dict[str, Any]
     runtime: dict[str, Any]
     model: dict[str, Any] = Field(description="hash of the code that makes the predictions, and of its options, secrets included")
-    scoring: dict[str, Any] = Field(description="labels, label map, share of errors allowed, metrics of the user's own")
+    scoring: dict[str, Any] = Field(description="labels, label map, options of the task, share of errors allowed, metrics of the user's own")
     policy: dict[str, Any]
     gates: list[dict[str, Any]]
     limit: int | None = None

@@ -166,20 +166,30 @@ def macro(parts: list[Estimate]) -> Estimate:
     return Estimate(mean, max(0.0, mean - below), min(1.0, mean + above), max(n for *_, n in scored))
 
 
+# Every double is a whole multiple of the least one above 0, which is 2 to the power of -1074.
+_BITS = 1075
+_UNITS = 1 << 1074
+
+
 class MeanMoments:
-    """Sums for the mean of a per-sample figure, whatever its range, with a normal interval."""
+    """Sums for the mean of a per-sample figure, whatever its range, with a normal interval.
+
+    Sums are exact, as whole multiples of the least double: shards merge to the very same numbers in any order.
+    """
 
     __slots__ = ("n", "s", "ss")
 
     def __init__(self) -> None:
         self.n = 0
-        self.s = self.ss = 0.0
+        self.s = self.ss = 0
 
     def add(self, value: float) -> None:
-        """Add one sample's figure."""
+        """Add one sample's figure, a finite number."""
+        numerator, denominator = float(value).as_integer_ratio()
+        shift = _BITS - denominator.bit_length()
         self.n += 1
-        self.s += value
-        self.ss += value * value
+        self.s += numerator << shift
+        self.ss += numerator * numerator << 2 * shift
 
     def merge(self, other: MeanMoments) -> None:
         """Add another shard's sums."""
@@ -189,10 +199,16 @@ class MeanMoments:
 
     def estimate(self) -> Estimate:
         """The mean; its interval needs two samples."""
-        if self.n == 0:
+        n = self.n
+        if n == 0:
             return UNSCORED
-        mean = self.s / self.n
-        if self.n == 1:
+        mean = self.s / (n * _UNITS)
+        if n == 1:
             return Estimate(mean, None, None, 1)
-        half = Z_95 * math.sqrt(max(0.0, self.ss - self.n * mean * mean) / (self.n - 1) / self.n)
-        return Estimate(mean, mean - half, mean + half, self.n)
+        half = Z_95 * math.sqrt((n * self.ss - self.s * self.s) / (n * n * (n - 1) * _UNITS * _UNITS))
+        return Estimate(mean, mean - half, mean + half, n)
+
+    def share(self) -> Estimate:
+        """The mean of figures that lie within [0, 1], with an interval that does too."""
+        s, ss = self.s / _UNITS, self.ss / (_UNITS * _UNITS)
+        return ratio(self.n, s, self.n, ss, s, self.n)

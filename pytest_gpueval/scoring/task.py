@@ -39,10 +39,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Metrics of a case: over all samples, and per label."""
+    """Metrics of a case: over all samples, and per label.
+
+    `tables` are counts by name, row and column, for example `confusion`: gold label -> predicted label -> samples.
+    """
 
     overall: Mapping[str, Estimate]
     labels: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
 
 
 class Counts(Protocol):
@@ -59,7 +63,10 @@ class Counts(Protocol):
 
 
 class Task(Protocol):
-    """What is asked of a model, and how its answers are judged. Tasks are stateless and pure."""
+    """What is asked of a model, and how its answers are judged. Tasks are stateless and pure.
+
+    A task may have `optional_columns` too: those of them that a split has are read as well.
+    """
 
     @property
     def columns(self) -> Sequence[str]:

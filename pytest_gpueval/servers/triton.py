@@ -45,7 +45,7 @@ class TritonSettings:
     http_port: int | None = None
     grpc_port: int | None = None
     start_s: float = 300.0
-    stop_s: float = 10.0
+    stop_s: float = 3.0
     arguments: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     gpu: bool = True

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -171,12 +171,13 @@ class Evaluation:
         """The metrics of all samples scored so far, the user's own ones included."""
         own = self._counts.metrics()
         means = {name: moments.estimate() for name, moments in self._means.items()}
-        return Metrics({**own.overall, **means}, own.labels)
+        return replace(own, overall={**own.overall, **means})
 
     def _samples(self) -> Iterator[Sample]:
         """Rows as samples. A bad row raises DataError, or waits among the others as a skipped record."""
         first, stop = self._bounds
-        for number, row in enumerate(self.split.read(self.task.columns, first, stop), first + 1):
+        optional = [column for column in getattr(self.task, "optional_columns", ()) if column in self.split.columns]
+        for number, row in enumerate(self.split.read([*self.task.columns, *optional], first, stop), first + 1):
             name = row["id"]
             try:
                 if not isinstance(name, str):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.scoring.estimates import Estimate
 
+    from .servers import Fixture
     from .settings import Settings
 
 
@@ -56,7 +57,7 @@ class Surroundings(Protocol):
     gpus: list[str]
     gpu: dict[str, str | None] | None
 
-    def runtime(self, case: Case, /) -> tuple[Runtime, float | None]:
+    def runtime(self, case: Case, fixture: Fixture, /) -> tuple[Runtime, float | None]:
         """The started runtime of a case, and the seconds it took to start if this call started it."""
 
     def split(self, case: Case, /) -> ParquetSplit:
@@ -90,6 +91,8 @@ class Run:
         self.evaluation: Evaluation | None = None
         self.verdicts: list[gates.Verdict] = []
         self.startup_s: float | None = None
+        # Gives the test's fixtures by their names: servers are fixtures, started when they are needed.
+        self.fixture: Fixture = _no_fixture
         self._joined: join.Joined | None = None
         self._worker = worker
         self._begun = False
@@ -168,7 +171,7 @@ class Run:
 
     def _runtime(self) -> Runtime:
         """The started runtime; the seconds it took count as start-up, not as work."""
-        runtime, startup_s = self._worker.runtime(self.case)
+        runtime, startup_s = self._worker.runtime(self.case, self.fixture)
         self.startup_s = startup_s
         return runtime
 
@@ -250,6 +253,7 @@ class Run:
             headline=self._task.headline if evaluation is not None else None,
             metrics=_figures(metrics.overall) if metrics else {},
             labels={label: _figures(figures) for label, figures in metrics.labels.items()} if metrics else {},
+            tables=metrics.tables if metrics else {},
             gates=[VerdictRecord(**verdict.as_dict()) for verdict in self.verdicts],
             rows=_rows(evaluation),
             complete=complete,
@@ -331,6 +335,7 @@ class Run:
         return {
             "labels": list(case.labels),
             "label_map": dict(case.label_map),
+            "task_options": dict(case.task_options),
             "max_error_share": case.max_error_share,
             "on_bad_row": self._worker.settings.on_bad_row,
             "metrics": sorted(registry.metrics(self._worker.hooks)),
@@ -344,6 +349,10 @@ class Run:
             return {**known, "origin": self._opened.origin, "rows": self._opened.rows, "sha256": self._opened.sha256}
         except GpuevalError:
             return {**known, "origin": self._worker.settings.data, "rows": None, "sha256": None}
+
+
+def _no_fixture(name: str) -> Any:
+    raise UsageProblem(f"{name} is needed, and the test does not use the fixture `run`, which gives it")
 
 
 def _figures(metrics: Any) -> dict[str, Figure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,20 @@ from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.runtimes.command import Command
 from pytest_gpueval.runtimes.inprocess import InProcess
-from pytest_gpueval.scoring.classification import Classification
+from pytest_gpueval.scoring.classification import classification
+from pytest_gpueval.scoring.generation import Generation
 from pytest_gpueval.scoring.spans import SpanDetection
 from pytest_gpueval.scoring.task import SampleMetric, Task
+from pytest_gpueval.suites.load import FILE_NAME
+
+from . import servers
 
 if TYPE_CHECKING:
     from pluggy import HookRelay
 
     from pytest_gpueval.suites.model import Case
+
+    from .settings import Settings
 
 TaskFactory = Callable[..., Task]
 RuntimeFactory = Callable[["Case", int], Runtime]
@@ -25,9 +32,10 @@ RuntimeFactory = Callable[["Case", int], Runtime]
 
 def task(case: Case, hooks: HookRelay) -> Task:
     """The task of a case under its policy. Raises UsageProblem."""
-    known: dict[str, TaskFactory] = {"span_detection": SpanDetection, "classification": Classification}
+    known: dict[str, TaskFactory] = {"span_detection": SpanDetection, "classification": classification, "generation": Generation}
     known.update(_added(hooks.pytest_gpueval_tasks()))
     factory: TaskFactory = _look_up(case, "task", case.task, known)
+    _check_options(case, factory)
     policy = case.policy
     thresholds = {label: policy.thresholds.get(label, policy.threshold) for label in case.labels}
     try:
@@ -36,9 +44,22 @@ def task(case: Case, hooks: HookRelay) -> Task:
             label_map=case.label_map,
             thresholds=thresholds if any(thresholds.values()) else {},
             ignored={*policy.disabled, *_not_annotated(case)},
+            **case.task_options,
         )
     except ValueError as error:
         raise UsageProblem(f"suite {case.suite!r}: task {case.task}: {error}") from None
+
+
+def _check_options(case: Case, factory: TaskFactory) -> None:
+    """Raise UsageProblem for an option that the task's factory does not take."""
+    if not case.task_options:
+        return
+    parameters = inspect.signature(factory).parameters.values()
+    known = {parameter.name for parameter in parameters} - {"labels", "label_map", "thresholds", "ignored"}
+    for name in case.task_options if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) else ():
+        if name not in known:
+            hint = valid_values(name, known, what=f"options of task {case.task!r}")
+            raise UsageProblem(f"{case.directory / FILE_NAME}: task_options.{name}: unknown key. {hint}")
 
 
 def _not_annotated(case: Case) -> set[str]:
@@ -46,12 +67,17 @@ def _not_annotated(case: Case) -> set[str]:
     return set(case.labels) - set(case.label_map.values()) if case.label_map else set()
 
 
-def runtime(case: Case, workers: int, hooks: HookRelay) -> Runtime:
-    """The runtime of a case, not started. Raises UsageProblem."""
-    known: dict[str, RuntimeFactory] = {"inprocess": _in_process, "command": _command}
+def runtime(case: Case, settings: Settings, hooks: HookRelay, fixture: servers.Fixture) -> Runtime:
+    """The runtime of a case, not started; the server that it needs may be. Raises UsageProblem, RuntimeFault."""
+    known: dict[str, RuntimeFactory] = {
+        "inprocess": _in_process,
+        "command": _command,
+        "triton": lambda case, _: servers.triton_runtime(case, settings, fixture),
+        "openai": lambda case, _: servers.openai_runtime(case, settings, fixture),
+    }
     known.update(_added(hooks.pytest_gpueval_runtimes()))
     factory: RuntimeFactory = _look_up(case, "kind of runtime", case.runtime.kind, known)
-    return factory(case, workers)
+    return factory(case, settings.workers)
 
 
 def metrics(hooks: HookRelay) -> dict[str, SampleMetric]:

@@ -34,6 +34,7 @@ def row(run: SessionRun, summary: Summary, label: str) -> Row:
         samples_per_s=summary.samples_per_s,
         seconds=summary.seconds,
         gates=len(summary.gates),
+        tables=summary.tables,
     )
 
 

@@ -18,7 +18,7 @@ from pytest_gpueval.suites.model import Case, Suite
 
 from . import allocation, cases, shards
 from .messages import user_errors
-from .settings import Settings
+from .settings import Settings, check_words
 from .worker import Notify, Orders, Worker
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -72,6 +72,7 @@ def pin(early: pytest.Config) -> None:
 def prepare(config: pytest.Config) -> None:
     """Before pytest is configured: read the options and add the suites; on the controller get the GPUs too."""
     with user_errors():
+        check_words(config)
         settings = Settings.of(config)
         paths = cases.suite_paths(settings)
         if paths:

@@ -26,6 +26,7 @@ from pytest_gpueval.suites.model import Case
 from . import cases, provenance, registry, shards, xdist_seam
 from .cutting import Cutting, as_text
 from .recorder import Run
+from .servers import Fixture
 from .settings import Settings
 
 RUN = pytest.StashKey[Run]()
@@ -75,13 +76,16 @@ class Worker:
 
     # What runs ask of their worker.
 
-    def runtime(self, case: Case) -> tuple[Runtime, float | None]:
-        """The started runtime of a case, kept for the cases after it, and the seconds it took to start if it had to be. Raises RuntimeFault."""
+    def runtime(self, case: Case, fixture: Fixture) -> tuple[Runtime, float | None]:
+        """The started runtime of a case, kept for the cases after it, and the seconds it took to start if it had to be. Raises RuntimeFault.
+
+        `fixture` gives the servers of this process.
+        """
         key = (case.directory, case.runtime_name, case.runtime.model_dump_json())
         if key in self._runtimes:
             return self._runtimes[key], None
         begin = time.perf_counter()
-        runtime = registry.runtime(case, self.settings.workers, self.hooks)
+        runtime = registry.runtime(case, self.settings, self.hooks, fixture)
         runtime.start()
         self._runtimes[key] = runtime
         return runtime, round(time.perf_counter() - begin, 3)

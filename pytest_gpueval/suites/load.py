@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pytest_gpueval.errors import MissingExtra, SuiteError, UsageProblem, valid_values
 
 from .model import Suite
-from .schema import PolicyEntry, SuiteFile
+from .schema import TASK_OPTIONS, PolicyEntry, SuiteFile
 
 FILE_NAME = "suite.toml"
 # What a TOML author calls the thing that was expected, by pydantic's name of the error.
@@ -98,9 +98,10 @@ def _no_garbage() -> Iterator[None]:
 
 
 def handed_over(suite: Suite) -> str | None:
-    """A suite as text for another process, far faster to read than the file; None where JSON cannot hold a value of a runtime, such as a date."""
+    """A suite as text for another process, far faster to read than the file; None where JSON cannot hold a value of a runtime or a task, such as a date."""
     try:
         tables = [entry.model_dump() for entry in suite.file.runtimes.values()]
+        tables += [suite.file.task_options, *(dataset.task_options for dataset in suite.file.datasets.values() if dataset.task_options)]
         same = orjson.loads(orjson.dumps(tables)) == tables
     except TypeError:  # a number of more than 64 bits
         return None
@@ -127,10 +128,10 @@ def validated(model: type[T], table: Any, where: str) -> T:
         raise SuiteError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _explain(error: Any, model: type[BaseModel]) -> str:
-    """`key: what is wrong. What would be right.`"""
+def _explain(error: Any, model: type[BaseModel], place: Sequence[Any] = ()) -> str:
+    """`key: what is wrong. What would be right.`, where the model's table is at `place`."""
     location: Sequence[Any] = [part for part in error["loc"] if part != "[key]"]
-    key = f"{_dotted(location)}: " if location else ""
+    key = f"{_dotted([*place, *location])}: " if place or location else ""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         return f"{key}unknown key. {valid_values(str(location[-1]), _fields_at(model, location[:-1]), what='keys here')}"
@@ -187,11 +188,41 @@ def _problems(suite: Suite) -> Iterator[str]:
     if file.policy is not None:
         yield from _unknown("policy", file.policy, file.policies, "policies")
     yield from (f"labels: {label!r} is given twice" for label in dict.fromkeys(file.labels) if file.labels.count(label) > 1)
+    yield from dict.fromkeys(_option_problems(suite))
+    if file.task == "generation":
+        yield from _meaningless(suite)
     for key, label in _labels_used(suite):
         yield from _unknown(key, label, file.labels, "labels")
     for key, name in _files_used(suite):
         if not (suite.directory / name).is_file():
             yield f"{key}: {name!r}: no such file in {suite.directory}"
+
+
+def _option_problems(suite: Suite) -> Iterator[str]:
+    """What is wrong with the options of a task that comes with the package, as each dataset has them."""
+    file, model = suite.file, TASK_OPTIONS.get(suite.file.task)
+    if model is None:
+        return
+    told = {name: dataset for name, dataset in file.datasets.items() if dataset.task_options}
+    plain = next(((name, dataset) for name, dataset in file.datasets.items() if not dataset.task_options), None)  # all of them are alike
+    for name, dataset in [*([plain] if plain else ()), *told.items()]:
+        own = ["datasets", name, "task_options"]
+        try:
+            model.model_validate({**file.task_options, **dataset.task_options})
+        except ValidationError as problem:
+            for error in problem.errors(include_url=False):
+                at_fault = {error["loc"][0]} if error["loc"] else set(dataset.task_options)
+                yield _explain(error, model, own if at_fault & set(dataset.task_options) else ["task_options"])
+
+
+def _meaningless(suite: Suite) -> Iterator[str]:
+    """What a suite cannot say whose task has no labels."""
+    why = f"task {suite.file.task!r} has no labels"
+    if suite.file.labels:
+        yield f"labels: {why}; leave the key out"
+    for name, policy in suite.file.policies.items():
+        if policy.threshold:
+            yield f"policies.{name}.threshold: {why}, so nothing has a score; leave the key out"
 
 
 def _unknown(key: str, name: str, valid: Iterable[str], what: str) -> Iterator[str]:

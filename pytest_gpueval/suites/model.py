@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +60,7 @@ class Case:
     revision: str | None
     rows: int | None
     max_error_share: float
+    task_options: Mapping[str, Any] = field(default_factory=dict)
     gpus: int = 1
     rate: float | None = None
     shards: int | Literal["auto"] = "auto"
@@ -121,6 +122,7 @@ class Suite:
             **common,
             dataset=name,
             label_map=dataset.label_map,
+            task_options={**self.file.task_options, **dataset.task_options},
             gates=_merged(self.file.gates, dataset.gates) if gates is None else tuple(gates),
             repo=dataset.repo,
             revision=dataset.revision,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 # "auto": as many as keep the GPUs evenly busy; 1: never cut.
 Shards = Annotated[int, Field(ge=1, le=1000)] | Literal["auto"]
@@ -39,14 +41,133 @@ class Gate(Strict):
         return self
 
 
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class TritonEntry(Strict):
+    """A model behind Triton, of kind 'triton'."""
+
+    model: str | None = Field(None, description="its name on a server that runs elsewhere (default: the suite's)")
+    instances: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that each hold the model")
+    batch_rows: Annotated[int, Field(ge=1, le=4096)] = Field(32, description="rows of one request")
+    most_rows: Annotated[int, Field(ge=1, le=65536)] = Field(128, description="rows of one call of the model, of as many requests as wait")
+    in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(4, description="requests on the way at a time; no more than --gpueval-workers")
+
+
+class VllmEntry(Strict):
+    """vLLM, started for the session. What is left out is left to vLLM."""
+
+    model: str = Field(description="Hub repository or folder")
+    served_name: str | None = None
+    tensor_parallel: Annotated[int, Field(ge=1, le=64)] = Field(1, description="GPUs of one copy; say as many in runtimes.<name>.gpus")
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_model_len: Count | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    trust_remote_code: bool = False
+    seed: int | None = None
+    arguments: list[str] = Field([], description="more arguments of `vllm serve`")
+    port: Port | None = Field(None, description="default: a free one")
+    start_s: Seconds = Field(900.0, description="seconds until it must be ready")
+    stop_s: Seconds = Field(20.0, description="seconds to end by itself")
+
+
+class ServerEntry(Strict):
+    """Any OpenAI-compatible server, started for the session."""
+
+    command: list[str] = Field(min_length=1, description="argv with the fields {python}, {model}, {host} and {port}")
+    model: str
+    served_name: str | None = Field(None, description="what requests call the model (default: `model`)")
+    environment: dict[str, str] = Field({}, description="added to the environment; no secrets")
+    port: Port | None = Field(None, description="default: a free one")
+    start_s: Seconds = Field(300.0, description="seconds until it must be ready")
+    stop_s: Seconds = Field(8.0, description="seconds to end by itself")
+
+
+class RequestEntry(Strict):
+    """How rows become requests to a language model."""
+
+    endpoint: Literal["chat", "completions"] = "chat"
+    model: str | None = Field(None, description="default: what the server calls its model")
+    system: str | None = Field(None, description="system prompt of a chat")
+    template: str | None = Field(None, description="the prompt, with fields of the row: 'Question: {prompt}'")
+    temperature: Annotated[float, Field(ge=0)] | None = 0.0
+    max_tokens: Count | None = 256
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: int | None = None
+    stop: list[str] = []
+    n: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="completions for each row, as pass@k needs them")
+    stream: bool = False
+    choices: Literal["auto", "echo", "letters", "text"] = Field("auto", description="how choices are scored; 'text': by what the model writes")
+    extra: dict[str, Any] = Field({}, description="more keys of the request's body")
+    patience_s: Seconds = Field(600.0, description="seconds that a server may refuse with 429 or 503")
+
+
+def _compiles(pattern: str) -> str:
+    """Raises ValueError for what is not a regular expression."""
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}; found {pattern!r:.80}") from None
+    return pattern
+
+
+class SpanDetectionOptions(Strict):
+    """`task_options` of `span_detection`: there are none."""
+
+
+class ClassificationOptions(Strict):
+    """`task_options` of `classification`."""
+
+    multilabel: bool = Field(False, description="`label` is a list: any number of labels a row")
+
+
+class GenerationOptions(Strict):
+    """`task_options` of `generation`."""
+
+    match: Literal["exact", "normalized", "regex", "numeric", "choice"] = Field(
+        "exact", description="when an answer is right: exact, normalized, regex, numeric, choice"
+    )
+    pattern: Annotated[str, AfterValidator(_compiles)] | None = Field(
+        None, description="finds the answer in the last 20,000 characters of a text: the first group, or the whole match; not with 'exact'"
+    )
+    tolerance: Annotated[float, Field(ge=0)] = Field(1e-6, description="of 'numeric', relative to the gold number")
+    k: list[Annotated[int, Field(ge=1)]] = Field([], description="pass@k for each of these, of rows with at least k completions")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> GenerationOptions:
+        if self.match == "regex" and self.pattern is None:
+            raise ValueError("match 'regex' needs 'pattern'")
+        if self.match == "exact" and self.pattern is not None:
+            raise ValueError("match 'exact' takes no 'pattern': match = \"regex\" compares what it finds")
+        if "tolerance" in self.model_fields_set and self.match != "numeric":
+            raise ValueError("'tolerance' is of match = \"numeric\" alone")
+        return self
+
+
+# Of the tasks that come with the package; those of a conftest.py check their own.
+TASK_OPTIONS: Mapping[str, type[Strict]] = {
+    "span_detection": SpanDetectionOptions,
+    "classification": ClassificationOptions,
+    "generation": GenerationOptions,
+}
+
+
 class RuntimeEntry(Strict):
     """How predictions are made."""
 
-    kind: str = Field(description="'inprocess', 'command', or a kind that a conftest.py adds")
+    kind: str = Field(description="'inprocess', 'triton', 'openai', 'command', or a kind that a conftest.py adds")
     command: list[str] | None = Field(None, description="of kind 'command': the program; {python} is the running interpreter, the suite's folder its place")
     deadline_s: Annotated[float, Field(gt=0)] = Field(300.0, description="seconds that a program or a server has to answer one request")
     target: str | None = Field(None, description="'file.py:Class' relative to the suite, or 'package.module:Class'")
     options: dict[str, Any] = Field({}, description="given to the model as keyword arguments")
+    triton: TritonEntry = Field(TritonEntry(), description="of kind 'triton'")
+    vllm: VllmEntry | None = Field(None, description="of kind 'openai': start vLLM")
+    server: ServerEntry | None = Field(None, description="of kind 'openai': start another server")
+    url: str | None = Field(None, description="of kind 'openai': a server that runs elsewhere; default: VLLM_BASE_URL, OPENAI_API_BASE")
+    request: RequestEntry = Field(RequestEntry(), description="of kind 'openai'")
     extra: str | None = Field(None, description="extra of pytest-gpueval that installs what the model imports")
     gpus: Annotated[int, Field(ge=1, le=64)] = Field(1, description="GPUs that one copy of the model needs, for example for tensor parallelism")
     startup_s: Annotated[float, Field(ge=0)] | None = Field(None, description="seconds to load the model, until a session has measured it")
@@ -55,7 +176,7 @@ class RuntimeEntry(Strict):
 class PolicyEntry(Strict):
     """Which labels count, and from which score on."""
 
-    threshold: Share = Field(0.0, description="least score of a prediction")
+    threshold: Share = Field(0.0, description="least score of a prediction; of several labels a row, 0 is 0.5")
     thresholds: dict[str, Share] = Field({}, description="per label, instead of `threshold`")
     disabled: list[str] = Field([], description="labels left out on both sides")
     gates: list[Gate] | None = Field(None, description="under this policy, instead of the gates of the suite and its datasets")
@@ -78,6 +199,7 @@ class DatasetEntry(Strict):
         default_factory=dict,
         description="the dataset's own label -> one of the suite's labels; labels that nothing maps to are not annotated there and do not count",
     )
+    task_options: dict[str, Any] = Field(default_factory=dict, description="override those of the suite, key by key")
     gates: list[Gate] = Field(default_factory=list, description="added to the suite's gates; one of the same metric and label replaces it")
     max_error_share: Share | None = None
     rate: Rate | None = Field(None, description="samples/s of one worker, until a session has measured it")
@@ -98,7 +220,8 @@ class SuiteFile(Strict):
 
     kind: Literal["evaluation"] = "evaluation"
     description: str = ""
-    task: str = Field(description="'span_detection', 'classification', or one that a conftest.py adds")
+    task: str = Field(description="'span_detection', 'classification', 'generation', or one that a conftest.py adds")
+    task_options: dict[str, Any] = Field({}, description="how the task judges; each task has its own (`TASK_OPTIONS`)")
     labels: list[str] = Field([], description="the labels the model knows")
     split: Id = Field(description="default split")
     runtime: Id = Field(description="default runtime")

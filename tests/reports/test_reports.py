@@ -155,3 +155,17 @@ def test_html_needs_no_network():
 def test_plain_text_keeps_lines_and_tabs():
     assert plain("a\r\nb\tc\x1b[1;31mred\x1b[0m\x07 \x9bd\n") == "a\nb\tcred d\n"
     assert plain("\x1b]0;title\x1b\\shown") == "shown"
+
+
+def test_tables_of_counts_are_shown_unless_they_are_too_large_for_a_page():
+    counts = {"<b>": {"<b>": 1200, "b|c": 1}, "b|c": {"b|c": 3}}
+    shown = row(tables={"confusion": counts, "other": {"x": {"tp": 1, "fn": 2}}, "large": {str(n): {"x": 1} for n in range(31)}})
+    assert shown.counts() == [
+        ("confusion", [["", "<b>", "b|c"], ["<b>", "1,200", "1"], ["b|c", "0", "3"]]),
+        ("other", [["", "tp", "fn"], ["x", "1", "2"]]),
+    ]
+    text = markdown.session(record(), [shown])
+    assert "reviews-fast: confusion\n\n|  | \\<b\\> | b\\|c |\n| --- | --- | --- |\n| \\<b\\> | 1,200 | 1 |" in text
+    assert "large" not in text
+    page = Page(html.session(record(), [shown]))
+    assert not page.open and "b" not in page.tags and "<b>" in page.text and "1,200" in page.text

@@ -1,14 +1,20 @@
 """Whatever is wrong with a suite file is one message that says where, what, and what would be right."""
 
 import builtins
+import inspect
 import os
 import textwrap
+from typing import get_args
 
 import pytest
 
 from pytest_gpueval.errors import MissingExtra, SuiteError, UsageProblem
+from pytest_gpueval.scoring.classification import classification
+from pytest_gpueval.scoring.generation import MATCHES as MATCH_NAMES
+from pytest_gpueval.scoring.generation import Generation
+from pytest_gpueval.scoring.spans import SpanDetection
 from pytest_gpueval.suites import load
-from pytest_gpueval.suites.schema import SuiteFile
+from pytest_gpueval.suites.schema import TASK_OPTIONS, SuiteFile
 
 ID = "a name of letters, digits and . _ -, starting with a letter or digit, 100 at most"
 GOOD = """
@@ -228,6 +234,95 @@ def test_no_such_file_and_a_directory(tmp_path):
     (tmp_path / "suite.toml").mkdir()
     with pytest.raises(SuiteError, match=r"suite\.toml: cannot be read: Is a directory$"):
         load.read(tmp_path / "suite.toml")
+
+
+# Options of the task.
+
+MATCHES = "choice, exact, normalized, numeric, regex"
+GENERATION = """
+task = "generation"
+split = "fast"
+runtime = "cpu"
+runtimes.cpu.kind = "other"
+[task_options]
+match = "regex"
+pattern = "(x)"
+[datasets.one]
+splits.fast = {}
+[datasets.two]
+splits.fast = {}
+task_options = { match = "numeric", tolerance = 0.1 }
+"""
+
+
+def test_options_reach_the_cases_and_datasets_override_them(suite):
+    one, two = load.read(suite(text=GENERATION)).cases()
+    assert one.task_options == {"match": "regex", "pattern": "(x)"}
+    assert two.task_options == {"match": "numeric", "pattern": "(x)", "tolerance": 0.1}
+    assert load.read(suite()).cases()[0].task_options == {}
+
+
+@pytest.mark.parametrize(
+    ("replacement", "line"),
+    [
+        (('match = "regex"', 'mach = "regex"'), "task_options.mach: unknown key. Did you mean 'match'? Valid keys here: k, match, pattern, tolerance."),
+        (('match = "regex"', 'match = "regexp"'), f"task_options.match: unknown 'regexp'. Did you mean 'regex'? Valid values: {MATCHES}."),
+        (('pattern = "(x)"', 'pattern = "(x"'), "task_options.pattern: not a regular expression: missing ), unterminated subpattern at position 0; found '(x'"),
+        (('pattern = "(x)"', "pattern = 3"), "task_options.pattern: expected a string, found 3"),
+        (('pattern = "(x)"', ""), "task_options: match 'regex' needs 'pattern'"),
+        (('pattern = "(x)"', 'pattern = "(x)"\nk = [0]'), "task_options.k[0]: expected greater than or equal to 1, found 0"),
+        (('pattern = "(x)"', 'pattern = "(x)"\nk = 5'), "task_options.k: expected an array, found 5"),
+        (("tolerance = 0.1", "tolerance = -1"), "datasets.two.task_options.tolerance: expected greater than or equal to 0, found -1"),
+        (
+            ("tolerance = 0.1", "tolerence = 0.1"),
+            "datasets.two.task_options.tolerence: unknown key. Did you mean 'tolerance'? Valid keys here: k, match, pattern, tolerance.",
+        ),
+        (('match = "numeric"', 'match = "choice"'), "datasets.two.task_options: 'tolerance' is of match = \"numeric\" alone"),
+        (
+            ('match = "numeric", tolerance = 0.1', 'match = "exact"'),
+            "datasets.two.task_options: match 'exact' takes no 'pattern': match = \"regex\" compares what it finds",
+        ),
+        (('task = "generation"', 'task = "generation"\nlabels = ["a"]'), "labels: task 'generation' has no labels; leave the key out"),
+        (
+            ("[datasets.one]", "[policies.sure]\nthreshold = 0.5\n[datasets.one]"),
+            "policies.sure.threshold: task 'generation' has no labels, so nothing has a score; leave the key out",
+        ),
+        (('task = "generation"', 'task_options = 3\ntask = "generation"'), None),
+    ],
+)
+def test_a_wrong_option_is_one_line(suite, replacement, line):
+    if line is None:  # a table given twice is TOML's business
+        with pytest.raises(SuiteError, match="not valid TOML"):
+            load.read(suite(replacement, text=GENERATION))
+    else:
+        assert problems(suite(replacement, text=GENERATION)) == [line]
+
+
+@pytest.mark.parametrize(
+    ("task", "option", "line"),
+    [
+        ("classification", "multilabel = 1", "task_options.multilabel: expected true or false, found 1"),
+        ("classification", "multilable = true", "task_options.multilable: unknown key. Did you mean 'multilabel'? Valid keys here: multilabel."),
+        ("span_detection", "match = true", "task_options.match: unknown key. There are no keys here."),
+    ],
+)
+def test_options_of_the_other_tasks(suite, task, option, line):
+    assert problems(suite(('task = "classification"', f'task = "{task}"'), ("[runtimes.cpu]", f"[task_options]\n{option}\n[runtimes.cpu]"))) == [line]
+
+
+def test_options_of_a_task_from_conftest_are_its_own(suite):
+    load.read(suite(('task = "classification"', 'task = "mine"'), ("[runtimes.cpu]", "[task_options]\nanything = 1\n[runtimes.cpu]")))
+
+
+def test_the_tasks_take_the_options_that_suite_files_may_give():
+    factories = {"span_detection": SpanDetection, "classification": classification, "generation": Generation}
+    assert set(factories) == set(TASK_OPTIONS)
+    for name, factory in factories.items():
+        parameters = {key: parameter for key, parameter in inspect.signature(factory).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
+        fields = TASK_OPTIONS[name].model_fields
+        assert set(parameters) == set(fields), name
+        assert [list(p.default) if isinstance(p.default, tuple) else p.default for p in parameters.values()] == [fields[key].default for key in parameters]
+    assert get_args(TASK_OPTIONS["generation"].model_fields["match"].annotation) == MATCH_NAMES
 
 
 # Finding suites.
