@@ -18,6 +18,7 @@ from pytest_gpueval.errors import UsageProblem
 _PROBE_S = 60.0
 # The dynamic loader's exit code.
 _NOT_LOADED = 127
+_OLDEST = "3.11"
 # Set for this process's own interpreter, and wrong for another one.
 _OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__")
 # In the other interpreter. It imports neither pytriton nor numpy, nor what reads packages' metadata: that takes long, and may fail.
@@ -106,9 +107,11 @@ def _check(found: Interpreter, *, numpy: str | None, libpython: str | None) -> N
     name = f"Triton's interpreter {found.python}"
     if not found.tritonserver.is_file():
         raise UsageProblem(f"{name}: nvidia-pytriton is there, but {found.tritonserver} is not: another platform's package?\n{_advice(found.python)}")
-    if not found.stub.is_file():
-        stubs = sorted((path.name for path in found.stub.parent.parent.glob("3.*")), key=lambda version: int(version.partition(".")[2]))
-        raise UsageProblem(f"{name} is Python {found.version}, for which the server has no stub. Valid versions: {', '.join(stubs)}.\n{_advice('python3.11')}")
+    stubs = _versions(found)
+    if found.version not in stubs:
+        raise UsageProblem(
+            f"{name} is Python {found.version}, for which there is no stub of the server. Valid versions: {', '.join(stubs)}.\n{_advice('python3.11')}"
+        )
     if numpy is None or int(re.match(r"\d+", numpy)[0]) >= 2:  # type: ignore[index] # versions begin with a number
         have = f"numpy {numpy}" if numpy else "no numpy"
         raise UsageProblem(
@@ -123,6 +126,11 @@ def _check(found: Interpreter, *, numpy: str | None, libpython: str | None) -> N
     said = subprocess.run([found.stub], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PROBE_S, check=False, env=found.environment())  # noqa: S603 - an argv list
     if said.returncode == _NOT_LOADED:
         raise UsageProblem(f"{name}: the server's stub cannot be loaded: {_last_line(said.stderr)}")
+
+
+def _versions(found: Interpreter) -> list[str]:
+    """The versions of Python that the wheel has a stub for, and this package's file for models is written for."""
+    return [path.name for path in sorted(found.stub.parent.parent.glob("3.??")) if path.name >= _OLDEST]
 
 
 def _advice(python: str) -> str:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_gpueval.errors import RuntimeFault, UsageProblem
+from pytest_gpueval.errors import GpuevalError, RuntimeFault, UsageProblem
 from pytest_gpueval.processes.supervisor import Process, look, send
 from pytest_gpueval.runs.redact import Redactor
 
@@ -84,11 +84,15 @@ class TritonServer(Server):
             return self._models[key].name
 
     def unload(self, model: TritonModel) -> None:
-        """Close a model and end its processes, so that others can have its memory; harmless for one that is not loaded. Raises RuntimeFault if it stays."""
+        """Close a model and end its processes, so that others can have its memory; harmless for one that is not loaded.
+
+        One that does not close in time takes the server with it, which comes back with the others when it is asked next.
+        """
         with self._lock:
             loaded = self._models.pop(model.key, None)
-            if loaded is not None and self.running and not self._unloaded([loaded], self.kind.stop_s):
-                raise RuntimeFault(f"{self.kind.name}: model {model.target} is not unloaded after {self.kind.stop_s:g} s\n{self._end_of_log()}")
+            if loaded is not None and self.running and (loaded.broken or not self._unloaded([loaded], self.kind.stop_s)):
+                self._say(f"is killed: {loaded.name} did not close in time")
+                self._kill()
 
     def start(self) -> None:
         """Start, and load what was loaded before; again is harmless. Raises as `load` does."""
@@ -148,7 +152,7 @@ class TritonServer(Server):
                 return False
             for loaded in broken:
                 self._put(loaded)
-        except RuntimeFault as fault:
+        except GpuevalError as fault:
             self._say(str(fault))
             return False
         self.generation += 1
@@ -169,21 +173,22 @@ class TritonServer(Server):
             raise self._failed(loaded, str(problem) or type(problem).__name__, mark) from None
 
     def _load(self, loaded: _Loaded, control: Control, seconds: float) -> None:
-        """Have the model loaded. Raises Refused, OSError; TimeoutError also where the server waits for a process that has ended."""
+        """Have the model loaded. Raises Refused, OSError; also where the server waits for a process that has ended."""
         asked = ThreadPoolExecutor(1, "gpueval-triton-load")
+        answer = asked.submit(control.load, loaded.name, loaded.model.config, seconds)
         try:
-            answer = asked.submit(control.load, loaded.name, loaded.model.config, seconds)
             limit = time.monotonic() + _WITHOUT_STUB_S
             while not wait([answer], _LOADING_POLL_S).done:
                 loaded.stubs = self._stubs(loaded.name)
                 if loaded.stubs:
                     limit = time.monotonic() + _WITHOUT_STUB_S
                 elif time.monotonic() > limit:
-                    self._kill()
                     raise ConnectionError("its process ended while it was loaded, which the server did not notice")
             answer.result()
         finally:
-            asked.shutdown(wait=False)
+            if not answer.done():  # also when somebody presses Ctrl-C: else the thread, and this process, would wait for the server
+                self._kill()
+            asked.shutdown()
         loaded.stubs = self._stubs(loaded.name)
 
     def _unloaded(self, many: Sequence[_Loaded], seconds: float) -> bool:

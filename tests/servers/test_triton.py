@@ -107,6 +107,14 @@ def test_a_model_is_loaded_once_and_unloaded_whole(shared, directory):
     assert shared.problem() is None
 
 
+def test_a_model_that_cannot_be_unloaded_takes_the_server_with_it(fresh, directory):
+    one = fresh(stop_s=0.5)
+    names = [one.load(model(directory, note=note)) for note in ("stays", "hangs")]
+    one.unload(model(directory, note="hangs"))
+    assert not one.running
+    assert one.load(model(directory, note="stays")) == names[0] and one.problem() is None and len(processes(one)["triton_python_b"]) == 1
+
+
 def test_an_idle_model_whose_process_was_killed_is_loaded_again(shared, directory, monkeypatch):
     """Triton starts no other one, and calls the model ready."""
     monkeypatch.setattr(triton_server, "_REPAIR_S", 30.0)
@@ -248,13 +256,13 @@ def test_the_interpreter_has_what_it_takes():
 
 def fake(tmp_path, **facts):
     """A program that says of itself what an interpreter would say."""
-    real = triton_python.look(PYTHON)
+    pytriton = next((ROOT / ".venv-triton/lib").glob("python3.*/site-packages/pytriton"))
     told = {
-        "version": real.version,
+        "version": "3.11",
         "libpython": "libpython3.11.so.1.0",
         "libdir": "/lib",
         "bin": "/bin",
-        "pytriton": str(real.pytriton),
+        "pytriton": str(pytriton),
         "numpy": "1.26.4",
         **facts,
     }
@@ -269,7 +277,7 @@ def fake(tmp_path, **facts):
     [
         ({"numpy": "2.1.0"}, r"has numpy 2.1.0; the server's stubs are built for numpy 1 .*\nInstall it:  .*-m pip install 'numpy<2'"),
         ({"numpy": None}, r"has no numpy; "),
-        ({"version": "3.7"}, r"is Python 3.7, for which the server has no stub. Valid versions: 3.8, .*3.12"),
+        ({"version": "3.7"}, r"is Python 3.7, for which there is no stub of the server. Valid versions: 3.11, 3.12"),
         ({"libdir": None}, r"its libpython3.11.so.1.0 was not found.*\nInstall it \(Debian: apt-get install libpython3.11\)"),
         ({"pytriton": None}, r"has no nvidia-pytriton"),
         ({"pytriton": "/nowhere"}, r"nvidia-pytriton is there, but /nowhere/tritonserver/bin/tritonserver is not"),
@@ -292,9 +300,14 @@ def test_an_interpreter_that_is_none(tmp_path, fresh):
         triton_python.look(str(program))
 
 
-def test_a_stub_that_cannot_be_loaded_is_noticed_before_the_server_waits_for_it(tmp_path):
-    with pytest.raises(UsageProblem, match=r"the server's stub cannot be loaded: .*libpython3.8.so.* cannot open shared object file"):
-        triton_python.look(fake(tmp_path, version="3.8"))  # whose library nobody here has
+def test_a_stub_that_cannot_be_loaded_is_noticed_before_the_server_waits_for_it(tmp_path, monkeypatch):
+    stub = tmp_path / "stub"
+    stub.write_text("#!/bin/sh\necho 'stub: error while loading shared libraries: libthis.so: no such file' >&2; exit 127\n")
+    stub.chmod(0o755)
+    monkeypatch.setattr(triton_python.Interpreter, "stub", property(lambda _self: stub))
+    monkeypatch.setattr(triton_python, "_versions", lambda _found: ["3.11", "3.12"])
+    with pytest.raises(UsageProblem, match=r"the server's stub cannot be loaded: stub: error while loading shared libraries: libthis.so: no such file"):
+        triton_python.look(fake(tmp_path))
 
 
 def test_a_stub_that_cannot_be_loaded_does_not_hold_up_the_session(fresh, directory, monkeypatch):
