@@ -1,6 +1,7 @@
-"""What a Triton server costs beside its model: `python -m benchmarks.triton [--quick] [--only start,leak,rate]`.
+"""What a Triton server costs beside its model: `python -m benchmarks.triton [--quick] [--only start,leak,rate] [--perf-analyzer COMMAND]`.
 
-With the real server (`make triton-server`). The model waits 1 ms a sample, as for a GPU: what is measured is everything around it.
+The package perf-analyzer has NVIDIA's own client; where its binary needs a newer C library, COMMAND is that library's loader with its arguments and the
+binary. With the real server (`make triton-server`). The model waits 1 ms a sample, as for a GPU: what is measured is everything around it.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import json
 import os
+import re
+import shlex
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +32,11 @@ from pytest_gpueval.scoring.task import Sample
 from pytest_gpueval.servers.triton import TritonModel, TritonSettings
 from pytest_gpueval.servers.triton_server import TritonServer
 
-from .measure import Figure, RunFailed, print_table
+from .measure import Figure, RunFailed, print_table, run
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv-triton/bin/python"
-START_S, STOP_S, IN_PROCESS, BARE = 0.5, 3.0, 0.9, 0.9
+START_S, STOP_S, IN_PROCESS, ANALYZER = 0.5, 3.0, 0.9, 1.0
 LOAD_S = 0.5
 ROWS, IN_FLIGHT = 32, 4
 _PARTS = ("start", "leak", "rate")
@@ -53,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.triton", description="A Triton server beside its model")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions and rows")
     parser.add_argument("--only", default=",".join(_PARTS), help="some of the parts, separated by commas (default: all)")
+    parser.add_argument("--perf-analyzer", default="perf_analyzer", metavar="COMMAND", help="how to run NVIDIA's client (default: perf_analyzer)")
     options = parser.parse_args(argv)
     parts = options.only.split(",")
     if unknown := set(parts) - set(_PARTS):
@@ -63,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
             (directory / "model.py").write_text(_MODEL, encoding="utf-8")
             figures = start(directory, 3 if options.quick else 10) if "start" in parts else []
             figures += leak(directory, 5 if options.quick else 50) if "leak" in parts else []
-            figures += rate(directory, 1000 if options.quick else 4000, 1 if options.quick else 3) if "rate" in parts else []
+            figures += (
+                rate(directory, 1000 if options.quick else 4000, 1 if options.quick else 3, shlex.split(options.perf_analyzer)) if "rate" in parts else []
+            )
             return figures
     except GpuevalError as problem:
         raise RunFailed(str(problem)) from None
@@ -104,33 +111,63 @@ def leak(directory: Path, cycles: int) -> list[Figure]:
     return [Figure(f"triton: processes, segments, folders and files left by {cycles} servers", "0", f"{left}", left == 0)]
 
 
-def rate(directory: Path, rows: int, repeats: int) -> list[Figure]:
-    """Samples/s in process, through the runtime and through a loop of nothing but requests, in turn."""
+def rate(directory: Path, rows: int, repeats: int, analyzer: Sequence[str]) -> list[Figure]:
+    """Samples/s in process, through the runtime, through a loop of nothing but requests and by perf-analyzer, in turn."""
     samples = [Sample(str(number), {"id": str(number), "text": f"Мария Иванова, {number}, живёт в Москве"}, None) for number in range(rows)]
     own = InProcess("model.py:Model", {"sample_s": 0.001}, directory, ROWS)
     own.start()
     server = _server(directory)
-    seen: dict[str, list[float]] = {"in process": [], "triton": [], "triton, no model": [], "bare grpc.aio, no model": []}
+    seen: dict[str, list[float]] = {}
+    problem = None
     try:
         waiting, empty = _started(server, directory, sample_s=0.001), _started(server, directory)
-        name = server.load(_model(directory))
+        url, slow, fast = server.grpc_url, server.load(_model(directory, sample_s=0.001)), server.load(_model(directory))
+        turns: dict[str, Callable[[], float]] = {
+            "in process": lambda: _through(own, samples),
+            "triton": lambda: _through(waiting, samples),
+            "triton, no model": lambda: _through(empty, samples),
+            "bare grpc.aio, no model": lambda: asyncio.run(_bare(url, fast, samples)),
+            "perf-analyzer": lambda: _analyzed(analyzer, url, slow, samples, directory),
+            "perf-analyzer, no model": lambda: _analyzed(analyzer, url, fast, samples, directory),
+        }
         for _ in range(repeats):
-            seen["in process"].append(_through(own, samples))
-            seen["triton"].append(_through(waiting, samples))
-            seen["triton, no model"].append(_through(empty, samples))
-            seen["bare grpc.aio, no model"].append(asyncio.run(_bare(server.grpc_url, name, samples)))
+            for name, turn in turns.items():
+                if problem is None or "perf" not in name:
+                    try:
+                        seen.setdefault(name, []).append(turn())
+                    except OSError as error:
+                        problem = f"{analyzer[0]}: {error.strerror}"
         waiting.close()
         empty.close()
     finally:
         server.stop()
-    best = {name: max(rates) for name, rates in seen.items()}
+    best = {name: max(rates) for name, rates in seen.items() if rates}
     print_table(f"Samples/s, {rows:,} rows, batches of {ROWS}, {IN_FLIGHT} in flight", ("", "best"), [(name, f"{value:,.0f}") for name, value in best.items()])
-    share, of_bare = best["triton"] / best["in process"], best["triton, no model"] / best["bare grpc.aio, no model"]
     return [
-        Figure("triton: rate over in process, 1 ms a sample", f">= {IN_PROCESS:g} x", f"{share:.2f} x", share >= IN_PROCESS),
-        Figure("triton: rate over a bare grpc.aio loop, no model", f">= {BARE:g} x", f"{of_bare:.2f} x", of_bare >= BARE),
-        Figure("triton: rate over perf-analyzer", ">= 1 x", "not measured: its binary needs glibc 2.38", None),
+        _ratio("rate over in process, 1 ms a sample", "triton", "in process", IN_PROCESS, best, problem),
+        _ratio("rate over a bare grpc.aio loop, no model", "triton, no model", "bare grpc.aio, no model", None, best, problem),
+        _ratio("rate over perf-analyzer, 1 ms a sample", "triton", "perf-analyzer", ANALYZER, best, problem),
+        _ratio("rate over perf-analyzer, no model", "triton, no model", "perf-analyzer, no model", None, best, problem),
     ]
+
+
+def _ratio(name: str, ours: str, theirs: str, target: float | None, best: Mapping[str, float], problem: str | None) -> Figure:
+    if theirs not in best:
+        return Figure(f"triton: {name}", "", f"not measured: {problem}", None)
+    found = best[ours] / best[theirs]
+    return Figure(f"triton: {name}", "" if target is None else f">= {target:g} x", f"{found:.2f} x", None if target is None else round(found, 2) >= target)
+
+
+def _analyzed(analyzer: Sequence[str], url: str, name: str, samples: Sequence[Sample], directory: Path) -> float:
+    """What perf-analyzer reports. Raises OSError where it is not there, RunFailed."""
+    data = directory / "rows.json"
+    data.write_text(json.dumps({"data": [{"rows": [wire.encode(sample.inputs).decode()]} for sample in samples[:1024]]}), encoding="utf-8")
+    load = ["-b", str(ROWS), "--concurrency-range", str(IN_FLIGHT), "--async", "--input-data", str(data), "--measurement-interval", "2000"]
+    said = run([*analyzer, "-m", name, "-i", "grpc", "-u", url, *load], directory).output
+    found = re.search(r"Throughput: ([0-9.]+) infer/sec", said)
+    if found is None:
+        raise RunFailed(f"perf-analyzer says no throughput:\n{said[-2000:]}")
+    return float(found[1])
 
 
 async def _bare(url: str, name: str, samples: Sequence[Sample]) -> float:
