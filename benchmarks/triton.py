@@ -162,7 +162,19 @@ def _analyzed(analyzer: Sequence[str], url: str, name: str, samples: Sequence[Sa
     """What perf-analyzer reports. Raises OSError where it is not there, RunFailed."""
     data = directory / "rows.json"
     data.write_text(json.dumps({"data": [{"rows": [wire.encode(sample.inputs).decode()]} for sample in samples[:1024]]}), encoding="utf-8")
-    load = ["-b", str(ROWS), "--concurrency-range", str(IN_FLIGHT), "--async", "--input-data", str(data), "--measurement-interval", "2000"]
+    load = [
+        "-b",
+        str(ROWS),
+        "--concurrency-range",
+        str(IN_FLIGHT),
+        "--async",
+        "--input-data",
+        str(data),
+        "--measurement-interval",
+        "2000",
+        "--stability-percentage",
+        "50",
+    ]
     said = run([*analyzer, "-m", name, "-i", "grpc", "-u", url, *load], directory).output
     found = re.search(r"Throughput: ([0-9.]+) infer/sec", said)
     if found is None:
