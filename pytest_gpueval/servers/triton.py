@@ -6,7 +6,6 @@ The server and its models run in an interpreter of their own (`TritonSettings.se
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -24,13 +23,11 @@ from pytest_gpueval.processes.program import Program
 from pytest_gpueval.runtimes import wire
 
 from . import ports, triton_python
-from .server import Launch, environment_with
+from .server import Launch
 from .triton_control import Control
 
 HTTP, GRPC = "http", "grpc"
 NAME = "tritonserver"
-# Set for this process's own interpreter, and wrong for another one.
-_OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__")
 _MODEL_FILE = "gpueval_model.py"
 _LINKS = {_MODEL_FILE: Path(__file__).with_name("triton_model.py"), "gpueval_wire.py": Path(wire.__file__)}
 _CONFIG = 'backend: "python"\n'  # the server looks for a file; what it says comes with each load
@@ -154,6 +151,7 @@ class Triton:
             "NVIDIA driver does not fit the CUDA version that the server, or the model's framework, was built for. Update the driver, or set gpu = false.",
             r"libpython[\d.]+so\S*: cannot open shared object": f"the stub does not find its libpython. Is LD_LIBRARY_PATH set for the server? It needs "
             f"the LIBDIR of {python}.",
+            r"unrecognized option '": "one of the `arguments` is not known to this tritonserver; the log of this start begins with which.",
             r"GLIBC_[\d.]+' not found|GLIBCXX_[\d.]+' not found": "the server's binary needs a newer C library than this system's.",
             r"(?i)compiled using NumPy 1\.x|numpy\.core\.multiarray failed to import|module compiled against ABI version": "the interpreter has numpy 2, "
             f"for which the server's stubs are not built: {python} -m pip install 'numpy<2'",
@@ -187,6 +185,7 @@ class Triton:
                 f"--backend-directory={directory / 'backends'}",
                 f"--backend-config=python,shm-region-prefix-name={self._segments}",
                 "--allow-metrics=false",
+                "--strict-readiness=false",  # else a model that did not start makes the others' server not ready
                 # A second less than it has: then it is still its own end, and removes its segments.
                 f"--exit-timeout-secs={max(1, int(settings.stop_s) - 1)}",
                 *_listening(HTTP, chosen[HTTP], shared=settings.http_port is None),
@@ -231,15 +230,7 @@ class Triton:
             shutil.rmtree(directory, ignore_errors=True)
 
     def _environment(self, found: triton_python.Interpreter) -> dict[str, str]:
-        environment = environment_with(**self.settings.environment)
-        for name in _OF_THIS_PYTHON:
-            if name not in self.settings.environment:
-                environment.pop(name, None)
-        before = environment.get("LD_LIBRARY_PATH", "")
-        environment["LD_LIBRARY_PATH"] = f"{found.libraries}:{before}" if before else found.libraries
-        # The stub finds the interpreter whose packages it uses by its name on PATH.
-        environment["PATH"] = f"{found.bin}{os.pathsep}{environment.get('PATH', os.defpath)}"
-        environment["PYTHONUNBUFFERED"] = "1"  # the last words of a stub that is killed
+        environment = found.environment(self.settings.environment)
         if not self.settings.gpu:
             environment["CUDA_VISIBLE_DEVICES"] = ""
         return environment

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import importlib
 import importlib.util
+import io
 import json
 import re
 import sys
@@ -95,6 +96,9 @@ class TritonPythonModel:
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the model. Raises the backend's TritonModelException with the reason."""
+        for stream in (sys.stdout, sys.stderr):  # the last words of a process that is killed; the stub does not heed PYTHONUNBUFFERED
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(line_buffering=True, errors="backslashreplace")
         import numpy as np  # noqa: PLC0415 - of the interpreter that runs this
         import triton_python_backend_utils as backend  # noqa: PLC0415 - as above
         from gpueval_wire import NotSendable, decode, encode  # noqa: PLC0415 - as above

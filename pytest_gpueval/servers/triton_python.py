@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from pytest_gpueval.errors import UsageProblem
 
 _PROBE_S = 60.0
-# In the other interpreter. It imports neither pytriton nor numpy: that takes a second, and may fail.
+# The dynamic loader's exit code.
+_NOT_LOADED = 127
+_OLDEST = "3.11"
+# Set for this process's own interpreter, and wrong for another one.
+_OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__")
+# In the other interpreter. It imports neither pytriton nor numpy, nor what reads packages' metadata: that takes long, and may fail.
 _PROBE = """
-import ctypes, importlib.metadata as metadata, importlib.util as util, json, os, sys, sysconfig
+import ctypes, glob, importlib.util, json, os, sys, sysconfig
 name = "libpython%d.%d.so.1.0" % sys.version_info[:2]
-directories = [sysconfig.get_config_var("LIBDIR") or "", os.path.join(sys.base_prefix, "lib")]
-found = next((place for place in directories if os.path.exists(os.path.join(place, name))), None)
-if found is None:
+places = [sysconfig.get_config_var("LIBDIR") or "", os.path.join(sys.base_prefix, "lib")]
+libdir = next((place for place in places if os.path.exists(os.path.join(place, name))), None)
+if libdir is None:
     try:
         ctypes.CDLL(name)
-        found = ""
+        libdir = ""
     except OSError:
         pass
-def version(package):
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-spec = util.find_spec("pytriton")
-print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "libpython": name, "libdir": found, "bin": os.path.dirname(sys.executable),
-    "pytriton": list(spec.submodule_search_locations)[0] if spec else None, "numpy": version("numpy")}))
+def folder(package):
+    spec = importlib.util.find_spec(package)
+    return list(spec.submodule_search_locations)[0] if spec and spec.submodule_search_locations else None
+numpy = folder("numpy")
+about = numpy and glob.glob(os.path.join(glob.escape(os.path.dirname(numpy)), "numpy-*.*-info"))
+print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "libpython": name, "libdir": libdir, "bin": os.path.dirname(sys.executable),
+    "pytriton": folder("pytriton"), "numpy": os.path.basename(about[0]).split("-")[1] if about else None}))
 """
 
 
@@ -65,7 +73,16 @@ class Interpreter:
         """Where the dynamic loader looks for what the server and its stubs need."""
         return ":".join(filter(None, [self.libdir, str(self.pytriton.parent / "nvidia_pytriton.libs")]))
 
+    def environment(self, given: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+        """The environment of the server and its stubs: that of this process, what is `given`, and the way to this interpreter."""
+        found = {name: value for name, value in os.environ.items() if name not in _OF_THIS_PYTHON} | dict(given)
+        found["LD_LIBRARY_PATH"] = ":".join(filter(None, [self.libraries, found.get("LD_LIBRARY_PATH", "")]))
+        # The stub finds the interpreter whose packages it uses by its name on PATH.
+        found["PATH"] = f"{self.bin}{os.pathsep}{found.get('PATH', os.defpath)}"
+        return found
 
+
+@cache  # for the next server of this process; what raised is looked at again
 def look(python: str) -> Interpreter:
     """What there is in the interpreter `python`. Raises UsageProblem for what is missing, or does not fit."""
     executable = shutil.which(python)
@@ -90,9 +107,11 @@ def _check(found: Interpreter, *, numpy: str | None, libpython: str | None) -> N
     name = f"Triton's interpreter {found.python}"
     if not found.tritonserver.is_file():
         raise UsageProblem(f"{name}: nvidia-pytriton is there, but {found.tritonserver} is not: another platform's package?\n{_advice(found.python)}")
-    if not found.stub.is_file():
-        stubs = sorted((path.name for path in found.stub.parent.parent.glob("3.*")), key=lambda version: int(version.partition(".")[2]))
-        raise UsageProblem(f"{name} is Python {found.version}, for which the server has no stub. Valid versions: {', '.join(stubs)}.\n{_advice('python3.11')}")
+    stubs = _versions(found)
+    if found.version not in stubs:
+        raise UsageProblem(
+            f"{name} is Python {found.version}, for which there is no stub of the server. Valid versions: {', '.join(stubs)}.\n{_advice('python3.11')}"
+        )
     if numpy is None or int(re.match(r"\d+", numpy)[0]) >= 2:  # type: ignore[index] # versions begin with a number
         have = f"numpy {numpy}" if numpy else "no numpy"
         raise UsageProblem(
@@ -103,6 +122,15 @@ def _check(found: Interpreter, *, numpy: str | None, libpython: str | None) -> N
             f"{name}: its {libpython} was not found, which the server's stubs load. It was built without --enable-shared, or the package is not installed.\n"
             f"Install it (Debian: apt-get install {libpython.partition('.so')[0]}), or take another interpreter."
         )
+    # Without an argument it says so and ends; one that cannot even be loaded would leave the server waiting for it.
+    said = subprocess.run([found.stub], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PROBE_S, check=False, env=found.environment())  # noqa: S603 - an argv list
+    if said.returncode == _NOT_LOADED:
+        raise UsageProblem(f"{name}: the server's stub cannot be loaded: {_last_line(said.stderr)}")
+
+
+def _versions(found: Interpreter) -> list[str]:
+    """The versions of Python that the wheel has a stub for, and this package's file for models is written for."""
+    return [path.name for path in sorted(found.stub.parent.parent.glob("3.??")) if path.name >= _OLDEST]
 
 
 def _advice(python: str) -> str:

@@ -6,10 +6,11 @@ import re
 import signal
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_gpueval.errors import RuntimeFault, UsageProblem
+from pytest_gpueval.errors import GpuevalError, RuntimeFault, UsageProblem
 from pytest_gpueval.processes.supervisor import Process, look, send
 from pytest_gpueval.runs.redact import Redactor
 
@@ -23,6 +24,9 @@ _POLL_S = 0.02
 _PING_S = 60.0
 # A model whose process ended while it was idle is unloaded at once; one whose process ended in a request never is.
 _REPAIR_S = 0.5
+# A model that is being loaded has a process. The server may wait for ever for one that could not start.
+_WITHOUT_STUB_S = 10.0
+_LOADING_POLL_S = 0.25
 _LAST_LINES = 30
 _REASON = re.compile(rf"({USAGE}|{MISSING}|{RAISED}): (.*)", re.DOTALL)
 # What the server adds to the exception of a model: where its own lines were, the file of this package.
@@ -80,11 +84,15 @@ class TritonServer(Server):
             return self._models[key].name
 
     def unload(self, model: TritonModel) -> None:
-        """Close a model and end its processes, so that others can have its memory; harmless for one that is not loaded. Raises RuntimeFault if it stays."""
+        """Close a model and end its processes, so that others can have its memory; harmless for one that is not loaded.
+
+        One that does not close in time takes the server with it, which comes back with the others when it is asked next.
+        """
         with self._lock:
             loaded = self._models.pop(model.key, None)
-            if loaded is not None and self.running and not self._unloaded([loaded], self.kind.stop_s):
-                raise RuntimeFault(f"{self.kind.name}: model {model.target} is not unloaded after {self.kind.stop_s:g} s\n{self._end_of_log()}")
+            if loaded is not None and self.running and (loaded.broken or not self._unloaded([loaded], self.kind.stop_s)):
+                self._say(f"is killed: {loaded.name} did not close in time")
+                self._kill()
 
     def start(self) -> None:
         """Start, and load what was loaded before; again is harmless. Raises as `load` does."""
@@ -144,7 +152,7 @@ class TritonServer(Server):
                 return False
             for loaded in broken:
                 self._put(loaded)
-        except RuntimeFault as fault:
+        except GpuevalError as fault:
             self._say(str(fault))
             return False
         self.generation += 1
@@ -156,15 +164,32 @@ class TritonServer(Server):
         control, seconds = self._control(), self.kind.start_s
         try:
             self._triton.place(self.launch, loaded.name)
-            control.load(loaded.name, loaded.model.config, seconds)
-            loaded.stubs = self._stubs(loaded.name)
+            self._load(loaded, control, seconds)
             control.ping(loaded.name, min(seconds, _PING_S))
         except TimeoutError:
-            loaded.stubs = self._stubs(loaded.name)
-            _kill(loaded.stubs)  # else it would go on loading, and hold its memory
+            self._kill()  # else it would go on loading, and hold its memory
             raise self._failed(loaded, f"it is not ready after {seconds:g} s", mark) from None
         except (OSError, Refused) as problem:
             raise self._failed(loaded, str(problem) or type(problem).__name__, mark) from None
+
+    def _load(self, loaded: _Loaded, control: Control, seconds: float) -> None:
+        """Have the model loaded. Raises Refused, OSError; also where the server waits for a process that has ended."""
+        asked = ThreadPoolExecutor(1, "gpueval-triton-load")
+        answer = asked.submit(control.load, loaded.name, loaded.model.config, seconds)
+        try:
+            limit = time.monotonic() + _WITHOUT_STUB_S
+            while not wait([answer], _LOADING_POLL_S).done:
+                loaded.stubs = self._stubs(loaded.name)
+                if loaded.stubs:
+                    limit = time.monotonic() + _WITHOUT_STUB_S
+                elif time.monotonic() > limit:
+                    raise ConnectionError("its process ended while it was loaded, which the server did not notice")
+            answer.result()
+        finally:
+            if not answer.done():  # also when somebody presses Ctrl-C: else the thread, and this process, would wait for the server
+                self._kill()
+            asked.shutdown()
+        loaded.stubs = self._stubs(loaded.name)
 
     def _unloaded(self, many: Sequence[_Loaded], seconds: float) -> bool:
         """Unload models, and wait until their processes have ended: only then is their memory free. False if that takes too long, or the server is gone."""

@@ -1,0 +1,211 @@
+"""What a Triton server costs beside its model: `python -m benchmarks.triton [--quick] [--only start,leak,rate]`.
+
+With the real server (`make triton-server`). The model waits 1 ms a sample, as for a GPU: what is measured is everything around it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_gpueval.errors import GpuevalError
+from pytest_gpueval.processes.leftovers import SHARED_MEMORY
+from pytest_gpueval.processes.supervisor import look, pids
+from pytest_gpueval.runs.redact import Redactor
+from pytest_gpueval.runtimes import wire
+from pytest_gpueval.runtimes.base import Runtime
+from pytest_gpueval.runtimes.inprocess import InProcess
+from pytest_gpueval.runtimes.triton import TritonRuntime, client_library
+from pytest_gpueval.scoring.task import Sample
+from pytest_gpueval.servers.triton import TritonModel, TritonSettings
+from pytest_gpueval.servers.triton_server import TritonServer
+
+from .measure import Figure, RunFailed, print_table
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = ROOT / ".venv-triton/bin/python"
+START_S, STOP_S, IN_PROCESS, BARE = 0.5, 3.0, 0.9, 0.9
+LOAD_S = 0.5
+ROWS, IN_FLIGHT = 32, 4
+_PARTS = ("start", "leak", "rate")
+_MODEL = """import time
+class Model:
+    def __init__(self, load_s=0.0, sample_s=0.0):
+        time.sleep(load_s)
+        self.sample_s = sample_s
+    def predict(self, batch):
+        if self.sample_s:
+            time.sleep(self.sample_s * len(batch))
+        return [[(0, len(row["text"]), "PERSON", 0.5)] for row in batch]
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print, return the figures. Raises RunFailed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.triton", description="A Triton server beside its model")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions and rows")
+    parser.add_argument("--only", default=",".join(_PARTS), help="some of the parts, separated by commas (default: all)")
+    options = parser.parse_args(argv)
+    parts = options.only.split(",")
+    if unknown := set(parts) - set(_PARTS):
+        parser.error(f"--only {','.join(sorted(unknown))}: valid are {', '.join(_PARTS)}")
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            (directory / "model.py").write_text(_MODEL, encoding="utf-8")
+            figures = start(directory, 3 if options.quick else 10) if "start" in parts else []
+            figures += leak(directory, 5 if options.quick else 50) if "leak" in parts else []
+            figures += rate(directory, 1000 if options.quick else 4000, 1 if options.quick else 3) if "rate" in parts else []
+            return figures
+    except GpuevalError as problem:
+        raise RunFailed(str(problem)) from None
+
+
+def start(directory: Path, repeats: int) -> list[Figure]:
+    """From nothing to the first answer, less the model's own load; and the end."""
+    client_library()  # once for a session, whatever the number of servers
+    starts, stops = [], []
+    for _ in range(repeats):
+        server = _server(directory)
+        begin = time.perf_counter()
+        runtime = _started(server, directory, load_s=LOAD_S)
+        starts.append(time.perf_counter() - begin - LOAD_S)
+        begin = time.perf_counter()
+        runtime.close()
+        server.stop()
+        stops.append(time.perf_counter() - begin)
+    rows = [(name, f"{min(seen):.2f} s", f"{statistics.median(seen):.2f} s", f"{max(seen):.2f} s") for name, seen in (("start", starts), ("stop", stops))]
+    print_table(f"Start above the model's load of {LOAD_S:g} s, and clean stop, {repeats} times", ("", "best", "median", "worst"), rows)
+    return [
+        Figure("triton: start above the model's load, best", f"<= {START_S:g} s", f"{min(starts):.2f} s", min(starts) <= START_S),
+        Figure("triton: clean stop, worst", f"<= {STOP_S:g} s", f"{max(stops):.2f} s", max(stops) <= STOP_S),
+    ]
+
+
+def leak(directory: Path, cycles: int) -> list[Figure]:
+    """Start, ask and stop, again and again: what there is more of afterwards."""
+    _cycle(directory)  # what Python and gRPC keep from their first use
+    before = _held()
+    for _ in range(cycles):
+        _cycle(directory)
+    gc.collect()
+    after = _held()
+    more = {name: len(after[name] - before[name]) for name in before if name != "files"} | {"files": len(after["files"]) - len(before["files"])}
+    print_table(f"More after {cycles} servers than before", tuple(more), [tuple(map(str, more.values()))])
+    left = sum(max(0, count) for count in more.values())
+    return [Figure(f"triton: processes, segments, folders and files left by {cycles} servers", "0", f"{left}", left == 0)]
+
+
+def rate(directory: Path, rows: int, repeats: int) -> list[Figure]:
+    """Samples/s in process, through the runtime and through a loop of nothing but requests, in turn."""
+    samples = [Sample(str(number), {"id": str(number), "text": f"Мария Иванова, {number}, живёт в Москве"}, None) for number in range(rows)]
+    own = InProcess("model.py:Model", {"sample_s": 0.001}, directory, ROWS)
+    own.start()
+    server = _server(directory)
+    seen: dict[str, list[float]] = {"in process": [], "triton": [], "triton, no model": [], "bare grpc.aio, no model": []}
+    try:
+        waiting, empty = _started(server, directory, sample_s=0.001), _started(server, directory)
+        name = server.load(_model(directory))
+        for _ in range(repeats):
+            seen["in process"].append(_through(own, samples))
+            seen["triton"].append(_through(waiting, samples))
+            seen["triton, no model"].append(_through(empty, samples))
+            seen["bare grpc.aio, no model"].append(asyncio.run(_bare(server.grpc_url, name, samples)))
+        waiting.close()
+        empty.close()
+    finally:
+        server.stop()
+    best = {name: max(rates) for name, rates in seen.items()}
+    print_table(f"Samples/s, {rows:,} rows, batches of {ROWS}, {IN_FLIGHT} in flight", ("", "best"), [(name, f"{value:,.0f}") for name, value in best.items()])
+    share, of_bare = best["triton"] / best["in process"], best["triton, no model"] / best["bare grpc.aio, no model"]
+    return [
+        Figure("triton: rate over in process, 1 ms a sample", f">= {IN_PROCESS:g} x", f"{share:.2f} x", share >= IN_PROCESS),
+        Figure("triton: rate over a bare grpc.aio loop, no model", f">= {BARE:g} x", f"{of_bare:.2f} x", of_bare >= BARE),
+        Figure("triton: rate over perf-analyzer", ">= 1 x", "not measured: its binary needs glibc 2.38", None),
+    ]
+
+
+async def _bare(url: str, name: str, samples: Sequence[Sample]) -> float:
+    """The same requests, and nothing done with their answers but to decode them."""
+    library, np = client_library()
+    client = library.aio.InferenceServerClient(url)
+    batches = iter([samples[first : first + ROWS] for first in range(0, len(samples), ROWS)])
+
+    async def ask() -> None:
+        for batch in batches:
+            tensor = library.InferInput("rows", [len(batch), 1], "BYTES")
+            tensor.set_data_from_numpy(np.array([wire.encode(sample.inputs) for sample in batch], dtype=np.object_).reshape(len(batch), 1))
+            result: Any = await client.infer(name, [tensor])
+            for answer in result.as_numpy("answers").ravel().tolist():
+                wire.decode(answer)
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(ask() for _ in range(IN_FLIGHT)))
+    seconds = time.perf_counter() - begin
+    await client.close()
+    return len(samples) / seconds
+
+
+def _through(runtime: Runtime, samples: Sequence[Sample]) -> float:
+    """Samples/s. Raises RunFailed for an error."""
+    begin = time.perf_counter()
+    count = 0
+    for answer in runtime.answers(samples):
+        if answer.error is not None:
+            raise RunFailed(f"row {answer.sample.id}: {answer.error}")
+        count += 1
+    if count != len(samples):
+        raise RunFailed(f"{count} answers for {len(samples)} rows")
+    return count / (time.perf_counter() - begin)
+
+
+def _cycle(directory: Path) -> None:
+    server = _server(directory)
+    try:
+        runtime = _started(server, directory)
+        _through(runtime, [Sample("a", {"id": "a", "text": "a"}, None)])
+        runtime.close()
+    finally:
+        server.stop()
+
+
+def _held() -> dict[str, set[str]]:
+    """Processes below this one, our segments and folders, and open files: sockets, so ports, are among them."""
+    parents = {process.pid: process.parent for pid in pids() if (process := look(pid)) is not None and not process.dead}
+    mine = {pid for pid in parents if _descends(pid, parents)}
+    prefix = "gpueval."
+    places = {"segments": SHARED_MEMORY, "folders": Path(tempfile.gettempdir())}
+    found = {name: {path.name for path in place.glob(f"{prefix}*") if f".{os.getpid()}." in path.name} for name, place in places.items()}
+    return {"processes": {str(pid) for pid in mine}, **found, "files": {path.name for path in Path("/proc/self/fd").iterdir()}}
+
+
+def _descends(pid: int, parents: dict[int, int]) -> bool:
+    while pid in parents and pid != os.getpid():
+        pid = parents[pid]
+    return pid == os.getpid()
+
+
+def _server(directory: Path) -> TritonServer:
+    return TritonServer(TritonSettings(str(PYTHON)), directory / "triton.log", Redactor([]))
+
+
+def _model(directory: Path, **options: float) -> TritonModel:
+    return TritonModel("model.py:Model", directory, options)
+
+
+def _started(server: TritonServer, directory: Path, **options: float) -> TritonRuntime:
+    runtime = TritonRuntime(server.endpoint(_model(directory, **options)), rows=ROWS, in_flight=IN_FLIGHT)
+    runtime.start()
+    return runtime
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,333 @@
+"""Triton's server, the real one: its life, its models, and what is said when something is wrong. `make triton-server` makes its interpreter."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_gpueval.errors import Conflict, RuntimeFault, UsageProblem
+from pytest_gpueval.processes import leftovers
+from pytest_gpueval.servers import ports, triton_python, triton_server
+from pytest_gpueval.servers.triton import Triton, TritonModel, TritonSettings
+from pytest_gpueval.servers.triton_control import Control
+from tests import triton
+from tests.triton import PYTHON, SECRET, alive, model, processes, until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return triton.suite(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One server for tests that leave it as they found it."""
+    one = triton.server(tmp_path_factory.mktemp("shared") / "triton.log")
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """Servers of a test's own."""
+    made = []
+
+    def make(**settings):
+        made.append(triton.server(tmp_path / f"triton{len(made)}.log", **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def open_files():
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def words(pid):
+    return Path(f"/proc/{pid}/cmdline").read_text() + Path(f"/proc/{pid}/comm").read_text()
+
+
+# Its life.
+
+
+def test_it_is_up_and_nothing_is_left_of_it(fresh, directory):
+    files = open_files()
+    one = fresh()
+    name = one.load(model(directory, secret=SECRET, note="by itself", start="child"))
+    Control(one.launch.ports["http"]).ping(name, 10)
+    place, chosen, found = one.launch.made[0], dict(one.launch.ports), processes(one)
+    child = int(re.search(r"child (\d+)", until(lambda: "child " in one.log.read_text() and one.log.read_text()))[1])
+    everyone = [*(pid for pids in found.values() for pid in pids), child]
+    assert set(found) == {"tritonserver", "triton_python_b", "sleep"} and one.problem() is None
+    assert triton.segments(one._triton._segments) and {ports.listener(port) for port in chosen.values()} == set(found["tritonserver"])
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert not [file for file in place.rglob("*") if file.is_file() and SECRET in file.read_text(errors="replace")]
+    assert not [pid for pid in everyone if SECRET in words(pid)]
+    prefix = one._triton._segments
+    one.stop()
+    assert not [pid for pid in everyone if alive(pid)]
+    assert not triton.segments(prefix) and not place.exists()
+    assert [ports.listener(port) for port in chosen.values()] == [None, None]
+    assert open_files() <= files
+    text = one.log.read_text()
+    assert "warm\n" in text and "closed by itself\n" in text and SECRET not in text
+    one.stop()  # again is harmless
+
+
+def test_two_at_once(fresh, shared, directory):
+    other = fresh()
+    names = [one.load(model(directory)) for one in (shared, other)]
+    assert len({port for one in (shared, other) for port in one.launch.ports.values()}) == 4
+    for one, name in zip((shared, other), names, strict=True):
+        Control(one.launch.ports["http"]).ping(name, 10)
+    assert not Control(other.launch.ports["http"]).answers_as(shared._triton._identity)
+
+
+def test_a_model_is_loaded_once_and_unloaded_whole(shared, directory):
+    first = shared.load(model(directory, note=1))
+    assert shared.load(model(directory, note=1)) == first
+    other = dataclasses.replace(model(directory, note=2), instances=2)
+    assert shared.load(other) != first
+    stubs = [stub.pid for loaded in shared._models.values() if loaded.model == other for stub in loaded.stubs]
+    assert len(stubs) == 2 and all(map(alive, stubs))
+    shared.unload(other)
+    assert not any(map(alive, stubs)) and shared.log.read_text().count("closed 2\n") == 2
+    shared.unload(other)
+    assert shared.problem() is None
+
+
+def test_a_model_that_cannot_be_unloaded_takes_the_server_with_it(fresh, directory):
+    one = fresh(stop_s=0.5)
+    names = [one.load(model(directory, note=note)) for note in ("stays", "hangs")]
+    one.unload(model(directory, note="hangs"))
+    assert not one.running
+    assert one.load(model(directory, note="stays")) == names[0] and one.problem() is None and len(processes(one)["triton_python_b"]) == 1
+
+
+def test_an_idle_model_whose_process_was_killed_is_loaded_again(shared, directory, monkeypatch):
+    """Triton starts no other one, and calls the model ready."""
+    monkeypatch.setattr(triton_server, "_REPAIR_S", 30.0)
+    name = shared.load(model(directory))
+    (loaded,) = [one for one in shared._models.values() if one.name == name]
+    before, generation, (stub,) = processes(shared)["tritonserver"], shared.generation, loaded.stubs
+    os.kill(stub.pid, signal.SIGKILL)
+    assert until(shared.problem) == "the process of model model.py:Model is gone"
+    shared.recover(generation, "seen by the test")
+    assert processes(shared)["tritonserver"] == before and shared.generation == generation + 1
+    assert shared.problem() is None and loaded.stubs[0].pid != stub.pid
+    shared.recover(generation, "who comes second finds it done")
+    assert shared.generation == generation + 1
+
+
+def test_a_server_that_was_killed_comes_back_with_its_models(fresh, directory):
+    one = fresh()
+    names = [one.load(model(directory, note=note)) for note in (1, 2)]
+    os.kill(processes(one)["tritonserver"][0], signal.SIGKILL)
+    until(one.problem)
+    one.recover(1, "killed")
+    assert one.generation == 2 and one.problem() is None
+    for name in names:
+        Control(one.launch.ports["http"]).ping(name, 10)
+
+
+def test_a_model_that_does_not_close_holds_nothing_up_for_long(fresh, directory):
+    one = fresh(stop_s=0.5)
+    one.load(model(directory, note="hangs"))
+    found = processes(one)
+    one.stop()
+    assert "is killed: a model did not close in time" in one.log.read_text()
+    assert not [pid for pids in found.values() for pid in pids if alive(pid)]
+
+
+def test_it_ends_with_a_session_that_is_killed(directory, tmp_path):
+    code = (
+        "import json, sys, time; from pathlib import Path; from tests import triton\n"
+        "one = triton.server(Path(sys.argv[1]) / 'log'); one.load(triton.model(Path(sys.argv[2]), start='child'))\n"
+        "triton.until(lambda: 'sleep' in triton.processes(one))\n"
+        "pids = [pid for pids in triton.processes(one).values() for pid in pids]\n"
+        "print(json.dumps([pids, dict(one.launch.ports), str(one.launch.made[0]), one._triton._segments]), flush=True); time.sleep(1000)"
+    )
+    session = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(directory)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with session:
+        pids, chosen, place, prefix = json.loads(session.stdout.readline())
+        assert len(pids) == 3
+        session.kill()
+    until(lambda: not any(map(alive, pids)))
+    assert [ports.listener(port) for port in chosen.values()] == [None, None]
+    leftovers.end()
+    assert not Path(place).exists() and not triton.segments(prefix)
+
+
+# Ports.
+
+
+def test_a_port_that_was_chosen_is_nobody_elses():
+    kind = Triton(TritonSettings(PYTHON))
+    launch = kind.launch()
+    try:
+        assert [ports.listener(port) for port in launch.ports.values()] == [None, None]
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", launch.ports["grpc"]))
+    finally:
+        kind.clean(launch)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", launch.ports["grpc"]))
+
+
+def test_a_fixed_port_in_use_names_its_owner(fresh):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Conflict, match=rf"the grpc port {port} is in use by pid {os.getpid()} "):
+            fresh(grpc_port=port).start()
+
+
+@pytest.mark.parametrize("given", [{"http_port": 0}, {"grpc_port": 70000}, {"http_port": 9, "grpc_port": 9}])
+def test_ports_that_are_none(given):
+    with pytest.raises(UsageProblem, match="Triton's"):
+        TritonSettings(PYTHON, **given)
+
+
+# Models that do not start.
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        (
+            {"start": "raise"},
+            RuntimeFault,
+            r"(?s)model model.py:Model did not start on tritonserver: ValueError: no such weights: /nowhere\n.*model.py\", line \d+, in __init__",
+        ),
+        (
+            {"start": "import"},
+            UsageProblem,
+            r"(?s)needs the package 'no_such_package', which Triton's interpreter does not have.*-m pip install no_such_package",
+        ),
+        ({"start": "exit"}, RuntimeFault, r"SystemExit: enough"),
+        ({"start": "die"}, RuntimeFault, r"(?s)model model.py:Model did not start on tritonserver: .*Last lines of .*last words"),
+        ({"wrong": 1}, RuntimeFault, r"TypeError: .*unexpected keyword argument 'wrong'"),
+        ({"target": "model.py:Missing"}, UsageProblem, r"target 'model.py:Missing': model.py has no 'Missing'. Valid names: .*Model, "),
+        ({"target": "missing.py:Model"}, UsageProblem, r"missing.py: no such file"),
+        ({"target": "model.py:Silent"}, UsageProblem, r"model model.py:Silent has no method predict\(batch\)"),
+        ({"target": "broken.py:Model"}, UsageProblem, r"broken.py: cannot be imported: ZeroDivisionError: division by zero \(line 1\)"),
+        ({"target": "no_such_module:Model"}, UsageProblem, r"cannot import no_such_module"),
+        ({"target": "Model"}, UsageProblem, r"is not of the form"),
+    ],
+)
+def test_a_model_that_does_not_start_says_why(shared, directory, options, error, said):
+    (directory / "broken.py").write_text("1 / 0\n")
+    with pytest.raises(error, match=said):
+        shared.load(model(directory, **options))
+    assert shared.load(model(directory)) and shared.problem() is None  # the server is none the worse for it
+
+
+def test_a_model_that_takes_too_long_to_start(fresh, directory):
+    one = fresh()
+    one.start()
+    one._triton.settings = dataclasses.replace(one._triton.settings, start_s=1.0)
+    with pytest.raises(RuntimeFault, match="it is not ready after 1 s"):
+        one.load(model(directory, start="hang"))
+    assert not one.running
+
+
+def test_an_option_that_cannot_travel(shared, directory):
+    with pytest.raises(UsageProblem, match=r"an option cannot be handed to another process: a value of type builtins.object"):
+        shared.load(model(directory, note=object()))
+
+
+# The interpreter.
+
+
+def test_the_interpreter_has_what_it_takes():
+    found = triton_python.look(PYTHON)
+    assert found.tritonserver.is_file() and found.stub.is_file() and found.version in {"3.11", "3.12"}
+
+
+def fake(tmp_path, **facts):
+    """A program that says of itself what an interpreter would say."""
+    pytriton = next((ROOT / ".venv-triton/lib").glob("python3.*/site-packages/pytriton"))
+    told = {
+        "version": "3.11",
+        "libpython": "libpython3.11.so.1.0",
+        "libdir": "/lib",
+        "bin": "/bin",
+        "pytriton": str(pytriton),
+        "numpy": "1.26.4",
+        **facts,
+    }
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(told)}'\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"numpy": "2.1.0"}, r"has numpy 2.1.0; the server's stubs are built for numpy 1 .*\nInstall it:  .*-m pip install 'numpy<2'"),
+        ({"numpy": None}, r"has no numpy; "),
+        ({"version": "3.7"}, r"is Python 3.7, for which there is no stub of the server. Valid versions: 3.11, 3.12"),
+        ({"libdir": None}, r"its libpython3.11.so.1.0 was not found.*\nInstall it \(Debian: apt-get install libpython3.11\)"),
+        ({"pytriton": None}, r"has no nvidia-pytriton"),
+        ({"pytriton": "/nowhere"}, r"nvidia-pytriton is there, but /nowhere/tritonserver/bin/tritonserver is not"),
+    ],
+)
+def test_an_interpreter_that_does_not_fit(tmp_path, facts, said):
+    with pytest.raises(UsageProblem, match=said):
+        triton_python.look(fake(tmp_path, **facts))
+
+
+def test_an_interpreter_that_is_none(tmp_path, fresh):
+    with pytest.raises(UsageProblem, match=r"/no/such/python: no such program.\nMake one:  make triton-server"):
+        fresh(python="/no/such/python").start()
+    with pytest.raises(UsageProblem, match="has no nvidia-pytriton"):
+        triton_python.look(sys.executable)
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho broken >&2; exit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(UsageProblem, match="does not run: broken"):
+        triton_python.look(str(program))
+
+
+def test_a_stub_that_cannot_be_loaded_is_noticed_before_the_server_waits_for_it(tmp_path, monkeypatch):
+    stub = tmp_path / "stub"
+    stub.write_text("#!/bin/sh\necho 'stub: error while loading shared libraries: libthis.so: no such file' >&2; exit 127\n")
+    stub.chmod(0o755)
+    monkeypatch.setattr(triton_python.Interpreter, "stub", property(lambda _self: stub))
+    monkeypatch.setattr(triton_python, "_versions", lambda _found: ["3.11", "3.12"])
+    with pytest.raises(UsageProblem, match=r"the server's stub cannot be loaded: stub: error while loading shared libraries: libthis.so: no such file"):
+        triton_python.look(fake(tmp_path))
+
+
+def test_a_stub_that_cannot_be_loaded_does_not_hold_up_the_session(fresh, directory, monkeypatch):
+    monkeypatch.setattr(triton_server, "_WITHOUT_STUB_S", 2.0)
+    one = fresh()
+    one._triton._interpreter = dataclasses.replace(triton_python.look(PYTHON), version="3.8")
+    with pytest.raises(RuntimeFault, match=r"(?s)its process ended while .*Probable cause: the stub does not find its libpython.*libpython3.8.so"):
+        one.load(model(directory))
+    assert one.problem()
+    one._triton._interpreter = None
+    assert one.load(model(directory)) and one.problem() is None
+
+
+def test_a_program_that_is_no_server_shows_its_last_words(fresh):
+    one = fresh()
+    one._triton.settings = dataclasses.replace(one._triton.settings, arguments=["--no-such-option"])
+    with pytest.raises(RuntimeFault, match=r"(?s)tritonserver did not start: it ended with exit code 1.*one of the `arguments` is not known"):
+        one.start()
+
+
+def test_the_keys_of_models():
+    here, there = TritonModel("m.py:M", Path("/a"), {"x": 1}), TritonModel("m.py:M", Path("/b"), {"x": 1})
+    assert here.key == TritonModel("m.py:M", Path("/a"), {"x": 1}).key != there.key and here.slug == "m_py_M"
