@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from . import controller, harness, model_share, recovery, scheduling, startup
+from . import controller, harness, model_share, openai, recovery, scheduling, startup
 from .measure import Figure, RunFailed, print_table
 
 
@@ -23,6 +23,7 @@ def main() -> None:
         "scheduling": lambda: scheduling.main(quick),
         "controller": lambda: controller.main(quick),
         "recovery": lambda: recovery.main(quick),
+        "openai": lambda: openai.main(quick),
     }
     figures: list[Figure] = []
     for name, turn in turns.items():

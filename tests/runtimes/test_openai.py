@@ -103,9 +103,7 @@ def test_only_a_bounded_number_of_samples_is_taken_ahead(make):
 def test_settings_reach_the_server_and_what_is_not_set_does_not(server, make):
     runtime = make(temperature=0.5, max_tokens=7, top_p=0.9, seed=3, stop=("\n",), extra={"top_k": 20})
     next(runtime.answers(rows("a")))
-    assert server.bodies == [
-        {"model": "model-a", "prompt": "a", "temperature": 0.5, "max_tokens": 7, "top_p": 0.9, "seed": 3, "stop": ["\n"], "top_k": 20}
-    ]
+    assert server.bodies == [{"model": "model-a", "prompt": "a", "temperature": 0.5, "max_tokens": 7, "top_p": 0.9, "seed": 3, "stop": ["\n"], "top_k": 20}]
     server.bodies.clear()
     next(make(temperature=None, max_tokens=None, model="mine").answers(rows("a")))
     assert server.bodies == [{"model": "mine", "prompt": "a"}]
@@ -147,7 +145,7 @@ def test_a_null_in_a_template_is_that_rows_error(make):
 def test_rows_without_anything_to_ask(make):
     with pytest.raises(RuntimeFault, match="neither `prompt` nor `messages`"):
         list(make().answers([SimpleNamespace(id="r", inputs={"id": "r", "text": "a"})]))
-    with pytest.raises(RuntimeFault, match="Set request.endpoint to 'chat'"):
+    with pytest.raises(RuntimeFault, match=r"Set request\.endpoint to 'chat'"):
         list(make().answers(rows(None, messages=[{"role": "user", "content": "a"}])))
 
 
@@ -156,6 +154,8 @@ def test_settings_that_contradict_each_other():
         Request(extra={"n": 2, "logprobs": 1, "top_k": 1})
     with pytest.raises(UsageProblem, match=r"request\.system"):
         Request(endpoint="completions", system="x")
+    with pytest.raises(UsageProblem, match=r"request\.choices"):
+        Request(endpoint="chat", choices="echo")
 
 
 def test_several_texts(server, make):
@@ -223,7 +223,16 @@ def test_an_exhausted_quota_is_no_matter_of_patience(server, make):
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("120", 120), ("0.5", 0.5), ("-3", 0), ("Sat, 01 Jan 2000 00:01:00 GMT", 60), ("Fri, 31 Dec 1999 00:00:00 GMT", 0), ("soon", None), ("", None), (None, None)],
+    [
+        ("120", 120),
+        ("0.5", 0.5),
+        ("-3", 0),
+        ("Sat, 01 Jan 2000 00:01:00 GMT", 60),
+        ("Fri, 31 Dec 1999 00:00:00 GMT", 0),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
 )
 def test_retry_after_is_seconds_or_a_date(value, seconds):
     assert pressure.retry_after(value, now=946684800.0) == seconds
@@ -299,7 +308,16 @@ def test_a_key_that_is_missing_is_said(server, make):
         list(make().answers(rows("a")))
 
 
-BROKEN = [b"{", b"[]", b"", b'{"choices": []}', b'{"choices": [{"index": 0}]}', b'{"choices": [{"text": null}]}', b'{"choices": [{"index": "x", "text": "a"}]}', b"\xff"]
+BROKEN = [
+    b"{",
+    b"[]",
+    b"",
+    b'{"choices": []}',
+    b'{"choices": [{"index": 0}]}',
+    b'{"choices": [{"text": null}]}',
+    b'{"choices": [{"index": "x", "text": "a"}]}',
+    b"\xff",
+]
 
 
 @pytest.mark.parametrize("data", BROKEN)
@@ -422,7 +440,9 @@ def likeliest(**tokens):
 
 
 def test_choices_by_letters_where_a_server_has_no_echo(server, make):
-    server.answer = lambda body: likeliest(**{" B": -0.5, "A": -1.5, "x": -4.0}) if body.get("logprobs") == openai_request.TOP else reply("no log-probabilities")
+    server.answer = lambda body: (
+        likeliest(**{" B": -0.5, "A": -1.5, "x": -4.0}) if body.get("logprobs") == openai_request.TOP else reply("no log-probabilities")
+    )
     runtime = make()
     answers = list(runtime.answers(rows("Which?", "And?", choices=["one", "two", "three"])))
     assert runtime.choice_scoring == "letters"
@@ -433,7 +453,7 @@ def test_choices_by_letters_where_a_server_has_no_echo(server, make):
 
 
 def test_echo_that_is_asked_for_must_be_right(server, make):
-    with pytest.raises(RuntimeFault, match="request.choices is 'echo', which .* cannot do"):
+    with pytest.raises(RuntimeFault, match=r"request\.choices is 'echo', which .* cannot do"):
         list(make(choices="echo").answers(rows("a", choices=["b"])))
 
 
