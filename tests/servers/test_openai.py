@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_gpueval.errors import Conflict, RuntimeFault, Unreachable, UsageProblem
-from pytest_gpueval.processes import identity, supervisor
+from pytest_gpueval.processes import supervisor
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.openai import OpenAIRuntime
 from pytest_gpueval.runtimes.openai_request import Request
@@ -526,20 +526,25 @@ def test_nothing_is_left_of_a_session_that_is_killed(model, tmp_path):
     until(lambda: not any(map(alive, pids)) and ports.listener(port) is None)
 
 
-# vLLM itself, where there is one
-
-
-# GPUEVAL_TEST_VLLM=/path/to/vllm, and GPUEVAL_TEST_VLLM_MODEL, a model it can serve.
+# vLLM itself, where there is one: GPUEVAL_TEST_VLLM=/path/to/vllm, and GPUEVAL_TEST_VLLM_MODEL, a model it can serve.
 if "GPUEVAL_TEST_VLLM" in os.environ:
 
     def test_vllm(tmp_path, ask):
         name = os.environ["GPUEVAL_TEST_VLLM_MODEL"]
-        settings = VllmSettings(model=name, served_name="mine", binary=os.environ["GPUEVAL_TEST_VLLM"], max_model_len=512, dtype="float32", seed=0, start_s=600)
+        settings = VllmSettings(
+            model=name,
+            served_name="mine",
+            binary=os.environ["GPUEVAL_TEST_VLLM"],
+            max_model_len=512,
+            dtype="float32",
+            seed=0,
+            arguments=("--enforce-eager",),
+            start_s=600,
+        )
         kind = Vllm(settings)
         server = Server(kind, tmp_path / "vllm.log", Redactor())
         endpoint = Started(server, kind)
-        mine = identity.own_name()[: len("gpueval.")]
-        segments = set(Path("/dev/shm").iterdir())
+        segments = set(Path("/dev/shm").glob("psm_*"))
         server.start()
         try:
             pids = [process.pid for process in server._program.processes()]
@@ -555,8 +560,10 @@ if "GPUEVAL_TEST_VLLM" in os.environ:
             assert [answer.error for answer in found] == [None] * 8 and all(len(answer.value) == 2 and answer.tokens[1] for answer in found)
             assert not any(map(alive, pids))
             pids = [process.pid for process in server._program.processes()]
+            (sockets,) = server.launch.made
+            assert sockets.exists()
         finally:
             server.stop()
         assert not any(map(alive, pids))
-        assert set(Path("/dev/shm").iterdir()) <= segments
-        assert not [path for path in Path(server.log.parent).iterdir() if path.name.startswith(mine)]
+        assert set(Path("/dev/shm").glob("psm_*")) <= segments
+        assert not sockets.exists()
