@@ -58,7 +58,7 @@ $(VENV)/.check: $(VENV)/.test
 	@touch $@
 
 # Built for what every x86-64 of the last ten years has: a build for this very CPU may crash on another one of the same name.
-$(LLAMA)/.made: $(VENV)/.made tests/llama-requirements.txt
+$(LLAMA)/.made: tests/llama-requirements.txt | $(VENV)/.made
 	@echo 'int main() { return 0; }' | c++ -x c++ -fsyntax-only - 2>/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends g++; } || \
 	  { echo "The server needs a C++ compiler; install it: apt-get install g++" >&2; exit 1; }
