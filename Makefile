@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LLAMA := .venv-llama
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Triton's models run in an interpreter of their own: its server's stubs need numpy 1, which ends with Python 3.12.
+VENV_TRITON ?= .venv-triton
+PYTHON_TRITON ?= $(or $(firstword $(foreach python,python3.11 python3.12 $(PYTHON),$(shell $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(python)))),python3.11)
 
-.PHONY: eval test compiler llama-server check format bench clean
+.PHONY: eval test compiler llama-server triton-server check format bench clean
 
 eval: $(VENV)/.eval  ## run the main suite on data and a model that come with it
 	$(BIN)/pytest --gpueval-suite guardrails_ru --gpus auto
 
-test: $(VENV)/.test compiler llama-server  ## the whole test suite
+test: $(VENV)/.test $(VENV_TRITON)/.made compiler llama-server  ## the whole test suite
 	$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
@@ -32,8 +35,10 @@ format: $(VENV)/.check
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.test  ## figures of the README, side by side
+bench: $(VENV)/.test $(VENV_TRITON)/.made  ## figures of the README, side by side
 	$(BIN)/python -m benchmarks
+
+triton-server: $(VENV_TRITON)/.made  ## the interpreter that runs Triton and its models
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...")'
@@ -57,6 +62,14 @@ $(VENV)/.check: $(VENV)/.test
 	@$(PIP) install --constraint constraints.txt --group check
 	@touch $@
 
+$(VENV_TRITON)/.made: pyproject.toml constraints-triton.txt
+	@$(PYTHON_TRITON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 13) else "Triton needs Python 3.11 or 3.12, this is " + sys.version.split()[0] + "; name one: make PYTHON_TRITON=python3.12 ...")'
+	@echo "Making $(VENV_TRITON) with $$($(PYTHON_TRITON) --version) (about 700 MB on disk, a minute or two, once)"
+	@$(PYTHON_TRITON) -m venv $(VENV_TRITON)
+	@$(VENV_TRITON)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
+	@$(VENV_TRITON)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints-triton.txt '.[triton-server,guardrails-ru]'
+	@touch $@
+
 # Built for what every x86-64 of the last ten years has: a build for this very CPU may crash on another one of the same name.
 $(LLAMA)/.made: tests/llama-requirements.txt | $(VENV)/.made
 	@echo 'int main() { return 0; }' | c++ -x c++ -fsyntax-only - 2>/dev/null || \
@@ -70,4 +83,4 @@ $(LLAMA)/.made: tests/llama-requirements.txt | $(VENV)/.made
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LLAMA) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV_TRITON) $(LLAMA) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

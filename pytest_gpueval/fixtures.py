@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_gpueval.datasets.parquet import ParquetSplit
+    from pytest_gpueval.servers.triton_server import TritonServer
     from pytest_gpueval.session.evaluation import Evaluation
     from pytest_gpueval.session.recorder import Run
+    from pytest_gpueval.session.servers import OpenAIServers
     from pytest_gpueval.suites.model import Case
 
 
@@ -26,6 +28,7 @@ def run(request: pytest.FixtureRequest, case: Case) -> Run:  # noqa: ARG001 - a 
     from pytest_gpueval.session.worker import RUN  # noqa: PLC0415
 
     found: Run = request.node.stash[RUN]
+    found.fixture = request.getfixturevalue
     return found
 
 
@@ -48,3 +51,31 @@ def load_split(case: Case, request: pytest.FixtureRequest) -> Callable[[str, str
     from pytest_gpueval.session.start import SETTINGS  # noqa: PLC0415
 
     return lambda dataset, name: cases.open_split(case, request.config.stash[SETTINGS], dataset, name)
+
+
+@pytest.fixture(scope="session")
+def triton_settings() -> Mapping[str, Any]:
+    """What differs from the defaults of `servers.triton.TritonSettings`; override it in conftest.py: `return {"http_port": 8000}`."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def triton_server(pytestconfig: pytest.Config, triton_settings: Mapping[str, Any]) -> Iterator[TritonServer]:
+    """The Triton server of this worker, on its GPU. It starts with its first model: `triton_server.load(TritonModel(...))`."""
+    from pytest_gpueval.session import servers  # noqa: PLC0415
+
+    yield from servers.lent(pytestconfig, "triton", servers.triton_server, triton_settings)
+
+
+@pytest.fixture(scope="session")
+def openai_settings() -> Mapping[str, Any]:
+    """What differs from the suite's settings of its server, fields of `servers.openai.VllmSettings` or `CommandSettings`; override it in conftest.py."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def openai_server(pytestconfig: pytest.Config, openai_settings: Mapping[str, Any]) -> Iterator[OpenAIServers]:
+    """The language model server of this worker, on its GPU: `openai_server.serve(VllmSettings(model=...)).url`."""
+    from pytest_gpueval.session import servers  # noqa: PLC0415
+
+    yield from servers.lent(pytestconfig, "openai", servers.OpenAIServers, openai_settings)

@@ -8,7 +8,7 @@ plan = make(jobs_of(works, counts), slots_of(lanes), budget_s)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final
@@ -87,7 +87,7 @@ def job_of(work: Work, part: Shard | None, overhead_s: float = OVERHEAD_S) -> Jo
     """A case, or a shard of it."""
     first, stop = part.bounds(work.rows) if part else (0, work.rows)
     return Job(
-        id=f"{work.base}[{replace(work.case, shard=part).id}]",
+        id=work.nodeid if part is None else f"{work.base}[{work.case.whole_id}-{part.id}]",
         group=work.nodeid,
         seconds=round((stop - first) / work.estimate.rate + overhead_s, 6),
         startup_s=work.estimate.startup_s,

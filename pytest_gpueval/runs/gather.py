@@ -24,7 +24,7 @@ from .merge import Found, Plan, Session
 from .records import RunMetadata, SessionRecord
 
 SESSION, JUNIT, LOCK, OWNER = "session.json", "junit.xml", ".lock", ".owner.json"
-_OURS = frozenset({SESSION, JUNIT, LOCK, OWNER, "report.md", "report.html"})
+_OURS = frozenset({SESSION, JUNIT, LOCK, OWNER, "report.md", "report.html", "servers"})
 # What `cases.run_id` makes; a name from elsewhere could lead out of the directory, or steer the terminal.
 _RUN_ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
 _BLOCK = 1 << 26

@@ -193,11 +193,10 @@ def _shards(shards: Sequence[tuple[int, int]]) -> tuple[list[str], list[str]]:
         if len(there) >= count:
             continue
         known = f"there {'is' if len(there) == 1 else 'are'} {_listing(map(str, there))} of {count}"
-        if count - len(there) > _MOST or (there[0] > 0 and there[-1] < count):  # counted from 0 or from 1: these do not tell
+        if count - len(there) > _MOST:
             missing.append(f"{count - len(there)} of {count} shards are missing: {known}")
         else:
-            first = 0 if there[0] == 0 else 1
-            lost = [str(index) for index in range(first, first + count) if index not in there]
+            lost = [str(index) for index in range(count) if index not in there]
             missing.append(f"shard{'s' if len(lost) > 1 else ''} {_listing(lost)} of {count} {'are' if len(lost) > 1 else 'is'} missing: {known}")
     if len({count for _, count in shards}) > 1:
         twice.append("the sessions were cut into different numbers of shards: " + ", ".join(f"{index} of {count}" for index, count in shards))

@@ -57,6 +57,14 @@ class Latency(Record):
     p99_ms: float
 
 
+class Tokens(Record):
+    """What a language model read and wrote for all rows."""
+
+    prompt: int
+    completion: int
+    completion_per_s: float | None = Field(None, description="of the rows that this run computed, start-up excluded")
+
+
 class Summary(Record):
     """summary.json: written last, atomically; a run without one did not end."""
 
@@ -75,6 +83,7 @@ class Summary(Record):
     samples_per_s: float | None = Field(None, description="of the rows that this run computed, start-up excluded")
     startup_s: float | None = Field(None, description="seconds to load the model, where this run was the one that did")
     latency: Latency | None = None
+    tokens: Tokens | None = None
     gpu: dict[str, float] | None = Field(None, description="peak memory, utilisation and energy, where sampled")
     attempts: int = 1
     error: str | None = None
@@ -119,6 +128,7 @@ class ResultLine(Record):
     prediction: Any = None
     score: dict[str, Any] | None = None
     latency_ms: float | None = None
+    tokens: list[int] | None = Field(None, description="read and written by a language model")
     error: str | None = None
     skipped: str | None = None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pytest_gpueval.errors import Conflict, RuntimeFault
+from pytest_gpueval.errors import Conflict, GpuevalError, RuntimeFault
 from pytest_gpueval.processes import leftovers
 from pytest_gpueval.processes.program import Program
 from pytest_gpueval.runs.capture import LogFile
@@ -84,6 +84,7 @@ class Server:
         self._launch: Launch | None = None
         self._program: Program | None = None
         self._file: LogFile | None = None
+        self._lost: str | None = None
 
     @property
     def launch(self) -> Launch:
@@ -102,6 +103,7 @@ class Server:
         with self._lock:
             if self._program is not None:
                 return
+            self._lost = None
             for attempt in range(_PORT_TRIES):
                 try:
                     self._start()
@@ -140,10 +142,16 @@ class Server:
         with self._lock:
             if generation != self.generation:
                 return
+            if self._lost is not None:  # all who wait for it need not try again one after the other
+                raise RuntimeFault(self._lost)
             if self.generation > self._most_restarts:
                 raise RuntimeFault(f"{self.kind.name}: restarted {self._most_restarts} times already, and again: {problem}\n{self._end_of_log()}")
             self._say(f"restarted: {problem}")
-            self.restart()
+            try:
+                self.restart()
+            except GpuevalError as error:
+                self._lost = f"{error}\nBefore: {problem}"
+                raise RuntimeFault(self._lost) from None
 
     def problem(self) -> str | None:
         """Why it would not answer, as far as can be seen without asking it for a prediction; None if it is ready."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_gpueval.gpus import devices, leases
+from pytest_gpueval.processes import leftovers
 
 from . import lanes
 from .lanes import Lane
@@ -20,15 +21,16 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 RESERVATION = pytest.StashKey[leases.Reservation]()
+CLEANED = pytest.StashKey[Sequence[str]]()
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a session runs on. `by_xdist`: the lanes are xdist's workers; else this process is the only one. `passed_over` says why, GPU by GPU."""
+    """What a session runs on. `by_xdist`: the lanes are xdist's workers; else this process is the only one. `notes` are for its header."""
 
     lanes: Sequence[Lane] = ()
     guards: Mapping[str, Path] = field(default_factory=dict)
-    passed_over: Sequence[str] = ()
+    notes: Sequence[str] = ()
     by_xdist: bool = False
 
 
@@ -36,6 +38,7 @@ def reserve(config: pytest.Config, settings: Settings) -> leases.Reservation:
     """Lease the GPUs of `--gpus` until pytest ends, once. Raises UsageProblem, Conflict, StorageError, RuntimeFault."""
     found = config.stash.get(RESERVATION, None)
     if found is None:
+        clean_up(config)
         session = settings.session or "+".join(settings.suite) or "pytest"
         try:
             found = leases.reserve(settings.gpus or "none", session=session, wait_s=settings.gpus_wait_s, shared=settings.gpus_shared, on_wait=_say)
@@ -45,6 +48,12 @@ def reserve(config: pytest.Config, settings: Settings) -> leases.Reservation:
         config.add_cleanup(found.leases.release)
         config.stash[RESERVATION] = found
     return found
+
+
+def clean_up(config: pytest.Config) -> None:
+    """End what dead sessions left on this machine, once: it may hold GPUs and ports."""
+    if CLEANED not in config.stash:
+        config.stash[CLEANED] = leftovers.end()
 
 
 def pin(config: pytest.Config, chosen: Sequence[devices.Device]) -> None:
@@ -75,7 +84,9 @@ def lay(config: pytest.Config, settings: Settings, widths: frozenset[int], items
     """
     spec = settings.gpus
     if spec is None:
-        return Allocation()
+        if not looks:
+            clean_up(config)
+        return Allocation(notes=config.stash.get(CLEANED, ()))
     given = config.option if alone else config.known_args_namespace  # as it was typed: xdist makes numbers of words, before us or after
     processes = lanes.processes(getattr(given, "numprocesses", None))
     if looks:
@@ -86,16 +97,16 @@ def lay(config: pytest.Config, settings: Settings, widths: frozenset[int], items
         chosen = reservation.devices
     laid = lanes.on_gpus(chosen, widths) if chosen else lanes.on_cpu(processes, items, widths)
     lanes.check_workers(laid, spec, processes)
-    passed_over = [f"GPU {device.label} {why}" for device, why in reservation.passed_over]
+    notes = [*config.stash.get(CLEANED, ()), *(f"GPU {device.label} {why}; passed over" for device, why in reservation.passed_over)]
     if alone or (len(laid) == 1 and not laid[0].gpus):
         laid = [max(laid, key=lambda lane: len(lane.gpus))]
         if not looks:
             set_environment(config, laid[0].environment)
-        return Allocation(laid, passed_over=passed_over)
+        return Allocation(laid, notes=notes)
     if looks:
-        return Allocation(laid, passed_over=passed_over)
+        return Allocation(laid, notes=notes)
     lanes.start_by_xdist(laid, config, reservation.leases.guards)
-    return Allocation(laid, reservation.leases.guards, passed_over, by_xdist=True)
+    return Allocation(laid, reservation.leases.guards, notes, by_xdist=True)
 
 
 def _say(reason: str) -> None:

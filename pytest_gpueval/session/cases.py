@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
@@ -21,9 +22,26 @@ from pytest_gpueval.suites.schema import PolicyEntry
 from .rows import is_own_test, summary_or_none
 from .settings import Settings
 
+# In a worker: the suites that the controller has read, by their files.
+_taken_over: dict[Path, Suite] = {}
+
+
+def hand_over(suites: Iterable[Suite]) -> dict[str, str]:
+    """What a worker's `take_over` needs to know. One that cannot be handed over is left out, and read by every worker."""
+    texts = {str(suite.path): load.handed_over(suite) for suite in suites}
+    return {path: text for path, text in texts.items() if text is not None}
+
+
+def take_over(texts: Mapping[str, str]) -> None:
+    """From now on, suites are what the controller has read, whatever their files say meanwhile."""
+    _taken_over.update((Path(path), load.taken_over(Path(path), text)) for path, text in texts.items())
+    gc.freeze()  # they last as long as the process: a collection of garbage, of which pytest's own collection sets off many, need not look at them
+
 
 def read_suite(path: Path) -> Suite:
     """Read a suite file, once for each state of it. Raises SuiteError."""
+    if _taken_over and (suite := _taken_over.get(path.resolve())) is not None:
+        return suite
     state = path.stat() if path.exists() else None
     return _read(path, (state.st_mtime_ns, state.st_size) if state else None)
 
@@ -56,17 +74,26 @@ def key(case: Case) -> str:
     return f"{case.suite}/{case.whole_id}"
 
 
+def run_names(session_dir: Path) -> set[str]:
+    """The names of the runs that a session has; none where there is no session."""
+    return {path.name for path in session_dir.glob("*")}
+
+
+def run_name_of(name: str) -> str:
+    """The run of the whole case of this key."""
+    suite, _, case = name.partition("/")
+    return run_name([suite, case])
+
+
 def is_finished(session_dir: Path, name: str) -> bool:
     """Whether the whole case of this key has passed in a session."""
-    suite, _, case = name.partition("/")
-    summary = summary_or_none(session_dir / run_name([suite, case]))
+    summary = summary_or_none(session_dir / run_name_of(name))
     return summary is not None and summary.ok and summary.complete
 
 
 def has_begun(session_dir: Path, name: str) -> bool:
     """Whether the whole case of this key has results in a session."""
-    suite, _, case = name.partition("/")
-    return (session_dir / run_name([suite, case]) / RESULTS).exists()
+    return (session_dir / run_name_of(name) / RESULTS).exists()
 
 
 def shards_of(case: Case) -> list[Case]:
@@ -94,15 +121,14 @@ def check_source(settings: Settings) -> None:
     sources.locate(settings.data, sources.Location("", Path(), "", None), "", "")
 
 
-def known_rows(case: Case, settings: Settings) -> int | None:
+def known_rows(case: Case, where: sources.Location, settings: Settings) -> int | None:
     """The rows of a case that the session's limit leaves: as the suite says, else as the file says if it is there; None if nobody knows.
 
-    Raises DataError for a file that is no parquet, UsageProblem.
+    `where` is what `location` says of its suite. Raises DataError for a file that is no parquet, UsageProblem.
     """
     rows = case.rows
     if rows is None:
-        suite = read_suite(case.directory / load.FILE_NAME)
-        path = sources.locate(settings.data, _location(suite, case.directory), case.dataset, case.split)
+        path = sources.locate(settings.data, where, case.dataset, case.split)
         rows = ParquetSplit(path, "").rows if path.exists() else None
     return rows if rows is None or settings.limit is None else min(rows, settings.limit)
 
@@ -110,7 +136,7 @@ def known_rows(case: Case, settings: Settings) -> int | None:
 def open_split(case: Case, settings: Settings, dataset: str | None = None, split: str | None = None) -> ParquetSplit:
     """The split of a case, or another of its suite, generated first where the suite can. Raises DataError, UsageProblem."""
     suite = read_suite(case.directory / load.FILE_NAME)
-    where = _location(suite, case.directory)
+    where = location(suite)
     generator = where.generator
     dataset, split = dataset or case.dataset, split or case.split
     datasets = suite.file.datasets
@@ -127,9 +153,9 @@ def open_split(case: Case, settings: Settings, dataset: str | None = None, split
     return sources.ensure(path, dataset, split, data_words(settings, [suite]), module)
 
 
-def _location(suite: Suite, directory: Path) -> sources.Location:
+def location(suite: Suite) -> sources.Location:
     """Where a suite keeps its embedded data."""
-    data = suite.file.data
+    data, directory = suite.file.data, suite.directory
     return sources.Location(suite.name, directory / data.directory, data.note, directory / data.generator if data.generator else None)
 
 

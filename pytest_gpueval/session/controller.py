@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from _pytest.junitxml import xml_key
 from filelock import FileLock, Timeout
@@ -72,6 +73,9 @@ class Controller:
         self._allocation = allocation
         self._forecast = forecast
         self._collected: Collected = ()
+        self._told = ""
+        self._plan: dict[str, Any] | None = None
+        self._run_of: dict[str, str] = {}
         self._series = Series()
         self._started = time.monotonic()
         self._checked = False
@@ -101,7 +105,8 @@ class Controller:
         """A worker's message; under xdist this runs in the thread that receives it."""
         event = message["event"]
         if event == "collected":
-            self._collected = message["items"]
+            if message["items"] != self._told:  # as a rule all workers say the same
+                self._told, self._collected = message["items"], orjson.loads(message["items"])
             return
         if event == "retire":
             self.retiring.add(message["id"])
@@ -116,6 +121,7 @@ class Controller:
             self._begun[run_id] = time.monotonic()
             known = {key: message[key] for key in ("run_id", "nodeid", "suite", "case", "worker", "runtime")}
             begin_s = round(self._begun[run_id] - self._started, 3)
+            self._run_of[message["nodeid"]] = run_id
             self.runs[run_id] = SessionRun(**known, gpu=self._gpu_name(message["worker"]), begin_s=begin_s, status=None, ok=None)
         elif event == "end" and run_id in self.runs:
             changes = {key: message[key] for key in ("status", "ok", "seconds", "reused", "rows", "samples_per_s", "startup_s") if key in message}
@@ -150,18 +156,25 @@ class Controller:
             one_at_a_time=self._allocation.by_xdist,
         )
 
+    @cached_property
+    def _handed_over(self) -> dict[str, str]:
+        """The suites for workers, which need not read them again."""
+        return cases.hand_over(self._suites)
+
     def jobs(self, ids: Sequence[str]) -> list[Job]:
-        """The items of the session as jobs, once a worker has collected them: now the plan can be made, and said."""
-        jobs = self._forecast.jobs(ids, self._collected)
+        """The items of the session as jobs, once a worker has collected them."""
+        return self._forecast.jobs(ids, self._collected)
+
+    def begun(self, jobs: Sequence[Job]) -> None:
+        """The first items are under way. They did not wait for the plan, which is there to be looked at: make it, and say it."""
         made = self._forecast.plan(jobs).as_dict()
-        self._record = self._record.model_copy(update={"plan": made})
+        self._plan = made if self._is_public(jobs) else self.redactor.value(made)
         self._write_record()
         self.display.planned(made)
-        return jobs
 
     def serving_s(self, job_id: str, seconds: float) -> float | None:
         """Of the seconds of an item, those that did not go into loading its model; None where it was reused or did not pass."""
-        run = next((run for run in self.runs.values() if run.nodeid == job_id), None)
+        run = self.runs.get(self._run_of.get(job_id, ""))
         if run is None or run.reused or run.status not in ("passed", "failed"):
             return None
         return max(0.0, seconds - (run.startup_s or 0.0))
@@ -180,6 +193,7 @@ class Controller:
         channel.setcallback(self.hear)
         self._channels.append(channel)
         node.workerinput["gpueval"] = asdict(self.orders(self.lane_of(node)))
+        node.workerinput["gpueval_suites"] = self._handed_over
         node.workerinput["gpueval_channel"] = channel
 
     def pytest_keyboard_interrupt(self) -> None:
@@ -225,7 +239,7 @@ class Controller:
     def pytest_report_header(self) -> list[str]:
         """What runs, on what data, with which runtime, where."""
         if not self._suites:
-            return [f"gpueval: session {shown(self.session_dir)}"]
+            return [*(f"gpueval: {line}" for line in self._allocation.notes), f"gpueval: session {shown(self.session_dir)}"]
         names = ", ".join(suite.name for suite in self._suites)
         chosen = self._forecast.cases
         splits = "/".join(dict.fromkeys(case.split for case in chosen))
@@ -237,7 +251,7 @@ class Controller:
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in chosen))
         where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
         return [
-            *(f"gpueval: {line}; passed over" for line in self._allocation.passed_over),
+            *(f"gpueval: {line}" for line in self._allocation.notes),
             f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
             f"gpueval: session {shown(self.session_dir)}",
         ]
@@ -270,7 +284,7 @@ class Controller:
             self._write_record()
             rows = self.rows()
             if rows:
-                record = self.redactor.value(self._record.model_dump(mode="json"))
+                record = self._redacted()
                 write_atomically(self.session_dir / "report.md", self.redactor.text(markdown.session(record, rows)))
                 write_atomically(self.session_dir / "report.html", self.redactor.text(html.session(record, rows)))
         except GpuevalError as error:
@@ -322,8 +336,10 @@ class Controller:
             raise pytest.UsageError(f"{cut[0]} is cut into shards, which -n alone cannot run in order.\nSay where they run: --gpus none -n 2, or --gpus auto.")
 
     def _note_cuts(self) -> None:
-        self._record = self._record.model_copy(update={"cuts": Cutting.made(self._collected, self._record.cuts)})
-        self._write_record()
+        cuts = Cutting.made(self._collected, self._record.cuts)
+        if cuts != self._record.cuts:
+            self._record = self._record.model_copy(update={"cuts": cuts})
+            self._write_record()
 
     def _conclude(self, run_id: str, summary: Summary) -> None:
         """Write the summary of a run whose worker no longer can, unless it did."""
@@ -355,7 +371,18 @@ class Controller:
                     shutil.copyfile(source, self.session_dir / "junit.xml")
 
     def _write_record(self) -> None:
-        write_json(self.session_dir / "session.json", self.redactor.value(self._record.model_dump(mode="json")))
+        write_json(self.session_dir / "session.json", self._redacted())
+
+    def _redacted(self) -> dict[str, Any]:
+        """The record without secrets. The plan is added last: it is the largest part, and was made public when it was made."""
+        record: dict[str, Any] = self.redactor.value(self._record.model_dump(mode="json"))
+        record["plan"] = self._plan
+        return record
+
+    def _is_public(self, jobs: Sequence[Job]) -> bool:
+        """Whether the names in a plan, all the text of others that it has, hold no secret: one look at them together."""
+        names = "\n".join([*(job.id for job in jobs), *(job.group for job in jobs), *(str(lane.as_dict()) for lane in self._allocation.lanes)])
+        return self.redactor.text(names) == names
 
 
 def _how_it_ended(node: Any) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
 import orjson
 
@@ -16,12 +16,19 @@ from . import cases
 # Of each item of a suite: node id, case, number of shards that it joins, number of shards that it is one of.
 Collected = Sequence[tuple[str, str, int, int]]
 
+_VALUES = attrgetter(*(field.name for field in fields(Piece)))
+
+
+def as_text(collected: Collected) -> str:
+    """What was collected, for the way to the controller: execnet is slow with thousands of small values."""
+    return orjson.dumps(collected).decode()
+
 
 @dataclass(frozen=True)
 class Cutting:
     """What decides the cut, the same in every process of a session.
 
-    `pieces` are the datasets as the plan sees them; `counts` are cuts that an earlier part of the session made; `part` is what
+    `pieces` are the datasets as the plan sees them, by their groups; `counts` are cuts that an earlier part of the session made; `part` is what
     `--gpueval-shard-index` and `--gpueval-shard-count` leave to this session.
     """
 
@@ -31,16 +38,14 @@ class Cutting:
     part: tuple[int, int] | None = None
 
     def as_json(self) -> str:
-        """One text, for the way to a worker: execnet is slow with thousands of small values."""
-        return orjson.dumps(self).decode()
+        """One text, for the way to a worker."""
+        return orjson.dumps([self.lanes, [_VALUES(piece) for piece in self.pieces.values()], self.counts, self.part]).decode()
 
     @classmethod
     def of(cls, given: str) -> Cutting:
         """What `as_json` gave."""
-        found: dict[str, Any] = orjson.loads(given)
-        part = found["part"]
-        pieces = {key: Piece(**piece) for key, piece in found["pieces"].items()}
-        return cls(found["lanes"], pieces, found["counts"], (part[0], part[1]) if part else None)
+        lanes, pieces, counts, part = orjson.loads(given)
+        return cls(lanes, {piece[0]: Piece(*piece) for piece in pieces}, counts, (part[0], part[1]) if part else None)
 
     @staticmethod
     def made(collected: Collected, earlier: Mapping[str, int]) -> dict[str, int]:

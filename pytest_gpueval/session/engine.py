@@ -40,6 +40,7 @@ class Engine:
         around = Session(
             lane=self._launcher.lane,
             jobs=self._controller.jobs,
+            begun=self._controller.begun,
             serving_s=self._controller.serving_s,
             differs=self._differs,
             finished=self._launcher.cancel,

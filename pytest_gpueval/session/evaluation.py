@@ -35,6 +35,7 @@ class Tally:
     scored: int = 0
     errors: int = 0
     skipped: int = 0
+    tokens: tuple[int, int] | None = None
     first_error: str | None = None
 
     @property
@@ -96,6 +97,7 @@ class Evaluation:
         self.latencies = Latencies()
         self.seconds = 0.0
         self.fresh = 0
+        self.fresh_tokens = 0
         self._runtime = runtime
         self._path = results_path
         self._redactor = redactor
@@ -232,6 +234,9 @@ class Evaluation:
             if self._extra:
                 parts[_EXTRA] = {name: self._own(name, sample, prediction) for name in self._extra}
             record = {"id": sample.id, "prediction": prediction, "score": parts, "latency_ms": round(answer.latency_ms, 3)}
+        if answer.tokens is not None:
+            record["tokens"] = list(answer.tokens)
+            self.fresh_tokens += answer.tokens[1]
         writer.write(record)
         self._fold(record)
         self.fresh += 1
@@ -259,5 +264,8 @@ class Evaluation:
             self.tally.first_error = self.tally.first_error or f"{record['id']}: {record['error']}"
         else:
             self.tally.skipped += 1
+        if "tokens" in record:
+            read, written = self.tally.tokens or (0, 0)
+            self.tally.tokens = (read + record["tokens"][0], written + record["tokens"][1])
         if "latency_ms" in record:
             self.latencies.add(record["latency_ms"])

@@ -25,18 +25,21 @@ UNKNOWN_ROWS = 1000
 class Forecast:
     """Costs of the cases of some suites on some lanes, from earlier sessions of the same output directory and from the suites."""
 
-    def __init__(self, settings: Settings, suites: Sequence[Suite], laid: Sequence[Lane]) -> None:
+    def __init__(self, settings: Settings, suites: Sequence[Suite], laid: Sequence[Lane], chosen: Sequence[Case] | None = None) -> None:
         self.slots = [lane.slot for lane in laid]
         budgets = [suite.file.budget_s for suite in suites]
         self.budget_s = None if None in budgets else sum(budget_s for budget_s in budgets if budget_s) or None
         self.unknown: list[str] = []  # cases whose rows are guessed
         self._settings = settings
         self._suites = suites
+        self._chosen = chosen
         self._gpu = laid[0].gpu_name if laid else None
 
     @cached_property
-    def cases(self) -> list[Case]:
+    def cases(self) -> Sequence[Case]:
         """The cases of the suites under the session's options. Raises UsageProblem."""
+        if self._chosen is not None:
+            return self._chosen
         return [case for suite in self._suites for case in cases.chosen(suite, self._settings)]
 
     @cached_property
@@ -44,13 +47,14 @@ class Forecast:
         """Every case by its key."""
         history = History.read(self._settings.output_dir)
         found: dict[str, plan.Work] = {}
+        bases = {suite.directory: f"{_shown(suite.directory / FILE_NAME, self._settings.root)}::test_eval" for suite in self._suites}
+        locations = {suite.directory: cases.location(suite) for suite in self._suites}
         for case in self.cases:
-            rows = cases.known_rows(case, self._settings)
+            rows = cases.known_rows(case, locations[case.directory], self._settings)
             if rows is None:
                 self.unknown.append(case.id)
                 rows = min(UNKNOWN_ROWS, self._settings.limit or UNKNOWN_ROWS)
-            file = _shown(case.directory / FILE_NAME, self._settings.root)
-            found[cases.key(case)] = plan.Work(f"{file}::test_eval", case, rows, history.estimate(case, self._gpu))
+            found[cases.key(case)] = plan.Work(bases[case.directory], case, rows, history.estimate(case, self._gpu))
         return found
 
     def cutting(self, counts: Mapping[str, int]) -> Cutting:
@@ -58,7 +62,10 @@ class Forecast:
         places = len({need for slot in self.slots for need in slot.needs})
         if places < 2 and not self._settings.part:
             return Cutting(counts=counts)
-        pieces = {key: replace(piece, group=key) for key, piece in zip(self.works, plan.pieces_of(self.works.values()), strict=True)}
+        works = self.works
+        if all(work.case.shards != "auto" for work in works.values()):  # then what is not cut bears on no other
+            works = {key: work for key, work in works.items() if work.case.shards != 1}
+        pieces = {key: replace(piece, group=key) for key, piece in zip(works, plan.pieces_of(works.values()), strict=True)}
         return Cutting(places, pieces, counts, self._settings.part)
 
     def earlier_counts(self, session_dir: Path, cuts: Mapping[str, int]) -> dict[str, int]:
@@ -66,13 +73,15 @@ class Forecast:
 
         A dataset that was joined and passed is not cut any more, since nothing of it is left to run.
         """
+        there = set() if self._settings.force else cases.run_names(session_dir)
         found: dict[str, int] = {}
         for key in map(cases.key, self.cases):
-            if not self._settings.force and cases.is_finished(session_dir, key):
+            ran = bool(there) and cases.run_name_of(key) in there
+            if ran and cases.is_finished(session_dir, key):
                 found[key] = 1
             elif key in cuts:
                 found[key] = int(cuts[key])
-            elif not self._settings.force and cases.has_begun(session_dir, key):
+            elif ran and cases.has_begun(session_dir, key):
                 found[key] = 1
         return found
 
@@ -103,7 +112,8 @@ def _shown(path: Path, root: Path) -> Path:
 
 def _job(nodeid: str, work: plan.Work, parts: int, count: int, known: Mapping[str, Any]) -> plan.Job:
     base, _, bracket = nodeid.partition("[")
-    work = replace(work, base=base)
+    if base != work.base:  # a function of another name
+        work = replace(work, base=base)
     if parts > 1:
         ids = (f"{base}[{work.case.id}-{number}of{parts}]" for number in range(1, parts + 1))
         return plan.merge_of(work, [id_ for id_ in ids if id_ in known])

@@ -16,6 +16,7 @@ from typing import Any
 from pytest_gpueval.datasets import sources
 from pytest_gpueval.hosts import local
 from pytest_gpueval.runs.redact import is_secret_name
+from pytest_gpueval.suites.schema import RuntimeEntry
 
 # Variables worth recording, by name or prefix. Everything else stays unrecorded: nobody has looked at it.
 _ALLOWED = ("CUDA_VISIBLE_DEVICES", "DATA_DIR", "LANG", "LC_ALL", "OMP_NUM_THREADS", "PYTHONHASHSEED", "TZ", "VLLM_BASE_URL", "OPENAI_API_BASE")
@@ -38,8 +39,11 @@ def code_state(root: Path) -> dict[str, Any]:
     }
 
 
-def model_code(target: str | None, directory: Path) -> str | None:
+def model_code(entry: RuntimeEntry, directory: Path) -> str | None:
     """A hash of the Python files of a suite's folder, or of the module that `package.module:Class` names; None where there is no source."""
+    if entry.command is not None:  # a program may use any file there
+        return sources.fingerprint(directory)
+    target = entry.target
     if target is None:
         return None
     place = target.rpartition(":")[0]

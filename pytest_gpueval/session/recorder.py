@@ -21,7 +21,7 @@ from pytest_gpueval.errors import Conflict, DataError, GateFailure, GpuevalError
 from pytest_gpueval.runs.capture import Capture
 from pytest_gpueval.runs.directory import LOG, SUMMARY, RunDirectory
 from pytest_gpueval.runs.files import back_up, storage
-from pytest_gpueval.runs.records import Figure, Latency, RowCounts, RunMetadata, Status, Summary, VerdictRecord
+from pytest_gpueval.runs.records import Figure, Latency, RowCounts, RunMetadata, Status, Summary, Tokens, VerdictRecord
 from pytest_gpueval.suites.model import Case
 
 from . import cases, join, provenance, registry
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.scoring.estimates import Estimate
 
+    from .servers import Fixture
     from .settings import Settings
 
 
@@ -56,7 +57,7 @@ class Surroundings(Protocol):
     gpus: list[str]
     gpu: dict[str, str | None] | None
 
-    def runtime(self, case: Case, /) -> tuple[Runtime, float | None]:
+    def runtime(self, case: Case, fixture: Fixture, /) -> tuple[Runtime, float | None]:
         """The started runtime of a case, and the seconds it took to start if this call started it."""
 
     def split(self, case: Case, /) -> ParquetSplit:
@@ -90,6 +91,8 @@ class Run:
         self.evaluation: Evaluation | None = None
         self.verdicts: list[gates.Verdict] = []
         self.startup_s: float | None = None
+        # Gives the test's fixtures by their names: servers are fixtures, started when they are needed.
+        self.fixture: Fixture = _no_fixture
         self._joined: join.Joined | None = None
         self._worker = worker
         self._begun = False
@@ -168,7 +171,7 @@ class Run:
 
     def _runtime(self) -> Runtime:
         """The started runtime; the seconds it took count as start-up, not as work."""
-        runtime, startup_s = self._worker.runtime(self.case)
+        runtime, startup_s = self._worker.runtime(self.case, self.fixture)
         self.startup_s = startup_s
         return runtime
 
@@ -258,6 +261,7 @@ class Run:
             startup_s=joined.startup_s if joined else self.startup_s,
             gpu=joined.gpu if joined else self._worker.usage(),
             latency=Latency(**latencies) if latencies else None,
+            tokens=_tokens(evaluation),
             error=error,
         )
         self.directory.finish(self.summary)
@@ -345,6 +349,10 @@ class Run:
             return {**known, "origin": self._worker.settings.data, "rows": None, "sha256": None}
 
 
+def _no_fixture(name: str) -> Any:
+    raise UsageProblem(f"{name} is needed, and the test does not use the fixture `run`, which gives it")
+
+
 def _figures(metrics: Any) -> dict[str, Figure]:
     estimates: dict[str, Estimate] = dict(metrics)
     return {name: Figure(**{key: _rounded(value) for key, value in estimate.as_dict().items()}) for name, estimate in estimates.items()}
@@ -364,6 +372,14 @@ def _rows(evaluation: Evaluation | None) -> RowCounts:
     except DataError:
         total = None
     return RowCounts(total=total, scored=tally.scored, errors=tally.errors, skipped=tally.skipped)
+
+
+def _tokens(evaluation: Evaluation | None) -> Tokens | None:
+    if evaluation is None or evaluation.tally.tokens is None:
+        return None
+    prompt, completion = evaluation.tally.tokens
+    fresh = evaluation.fresh_tokens > 0 and evaluation.seconds > 0
+    return Tokens(prompt=prompt, completion=completion, completion_per_s=round(evaluation.fresh_tokens / evaluation.seconds, 2) if fresh else None)
 
 
 def _rate(evaluation: Evaluation | None) -> float | None:

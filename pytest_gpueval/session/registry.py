@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.runtimes.base import Runtime
+from pytest_gpueval.runtimes.command import Command
 from pytest_gpueval.runtimes.inprocess import InProcess
 from pytest_gpueval.scoring.classification import Classification
 from pytest_gpueval.scoring.spans import SpanDetection
 from pytest_gpueval.scoring.task import SampleMetric, Task
 
+from . import servers
+
 if TYPE_CHECKING:
     from pluggy import HookRelay
 
     from pytest_gpueval.suites.model import Case
+
+    from .settings import Settings
 
 TaskFactory = Callable[..., Task]
 RuntimeFactory = Callable[["Case", int], Runtime]
@@ -44,12 +50,17 @@ def _not_annotated(case: Case) -> set[str]:
     return set(case.labels) - set(case.label_map.values()) if case.label_map else set()
 
 
-def runtime(case: Case, workers: int, hooks: HookRelay) -> Runtime:
-    """The runtime of a case, not started. Raises UsageProblem."""
-    known: dict[str, RuntimeFactory] = {"inprocess": _in_process}
+def runtime(case: Case, settings: Settings, hooks: HookRelay, fixture: servers.Fixture) -> Runtime:
+    """The runtime of a case, not started; the server that it needs may be. Raises UsageProblem, RuntimeFault."""
+    known: dict[str, RuntimeFactory] = {
+        "inprocess": _in_process,
+        "command": _command,
+        "triton": lambda case, _: servers.triton_runtime(case, settings, fixture),
+        "openai": lambda case, _: servers.openai_runtime(case, settings, fixture),
+    }
     known.update(_added(hooks.pytest_gpueval_runtimes()))
     factory: RuntimeFactory = _look_up(case, "kind of runtime", case.runtime.kind, known)
-    return factory(case, workers)
+    return factory(case, settings.workers)
 
 
 def metrics(hooks: HookRelay) -> dict[str, SampleMetric]:
@@ -62,6 +73,14 @@ def _in_process(case: Case, workers: int) -> Runtime:
     if entry.target is None:
         raise UsageProblem(f"suite {case.suite!r}: runtimes.{case.runtime_name}.target: missing; an in-process runtime needs 'file.py:Class'")
     return InProcess(entry.target, entry.options, case.directory, workers, entry.extra)
+
+
+def _command(case: Case, workers: int) -> Runtime:
+    entry = case.runtime
+    if not entry.command:
+        raise UsageProblem(f'suite {case.suite!r}: runtimes.{case.runtime_name}.command: missing; a runtime of kind \'command\' needs ["program", "argument"]')
+    argv = [sys.executable if word == "{python}" else word for word in entry.command]
+    return Command(argv, case.directory, in_flight=workers, deadline_s=entry.deadline_s)
 
 
 def _added(answers: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from .xdist_seam import RELEASE, Node
 class Session:
     """What a scheduler asks of the session around it.
 
-    `jobs` makes jobs of node ids, in their order; `serving_s` turns the seconds of an item into those that did not go into loading its model,
-    None where they say nothing; `retiring` are the gateways of workers that take no more items.
+    `jobs` makes jobs of node ids, in their order; `begun` hears of them once the first are under way, and may take its time; `serving_s` turns the
+    seconds of an item into those that did not go into loading its model, None where they say nothing; `retiring` are the gateways of workers that
+    take no more items.
     """
 
     lane: Callable[[Node], str]
     jobs: Callable[[Sequence[str]], list[Job]]
+    begun: Callable[[Sequence[Job]], None]
     serving_s: Callable[[str, float], float | None]
     differs: Callable[[Node, Sequence[str], Sequence[str]], None]
     finished: Callable[[], None]
@@ -40,6 +42,7 @@ class Scheduler:
         self._clock = clock
         self._collection: list[str] | None = None
         self._jobs: list[Job] = []
+        self._begun = False
         self._index: dict[str, int] = {}
         self._dispatcher: Dispatcher | None = None
         self._running: dict[Node, int | None] = {}
@@ -115,6 +118,9 @@ class Scheduler:
                 self._held[node] = holders
             else:
                 self._send(node, index)
+        if not self._begun:
+            self._begun = True
+            self._session.begun(self._jobs)
 
     def tick(self) -> None:
         """Time has passed: an item that takes longer than predicted may change what a waiting worker should do."""

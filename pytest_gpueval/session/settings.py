@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,6 +50,9 @@ OPTIONS = (
     Option("--gpueval-policy", "policy of the suite, or of a TOML or YAML file of your own", metavar="NAME|FILE:NAME"),
     Option("--gpueval-workers", "samples in flight per item", default="16", metavar="N"),
     Option("--gpueval-data", "where rows come from: embedded, hub, or a directory with <dataset>/<split>.parquet", "embedded", "SOURCE"),
+    Option("--gpueval-triton-url", "ask the Triton server at this gRPC address instead of starting one", metavar="HOST:PORT"),
+    Option("--gpueval-triton-python", "interpreter that runs Triton and its models (default: .venv-triton, else this one)", metavar="PATH"),
+    Option("--vllm-bin", "the vllm command", default="vllm", metavar="PATH"),
     Option("--gpueval-output-dir", "sessions are written here", "reports/evaluations", "DIR"),
     Option("--gpueval-session", "name of the session; an existing one is finished (default: a new name)", metavar="NAME"),
     Option("--gpueval-force", "run again what an earlier run of this session left; its files are backed up", switch=True),
@@ -78,6 +82,9 @@ class Settings:
     policy: str | None = None
     workers: int = 16
     data: str = "embedded"
+    triton_url: str | None = None
+    triton_python: str | None = None
+    vllm_bin: str = "vllm"
     output_dir: Path = Path("reports/evaluations")
     session: str | None = None
     force: bool = False
@@ -109,6 +116,9 @@ class Settings:
             policy=raw["policy"],
             workers=_count("--gpueval-workers", raw["workers"]),
             data=raw["data"],
+            triton_url=raw["triton_url"],
+            triton_python=raw["triton_python"],
+            vllm_bin=raw["vllm_bin"],
             output_dir=config.invocation_params.dir / raw["output_dir"],
             session=_session_name(raw["session"]),
             force=bool(raw["force"]),
@@ -134,6 +144,19 @@ def _root(config: pytest.Config) -> Path:
     pytest takes the value of an option that it does not know yet for a test path, so `--gpueval-output-dir /elsewhere` moves its root.
     """
     return config.rootpath if (config.rootpath / "suites").is_dir() else config.invocation_params.dir
+
+
+def check_words(config: pytest.Config) -> None:
+    """Raise UsageProblem where pytest has taken an option's value for a test path, and looked for its root and its ini file there."""
+    given = config.known_args_namespace
+    words, here = [str(word) for word in config.invocation_params.args], config.invocation_params.dir
+    if getattr(given, "rootdir", None) or getattr(given, "inifilename", None):
+        return
+    flags = {option.flag for option in OPTIONS if not option.switch}
+    for flag, value in pairwise(words):
+        path = here / value
+        if flag in flags and path.exists() and not path.resolve().is_relative_to(here.resolve()):
+            raise UsageProblem(f"{flag} {value}: pytest takes this path for a test of its own, and {config.rootpath} for its root. Write {flag}={value}")
 
 
 def _value(config: pytest.Config, option: Option, given: Any) -> Any:

@@ -50,11 +50,10 @@ def unnamed(arguments: Sequence[str], here: Path) -> tuple[list[str], Named]:
 
 def expand(items: list[pytest.Item], cutting: Cutting, named: Named, deselected: Callable[[Sequence[pytest.Item]], None]) -> None:
     """Put shards, and behind them the item that joins them, in the place of each dataset that is cut."""
-    chosen = [case for item in items if (case := case_of(item)) is not None]
-    counts = cutting.of_datasets(chosen)
+    found = [case_of(item) for item in items]
+    counts = cutting.of_datasets([case for case in found if case is not None])
     made: list[pytest.Item] = []
-    for item in items:
-        case = case_of(item)
+    for item, case in zip(items, found, strict=True):
         if case is None:
             made.append(item)
             continue
@@ -80,8 +79,8 @@ def remember_whole(config: pytest.Config) -> None:
 
 def collected(items: Iterable[pytest.Item]) -> Collected:
     """What there is of suites among the items."""
-    found = ((item, case_of(item)) for item in items)
-    return [(item.nodeid, cases.key(case), case.parts, case.shard.count if case.shard else 1) for item, case in found if case is not None]
+    found = ((item.nodeid, case_of(item)) for item in items)
+    return [(nodeid, cases.key(case), case.parts, case.shard.count if case.shard else 1) for nodeid, case in found if case is not None]
 
 
 def case_of(item: pytest.Item) -> Case | None:

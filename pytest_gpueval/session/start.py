@@ -14,17 +14,15 @@ import pytest
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME
-from pytest_gpueval.suites.model import Suite
+from pytest_gpueval.suites.model import Case, Suite
 
-from . import allocation, cases, dryrun, shards
-from .controller import Controller, earlier_record
-from .engine import Engine
-from .forecast import Forecast
+from . import allocation, cases, shards
 from .messages import user_errors
-from .settings import Settings
+from .settings import Settings, check_words
 from .worker import Notify, Orders, Worker
 
 SETTINGS = pytest.StashKey[Settings]()
+CHOSEN = pytest.StashKey[list[Case]]()
 ALLOCATION = pytest.StashKey[allocation.Allocation]()
 # Workers that xdist would have started, had this been no dry run.
 PROCESSES = pytest.StashKey[int]()
@@ -74,6 +72,7 @@ def pin(early: pytest.Config) -> None:
 def prepare(config: pytest.Config) -> None:
     """Before pytest is configured: read the options and add the suites; on the controller get the GPUs too."""
     with user_errors():
+        check_words(config)
         settings = Settings.of(config)
         paths = cases.suite_paths(settings)
         if paths:
@@ -86,6 +85,7 @@ def prepare(config: pytest.Config) -> None:
         if is_worker(config):
             return
         chosen = [case for path in _named_suites(config) for case in cases.chosen(cases.read_suite(path), settings)]
+        config.stash[CHOSEN] = chosen
         config.stash[ALLOCATION] = allocation.lay(
             config,
             settings,
@@ -95,6 +95,8 @@ def prepare(config: pytest.Config) -> None:
             looks=only_looks(config.option) or settings.dry_run,
         )
         if settings.dry_run:
+            from . import dryrun  # noqa: PLC0415
+
             config.stash[PROCESSES] = dryrun.stay_alone(config)
 
 
@@ -120,8 +122,14 @@ def ensure(config: pytest.Config, suite: Suite) -> None:
 
 def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     """Own the session's directory; without xdist, run its items too."""
+    # What no worker needs takes a fifth of a second to import.
+    from . import dryrun  # noqa: PLC0415
+    from .controller import Controller, earlier_record  # noqa: PLC0415
+    from .engine import Engine  # noqa: PLC0415
+    from .forecast import Forecast  # noqa: PLC0415
+
     settings, found = config.stash[SETTINGS], config.stash[ALLOCATION]
-    expected = Forecast(settings, suites, found.lanes)
+    expected = Forecast(settings, suites, found.lanes, config.stash.get(CHOSEN, None))
     if settings.dry_run:
         place = settings.output_dir / settings.session if settings.session else None
         counts = expected.earlier_counts(place, earlier_record(place)["cuts"]) if place else {}
@@ -159,6 +167,7 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     if "gpueval" not in given:
         return
     channel = given["gpueval_channel"]
+    cases.take_over(given["gpueval_suites"])
     _end_on_sigterm(config)
     channel.setcallback(lambda _stop: os.kill(os.getpid(), signal.SIGTERM))
     _register_worker(config, config.stash[SETTINGS], Orders(**given["gpueval"]), redactor_of(suites_of(config)), channel.send)

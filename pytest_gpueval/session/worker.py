@@ -24,8 +24,9 @@ from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
 
 from . import cases, provenance, registry, shards, xdist_seam
-from .cutting import Cutting
+from .cutting import Cutting, as_text
 from .recorder import Run
+from .servers import Fixture
 from .settings import Settings
 
 RUN = pytest.StashKey[Run]()
@@ -68,20 +69,23 @@ class Worker:
         self._failed = False
         self._send = send
         self._arguments = settings.arguments(config)
-        self._model_codes: dict[tuple[str | None, Path], str | None] = {}
+        self._model_codes: dict[tuple[str, Path], str | None] = {}
         self._splits: dict[tuple[Path, str, str], ParquetSplit] = {}
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
         self._last_progress = 0.0
 
     # What runs ask of their worker.
 
-    def runtime(self, case: Case) -> tuple[Runtime, float | None]:
-        """The started runtime of a case, kept for the cases after it, and the seconds it took to start if it had to be. Raises RuntimeFault."""
+    def runtime(self, case: Case, fixture: Fixture) -> tuple[Runtime, float | None]:
+        """The started runtime of a case, kept for the cases after it, and the seconds it took to start if it had to be. Raises RuntimeFault.
+
+        `fixture` gives the servers of this process.
+        """
         key = (case.directory, case.runtime_name, case.runtime.model_dump_json())
         if key in self._runtimes:
             return self._runtimes[key], None
         begin = time.perf_counter()
-        runtime = registry.runtime(case, self.settings.workers, self.hooks)
+        runtime = registry.runtime(case, self.settings, self.hooks, fixture)
         runtime.start()
         self._runtimes[key] = runtime
         return runtime, round(time.perf_counter() - begin, 3)
@@ -95,9 +99,9 @@ class Worker:
 
     def model_code(self, case: Case) -> str | None:
         """A hash of the code that makes the predictions of a case, as this process has loaded it: taken once."""
-        key = (case.runtime.target, case.directory)
+        key = (case.runtime_name, case.directory)
         if key not in self._model_codes:
-            self._model_codes[key] = provenance.model_code(*key)
+            self._model_codes[key] = provenance.model_code(case.runtime, case.directory)
         return self._model_codes[key]
 
     def usage(self, *, begin: bool = False) -> dict[str, float] | None:
@@ -171,7 +175,7 @@ class Worker:
         deselected = session.config.hook.pytest_deselected
         shards.expand(session.items, Cutting.of(self._orders.cutting), self._named, lambda items: deselected(items=items))
         with suppress(OSError):  # as above
-            self._send({"event": "collected", "worker": self.name, "items": shards.collected(session.items)})
+            self._send({"event": "collected", "worker": self.name, "items": as_text(shards.collected(session.items))})
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:

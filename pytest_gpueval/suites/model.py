@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 
@@ -37,7 +37,7 @@ def without_shard(id_: str) -> str:
     return _SHARD.sub("", id_)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """One dataset's split, run by one runtime under one policy: what one test item evaluates.
 
@@ -101,38 +101,32 @@ class Suite:
         self._known(split, known, "split", "splits")
         self._known(runtime, self.file.runtimes, "runtime", "runtimes")
         policy_name, rules = self._policy(policy)
-        base = Case(
-            suite=self.name,
-            directory=self.directory,
-            dataset="",
-            split=split,
-            task=self.file.task,
-            labels=tuple(self.file.labels),
-            label_map={},
-            runtime_name=runtime,
-            runtime=self.file.runtimes[runtime],
-            policy_name=policy_name,
-            policy=rules,
-            gates=(),
-            repo=None,
-            revision=None,
-            rows=None,
-            max_error_share=self.file.max_error_share,
-        )
-        return [self._case(base, name, dataset) for name, dataset in self.file.datasets.items() if split in dataset.splits]
+        common = {
+            "suite": self.name,
+            "directory": self.directory,
+            "split": split,
+            "task": self.file.task,
+            "labels": tuple(self.file.labels),
+            "runtime_name": runtime,
+            "runtime": self.file.runtimes[runtime],
+            "policy_name": policy_name,
+            "policy": rules,
+        }
+        return [self._case(name, dataset, common) for name, dataset in self.file.datasets.items() if split in dataset.splits]
 
-    def _case(self, base: Case, name: str, dataset: DatasetEntry) -> Case:
+    def _case(self, name: str, dataset: DatasetEntry, common: Mapping[str, Any]) -> Case:
+        gates: list[Gate] | None = common["policy"].gates
         share = dataset.max_error_share
-        return replace(
-            base,
+        return Case(
+            **common,
             dataset=name,
             label_map=dataset.label_map,
-            gates=_merged(self.file.gates, dataset.gates) if base.policy.gates is None else tuple(base.policy.gates),
+            gates=_merged(self.file.gates, dataset.gates) if gates is None else tuple(gates),
             repo=dataset.repo,
             revision=dataset.revision,
-            rows=dataset.splits[base.split].rows,
+            rows=dataset.splits[common["split"]].rows,
             max_error_share=self.file.max_error_share if share is None else share,
-            gpus=dataset.gpus or base.runtime.gpus,
+            gpus=dataset.gpus or common["runtime"].gpus,
             rate=dataset.rate or self.file.rate,
             shards=dataset.shards or self.file.shards,
         )

@@ -39,12 +39,83 @@ class Gate(Strict):
         return self
 
 
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class TritonEntry(Strict):
+    """A model behind Triton, of kind 'triton'."""
+
+    model: str | None = Field(None, description="its name on a server that runs elsewhere (default: the suite's)")
+    instances: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that each hold the model")
+    batch_rows: Annotated[int, Field(ge=1, le=4096)] = Field(32, description="rows of one request")
+    most_rows: Annotated[int, Field(ge=1, le=65536)] = Field(128, description="rows of one call of the model, of as many requests as wait")
+    in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(4, description="requests on the way at a time; no more than --gpueval-workers")
+
+
+class VllmEntry(Strict):
+    """vLLM, started for the session. What is left out is left to vLLM."""
+
+    model: str = Field(description="Hub repository or folder")
+    served_name: str | None = None
+    tensor_parallel: Annotated[int, Field(ge=1, le=64)] = Field(1, description="GPUs of one copy; say as many in runtimes.<name>.gpus")
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_model_len: Count | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    trust_remote_code: bool = False
+    seed: int | None = None
+    arguments: list[str] = Field([], description="more arguments of `vllm serve`")
+    port: Port | None = Field(None, description="default: a free one")
+    start_s: Seconds = Field(900.0, description="seconds until it must be ready")
+    stop_s: Seconds = Field(20.0, description="seconds to end by itself")
+
+
+class ServerEntry(Strict):
+    """Any OpenAI-compatible server, started for the session."""
+
+    command: list[str] = Field(min_length=1, description="argv with the fields {python}, {model}, {host} and {port}")
+    model: str
+    served_name: str | None = Field(None, description="what requests call the model (default: `model`)")
+    environment: dict[str, str] = Field({}, description="added to the environment; no secrets")
+    port: Port | None = Field(None, description="default: a free one")
+    start_s: Seconds = Field(300.0, description="seconds until it must be ready")
+    stop_s: Seconds = Field(8.0, description="seconds to end by itself")
+
+
+class RequestEntry(Strict):
+    """How rows become requests to a language model."""
+
+    endpoint: Literal["chat", "completions"] = "chat"
+    model: str | None = Field(None, description="default: what the server calls its model")
+    system: str | None = Field(None, description="system prompt of a chat")
+    template: str | None = Field(None, description="the prompt, with fields of the row: 'Question: {prompt}'")
+    temperature: Annotated[float, Field(ge=0)] | None = 0.0
+    max_tokens: Count | None = 256
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: int | None = None
+    stop: list[str] = []
+    n: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="completions for each row, as pass@k needs them")
+    stream: bool = False
+    choices: Literal["auto", "echo", "letters", "text"] = Field("auto", description="how choices are scored; 'text': by what the model writes")
+    extra: dict[str, Any] = Field({}, description="more keys of the request's body")
+    patience_s: Seconds = Field(600.0, description="seconds that a server may refuse with 429 or 503")
+
+
 class RuntimeEntry(Strict):
     """How predictions are made."""
 
-    kind: str = Field(description="'inprocess', or a kind that a conftest.py adds")
+    kind: str = Field(description="'inprocess', 'triton', 'openai', 'command', or a kind that a conftest.py adds")
+    command: list[str] | None = Field(None, description="of kind 'command': the program; {python} is the running interpreter, the suite's folder its place")
+    deadline_s: Annotated[float, Field(gt=0)] = Field(300.0, description="seconds that a program or a server has to answer one request")
     target: str | None = Field(None, description="'file.py:Class' relative to the suite, or 'package.module:Class'")
     options: dict[str, Any] = Field({}, description="given to the model as keyword arguments")
+    triton: TritonEntry = Field(TritonEntry(), description="of kind 'triton'")
+    vllm: VllmEntry | None = Field(None, description="of kind 'openai': start vLLM")
+    server: ServerEntry | None = Field(None, description="of kind 'openai': start another server")
+    url: str | None = Field(None, description="of kind 'openai': a server that runs elsewhere; default: VLLM_BASE_URL, OPENAI_API_BASE")
+    request: RequestEntry = Field(RequestEntry(), description="of kind 'openai'")
     extra: str | None = Field(None, description="extra of pytest-gpueval that installs what the model imports")
     gpus: Annotated[int, Field(ge=1, le=64)] = Field(1, description="GPUs that one copy of the model needs, for example for tensor parallelism")
     startup_s: Annotated[float, Field(ge=0)] | None = Field(None, description="seconds to load the model, until a session has measured it")
@@ -71,10 +142,12 @@ class DatasetEntry(Strict):
     repo: str | None = Field(None, description="Hub repository")
     revision: str | None = Field(None, description="commit of the repository")
     splits: dict[Id, SplitEntry] = Field(min_length=1)
+    # Factories: pydantic makes deep copies of defaults, which takes as long as all else where there are thousands of datasets.
     label_map: dict[str, str] = Field(
-        {}, description="the dataset's own label -> one of the suite's labels; labels that nothing maps to are not annotated there and do not count"
+        default_factory=dict,
+        description="the dataset's own label -> one of the suite's labels; labels that nothing maps to are not annotated there and do not count",
     )
-    gates: list[Gate] = Field([], description="added to the suite's gates; one of the same metric and label replaces it")
+    gates: list[Gate] = Field(default_factory=list, description="added to the suite's gates; one of the same metric and label replaces it")
     max_error_share: Share | None = None
     rate: Rate | None = Field(None, description="samples/s of one worker, until a session has measured it")
     gpus: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="GPUs that this dataset needs at once, instead of what the runtime says")

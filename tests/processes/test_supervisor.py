@@ -254,6 +254,15 @@ def test_on_hang_up_a_worker_that_does_not_notice_is_interrupted(run, tmp_path):
     assert time.monotonic() - began > 8 * supervisor.INTERRUPT_AT - 0.1
 
 
+def test_on_hang_up_at_once_is_what_a_signal_is(run, tmp_path):
+    file = tmp_path / "finalized"
+    one = run("say(start(session=True))\n" + FINALIZER.format(body="time.sleep(1000)", file=str(file)), "--at-once", grace=1000)
+    one.number()
+    one.popen.stdin.close()
+    assert one.end() == 5
+    assert file.exists()
+
+
 def test_on_hang_up_a_worker_that_does_not_end_is_killed(run):
     one = run("deafen(); say(start(deaf=True)); time.sleep(1000)", grace=0.2)
     one.number()

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 # Sessions in this process must all meet the same modules: pytester forgets those that a session imports first.
-import pytest_gpueval.session.collect  # noqa: F401
+import pytest_gpueval.session.collect
+import pytest_gpueval.session.dryrun
+import pytest_gpueval.session.engine  # noqa: F401
 from tests import fake_gpus
 
 SUITE = """

@@ -259,3 +259,15 @@ def test_a_read_only_disk(toy, read_only_disk):
     result = toy.spawn("--gpueval-suite", "toy", f"--gpueval-output-dir={place}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert words in message(result)
+
+
+@pytest.mark.parametrize("sign", [" ", "="])
+def test_a_place_that_pytest_would_take_for_a_test(toy, tmp_path_factory, sign):
+    """Its root would lie there, and node ids and run directories with it."""
+    place = str(tmp_path_factory.mktemp("elsewhere"))
+    result = toy.spawn("--gpueval-suite", "toy", *f"--gpueval-output-dir{sign}{place}".split(" "))
+    if sign == " ":
+        result.stderr.fnmatch_lines([f"ERROR: --gpueval-output-dir {place}: pytest takes this path for a test of its own*Write --gpueval-output-dir={place}"])
+    else:
+        result.assert_outcomes(passed=2)
+    assert result.ret == (4 if sign == " " else 0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
+
 import pytest
 
 IDS = ["suites/toy/suite.toml::test_eval[one-fast]", "suites/toy/suite.toml::test_eval[two-fast]"]
@@ -55,6 +58,21 @@ def test_workers_side_by_side(toy, args):
     result = toy.spawn("--gpueval-suite", "toy", *args)
     result.assert_outcomes(passed=2)
     assert {toy.summary(f"toy-{name}-fast")["metrics"]["strict.f1"]["value"] for name in ("one", "two")} == {0.9}
+
+
+@pytest.mark.parametrize("args", [["-n", "2"], ["--gpus", "none", "-n", "2"]])
+def test_workers_see_the_suite_that_the_controller_read(toy, args):
+    toy.pytester.makeconftest("""
+        import pathlib
+        def pytest_cmdline_main(config):
+            if hasattr(config, "workerinput"):
+                pathlib.Path("edited").touch()
+                (config.rootpath / "suites/toy/suite.toml").write_text("somebody edits this")
+        """)
+    result = toy.spawn("--gpueval-suite", "toy", *args)
+    assert result.ret == pytest.ExitCode.OK
+    assert {run["case"] for run in toy.record(toy.session().name)["runs"]} >= {"one-fast", "two-fast"}
+    assert (toy.root / "edited").exists()
 
 
 def test_two_suites_at_once(toy):
@@ -131,6 +149,74 @@ def test_a_runtime_a_task_and_a_metric_from_conftest(toy):
     toy.run("--gpueval-suite", "toy").assert_outcomes(passed=2)
     assert toy.summary()["metrics"]["found"]["value"] == 1.0
     assert toy.lines()[0]["score"]["extra"] == {"found": 1.0}
+
+
+def test_a_program_behind_a_suite(toy):
+    """It gives what the same model gives in this process, is kept from one case to the next, and its words are in the run's log."""
+    toy.run("--gpueval-suite", "toy", "--gpueval-session", "inside").assert_outcomes(passed=2)
+    program = """
+        import json, sys
+        from model import Model
+        model = Model()
+        print("model loaded", file=sys.stderr, flush=True)
+        for line in sys.stdin:
+            row = json.loads(line)
+            print(json.dumps({"id": row["id"], "prediction": model.one(row["text"])}), flush=True)
+    """
+    (toy.root / "suites/toy/program.py").write_text(textwrap.dedent(program))
+    toy.edit('kind = "inprocess"\ntarget = "model.py:Model"', 'kind = "command"\ncommand = ["{python}", "program.py"]')
+    toy.run("--gpueval-suite", "toy", "--gpueval-session", "outside").assert_outcomes(passed=2)
+    for run in ("toy-one-fast", "toy-two-fast"):
+        inside, outside = (toy.summary(run, session) for session in ("inside", "outside"))
+        assert inside["metrics"] == outside["metrics"]
+        assert [{**line, "latency_ms": 0} for line in toy.lines(run, "inside")] == [{**line, "latency_ms": 0} for line in toy.lines(run, "outside")]
+    logs = [(toy.session("outside") / run / "stdout.log").read_text() for run in ("toy-one-fast", "toy-two-fast")]
+    assert logs == ["model loaded\n", ""]
+
+
+def test_a_program_that_changed_is_another_run(toy):
+    (toy.root / "suites/toy/program.py").write_text("import sys\nsys.exit(3)\n")
+    toy.edit('kind = "inprocess"\ntarget = "model.py:Model"', 'kind = "command"\ncommand = ["{python}", "program.py"]')
+    result = toy.run("--gpueval-suite", "toy", "--gpueval-session", "it", "-k", "one")
+    result.stdout.fnmatch_lines(["*answers nothing: it ended with exit code 3*"])
+    metadata = json.loads((toy.session("it") / "toy-one-fast/run_metadata.json").read_text())
+    (toy.root / "suites/toy/program.py").write_text("import sys\nsys.exit(4)\n")
+    toy.run("--gpueval-suite", "toy", "--gpueval-session", "it", "-k", "one", "--gpueval-force")
+    again = json.loads((toy.session("it") / "toy-one-fast/run_metadata.json").read_text())
+    assert metadata["model"]["code_sha256"] != again["model"]["code_sha256"]
+
+
+def test_a_command_that_is_missing_is_named(toy):
+    toy.edit('kind = "inprocess"', 'kind = "command"')
+    toy.run("--gpueval-suite", "toy").stdout.fnmatch_lines(["*runtimes.cpu.command: missing; a runtime of kind 'command' needs*"])
+
+
+def test_tokens_are_counted(toy):
+    """Also those of an interrupted run that is continued."""
+    toy.pytester.makeconftest(
+        """
+        from pytest_gpueval.runtimes.base import Answer
+        class Counting:
+            def start(self): pass
+            def answers(self, samples):
+                for number, sample in enumerate(samples):
+                    yield Answer(sample, [], None, 0.1, (10, 3) if number % 2 else None)
+            def close(self): pass
+        def pytest_gpueval_runtimes():
+            return {"counting": lambda case, workers: Counting()}
+        """
+    )
+    toy.edit('kind = "inprocess"', 'kind = "counting"')
+    toy.run("--gpueval-suite", "toy", "--gpueval-session", "it", "-k", "one")
+    summary = toy.summary(session="it")
+    assert (summary["tokens"]["prompt"], summary["tokens"]["completion"]) == (250, 75)
+    assert summary["tokens"]["completion_per_s"] > 0
+    assert toy.lines(session="it")[1]["tokens"] == [10, 3]
+    run = toy.session("it") / "toy-one-fast"
+    (run / "summary.json").unlink()
+    (run / "results.jsonl").write_text("".join((run / "results.jsonl").read_text().splitlines(keepends=True)[:30]))
+    toy.run("--gpueval-suite", "toy", "--gpueval-session", "it", "-k", "one")
+    assert toy.summary(session="it")["tokens"]["prompt"] == 250
 
 
 def test_limit_and_policy(toy):

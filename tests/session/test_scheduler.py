@@ -39,11 +39,13 @@ class World:
         self.items = items
         self.retiring: set[str] = set()
         self.differing: list[Node] = []
+        self.begun: list[list[str]] = []
         self.finished = 0
         self.now = 0.0
         session = Session(
             lane=lambda node: node.lane,
             jobs=lambda ids: [Job(id_, id_, 10.0, gpus=int(id_.partition(":")[2] or 1)) for id_ in ids],
+            begun=lambda jobs: self.begun.append([job.id for job in jobs]),
             serving_s=lambda _, seconds: seconds,
             differs=lambda node, _first, _found: self.differing.append(node),
             finished=self.count,
@@ -73,6 +75,19 @@ def test_it_has_all_that_xdist_asks_for():
         assert isinstance(ours, property) == isinstance(wanted, property), name
         if not isinstance(wanted, property):
             assert list(inspect.signature(ours).parameters) == list(inspect.signature(wanted).parameters), name
+
+
+def test_what_takes_time_comes_after_the_first_start():
+    world = World(["a", "b"], ["g0", "g1"])
+    node = Node("g0", None)
+    world.scheduler.add_node(node)
+    world.scheduler.add_node_collection(node, world.items)
+    assert (node.told, world.begun) == ([], [])
+    world.scheduler.schedule()
+    assert (node.told, world.begun) == ([0], [["a", "b"]])
+    world.join("g1")
+    world.scheduler.tick()
+    assert len(world.begun) == 1
 
 
 def test_a_worker_has_one_item_at_a_time_and_may_come_late():

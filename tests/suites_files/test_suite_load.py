@@ -77,6 +77,20 @@ def test_a_good_file(suite):
     assert [(gate.metric, gate.label) for gate in found.cases()[0].gates] == [("accuracy", None), ("f1", "positive")]
 
 
+def test_another_process_takes_over_the_same(suite):
+    options = 'options = { device = "cpu", sizes = [1, 2.5], deep = { on = true } }\n'
+    found = load.read(suite(('target = "model.py:Model"\n', f'target = "model.py:Model"\n{options}')))
+    text = load.handed_over(found)
+    assert text is not None
+    assert load.taken_over(found.path, text) == found
+
+
+@pytest.mark.parametrize("option", ["2024-05-01", "nan", "-inf", "[1, { when = 07:30:00 }]", f"{2**70}"])
+def test_what_json_cannot_hold_is_read_again(suite, option):
+    found = load.read(suite(('target = "model.py:Model"\n', f'target = "model.py:Model"\noptions = {{ value = {option} }}\n')))
+    assert load.handed_over(found) is None
+
+
 @pytest.mark.parametrize(
     ("replacement", "line"),
     [

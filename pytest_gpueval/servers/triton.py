@@ -1,0 +1,263 @@
+"""A Triton inference server of ours: the binary of nvidia-pytriton's wheel, on a repository made for the start, with the models of suites.
+
+The server and its models run in an interpreter of their own (`TritonSettings.server_python`): the wheel needs numpy 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_gpueval.errors import StorageError, UsageProblem
+from pytest_gpueval.processes.identity import own_name
+from pytest_gpueval.processes.leftovers import SHARED_MEMORY
+from pytest_gpueval.processes.program import Program
+from pytest_gpueval.runtimes import wire
+
+from . import ports, triton_python
+from .server import Launch, environment_with
+from .triton_control import Control
+
+HTTP, GRPC = "http", "grpc"
+NAME = "tritonserver"
+# Set for this process's own interpreter, and wrong for another one.
+_OF_THIS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__")
+_MODEL_FILE = "gpueval_model.py"
+_LINKS = {_MODEL_FILE: Path(__file__).with_name("triton_model.py"), "gpueval_wire.py": Path(wire.__file__)}
+_CONFIG = 'backend: "python"\n'  # the server looks for a file; what it says comes with each load
+
+
+@dataclass(frozen=True)
+class TritonSettings:
+    """How to run the server. `server_python` has nvidia-pytriton, numpy 1, and what the models import: `make triton-server` makes one.
+
+    Ports that are None are chosen. `start_s` bounds, in seconds, the server's start and each load of a model; `stop_s` its end, the models' `close()`
+    included. `arguments` are added to the server's command. `gpu=False` hides the GPUs that this process sees.
+    """
+
+    server_python: str
+    http_port: int | None = None
+    grpc_port: int | None = None
+    start_s: float = 300.0
+    stop_s: float = 3.0
+    arguments: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    gpu: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises UsageProblem."""
+        for name, port in ((HTTP, self.http_port), (GRPC, self.grpc_port)):
+            if port is not None and not 1 <= port <= 65535:
+                raise UsageProblem(f"Triton's {name} port {port}: valid are 1 to 65535, or none for a free one")
+        if self.http_port is not None and self.http_port == self.grpc_port:
+            raise UsageProblem(f"Triton's http and grpc ports are both {self.http_port}: they must differ")
+
+
+@dataclass(frozen=True)
+class TritonModel:
+    """A suite's class as a model: `file.py:Class` in `directory`, or `package.module:Class`.
+
+    `instances` processes each hold one. A call of `predict` gets at most `most_rows` rows, of as many requests as wait. `extra` is the extra of
+    pytest-gpueval that installs what the class imports.
+    """
+
+    target: str
+    directory: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    instances: int = 1
+    most_rows: int = 128
+    extra: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The same for the same model."""
+        return json.dumps([self.parameters, self.instances, self.most_rows])
+
+    @property
+    def slug(self) -> str:
+        """The target as a part of a name."""
+        return re.sub(r"[^A-Za-z0-9]+", "_", self.target).strip("_") or "model"
+
+    @property
+    def parameters(self) -> str:
+        """What the model is told of itself. ASCII: it passes through protocol buffers. Raises UsageProblem."""
+        try:
+            return json.dumps(wire.pack({"target": self.target, "directory": str(self.directory), "options": self.options, "place": str(Path.cwd())}))
+        except wire.NotSendable as problem:
+            raise UsageProblem(f"model {self.target}: an option cannot be handed to another process: {problem}") from None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Triton's model configuration. It travels with the load, never through a file: options may be secret.
+
+        KIND_CPU says only that Triton does not hand out GPUs: the model sees all that this process sees, as in process. KIND_GPU would start an
+        instance for each of them.
+        """
+        return {
+            "backend": "python",
+            "max_batch_size": self.most_rows,
+            "default_model_filename": _MODEL_FILE,
+            "input": [{"name": "rows", "data_type": "TYPE_STRING", "dims": [1]}],
+            "output": [{"name": "answers", "data_type": "TYPE_STRING", "dims": [1]}],
+            "dynamic_batching": {},
+            "instance_group": [{"kind": "KIND_CPU", "count": self.instances}],
+            "parameters": {"gpueval": {"string_value": self.parameters}},
+        }
+
+
+class Triton:
+    """The `Kind` of Triton servers. One start at a time."""
+
+    name = NAME
+
+    def __init__(self, settings: TritonSettings) -> None:
+        self.settings = settings
+        self._interpreter: triton_python.Interpreter | None = None
+        self._identity = ""
+        self._segments = ""
+        self._reserved: list[socket.socket] = []
+
+    @property
+    def start_s(self) -> float:
+        """Seconds until it must be ready."""
+        return self.settings.start_s
+
+    @property
+    def stop_s(self) -> float:
+        """Seconds it has to end by itself."""
+        return self.settings.stop_s
+
+    @property
+    def interpreter(self) -> triton_python.Interpreter:
+        """Where the models run; looked at once. Raises UsageProblem."""
+        if self._interpreter is None:
+            self._interpreter = triton_python.look(self.settings.server_python)
+        return self._interpreter
+
+    @property
+    def causes(self) -> Mapping[str, str]:
+        """What the words of a failed start, or of a failed load, mean."""
+        python = self.settings.server_python
+        return {
+            r"(?i)cuda.{0,40}out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|OutOfMemoryError": "the GPU's memory is full; "
+            "`gpueval gpus` says who uses it. Take fewer `instances`, or a GPU of its own.",
+            r"(?i)CUDA driver version is insufficient|driver/library version mismatch|no CUDA-capable device|forward compatibility was attempted": "the "
+            "NVIDIA driver does not fit the CUDA version that the server, or the model's framework, was built for. Update the driver, or set gpu = false.",
+            r"libpython[\d.]+so\S*: cannot open shared object": f"the stub does not find its libpython. Is LD_LIBRARY_PATH set for the server? It needs "
+            f"the LIBDIR of {python}.",
+            r"GLIBC_[\d.]+' not found|GLIBCXX_[\d.]+' not found": "the server's binary needs a newer C library than this system's.",
+            r"(?i)compiled using NumPy 1\.x|numpy\.core\.multiarray failed to import|module compiled against ABI version": "the interpreter has numpy 2, "
+            f"for which the server's stubs are not built: {python} -m pip install 'numpy<2'",
+            r"(?i)already in use|failed to start (HTTP|GRPC) service": "somebody else took the port first. Leave the port out: a free one is taken then.",
+            r"(?i)Failed to (initialize|increase|create|grow).{0,30}shared memory|No space left on device": f"{SHARED_MEMORY} is full, or too small: in a "
+            "container, give it more (--shm-size).",
+            r"(?i)unable to find backend library|Stub process is missing": f"nvidia-pytriton in {python} is incomplete: install it anew.",
+        }
+
+    def launch(self) -> Launch:
+        """A start with ports of its own and an empty repository. Raises UsageProblem, StorageError."""
+        found = self.interpreter
+        self._identity, self._segments = str(uuid.uuid4()), own_name()
+        directory = Path(tempfile.gettempdir()) / own_name()
+        settings = self.settings
+        chosen = {HTTP: settings.http_port or self._reserve(), GRPC: settings.grpc_port or self._reserve()}
+        try:
+            directory.mkdir(mode=0o700)
+            (directory / "repository").mkdir()
+            self._link_backend(directory / "backends" / "python", found)
+        except OSError as error:
+            self._forget([directory])
+            raise StorageError(f"{directory}: the server's folder cannot be made: {error.strerror}.\nSet TMPDIR to a folder that can be written.") from None
+        return Launch(
+            argv=[
+                str(found.tritonserver),
+                f"--id={self._identity}",
+                f"--model-repository={directory / 'repository'}",
+                "--model-control-mode=explicit",
+                "--disable-auto-complete-config",
+                f"--backend-directory={directory / 'backends'}",
+                f"--backend-config=python,shm-region-prefix-name={self._segments}",
+                "--allow-metrics=false",
+                # A second less than it has: then it is still its own end, and removes its segments.
+                f"--exit-timeout-secs={max(1, int(settings.stop_s) - 1)}",
+                *_listening(HTTP, chosen[HTTP], shared=settings.http_port is None),
+                *_listening(GRPC, chosen[GRPC], shared=settings.grpc_port is None),
+                *settings.arguments,
+            ],
+            environment=self._environment(found),
+            ports=chosen,
+            fixed=settings.http_port is not None or settings.grpc_port is not None,
+            made=[directory],
+        )
+
+    def ready(self, launch: Launch, program: Program, /) -> bool:  # noqa: ARG002 - part of the seam
+        """Whether this very start answers. Its models are asked as they are loaded."""
+        return Control(launch.ports[HTTP]).answers_as(self._identity)
+
+    def clean(self, launch: Launch, /) -> None:
+        """Give the ports back, remove its folder and what it left in shared memory."""
+        self._forget(launch.made)
+        for segment in SHARED_MEMORY.glob(f"{self._segments}*"):
+            segment.unlink(missing_ok=True)
+
+    def cause(self, text: str) -> str | None:
+        """What the words of a log mean, if that is known."""
+        return next((advice for pattern, advice in self.causes.items() if re.search(pattern, text)), None)
+
+    def place(self, launch: Launch, name: str) -> Path:
+        """The folder of a model, made and filled if it is not there: the server is told the rest as it loads it."""
+        directory = launch.made[0] / "repository" / name
+        version = directory / "1"
+        if not version.is_dir():
+            version.mkdir(parents=True)
+            (directory / "config.pbtxt").write_text(_CONFIG, encoding="utf-8")
+            for link, source in _LINKS.items():
+                (version / link).symlink_to(source)
+        return directory
+
+    def _forget(self, made: Sequence[Path]) -> None:
+        while self._reserved:
+            self._reserved.pop().close()
+        for directory in made:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _environment(self, found: triton_python.Interpreter) -> dict[str, str]:
+        environment = environment_with(**self.settings.environment)
+        for name in _OF_THIS_PYTHON:
+            if name not in self.settings.environment:
+                environment.pop(name, None)
+        before = environment.get("LD_LIBRARY_PATH", "")
+        environment["LD_LIBRARY_PATH"] = f"{found.libraries}:{before}" if before else found.libraries
+        # The stub finds the interpreter whose packages it uses by its name on PATH.
+        environment["PATH"] = f"{found.bin}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        environment["PYTHONUNBUFFERED"] = "1"  # the last words of a stub that is killed
+        if not self.settings.gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        return environment
+
+    def _link_backend(self, directory: Path, found: triton_python.Interpreter) -> None:
+        """The wheel has a stub for each version of Python, but the server looks for one beside the backend."""
+        directory.mkdir(parents=True)
+        for file in (found.backend / "libtriton_python.so", found.backend / "triton_python_backend_utils.py", found.stub):
+            (directory / file.name).symlink_to(file)
+
+    def _reserve(self) -> int:
+        """A free port that nobody is given until `clean`: it is bound here, without listening, and shared with the server alone by SO_REUSEPORT."""
+        held = socket.socket()
+        self._reserved.append(held)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind((ports.LOOPBACK, 0))
+        return int(held.getsockname()[1])
+
+
+def _listening(name: str, port: int, *, shared: bool) -> list[str]:
+    return [f"--{name}-address={ports.LOOPBACK}", f"--{name}-port={port}", *([f"--reuse-{name}-port=true"] if shared else [])]

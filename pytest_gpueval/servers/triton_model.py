@@ -1,0 +1,253 @@
+"""The model that Triton's python backend runs: a suite's class behind one tensor of rows and one of answers.
+
+Linked into a model repository and run by another interpreter, where this package is not installed: it imports the standard library, numpy, the
+backend's own module, and `gpueval_wire`, which is `runtimes/wire.py` linked beside it.
+
+    rows      BYTES [n, 1]  each element a mapping, as `predict` gets it; `null` asks only whether anybody is there
+    answers   BYTES [n, 1]  `{"value": ...}`, `{"error": text}` for a row that fails, `{"fault": text}` when the model broke its contract
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import json
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+# Before the reason in the error of a model that does not start: `gpueval-usage: ...`. `servers/triton.py` looks for them.
+USAGE, MISSING, RAISED = "gpueval-usage", "gpueval-missing", "gpueval-raised"
+
+
+class BadTarget(Exception):
+    """The target names nothing that can be a model."""
+
+
+class Rows:
+    """A suite's class with `predict(batch) -> batch`, asked row by row where it raises for several."""
+
+    def __init__(self, target: str, directory: Path, options: Mapping[str, Any], place: str) -> None:
+        """Import, construct and warm up. Raises BadTarget, and whatever the model raises."""
+        self._target = target
+        self._most = sys.maxsize
+        self._model: Any = None
+        model = load_object(target, directory, place)(**options)
+        try:
+            if not callable(getattr(model, "predict", None)):
+                raise BadTarget(f"model {target} has no method predict(batch)")
+            if hasattr(model, "warm_up"):
+                model.warm_up()
+        except BaseException:
+            close(model)
+            raise
+        self._model = model
+
+    def answers(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """An answer for each row: one call for all, unless fewer are known to be the most that memory holds."""
+        found: list[dict[str, Any]] = []
+        while len(found) < len(rows):
+            found += self._answer(rows[len(found) : len(found) + self._most])
+        return found
+
+    def close(self) -> None:
+        """Close the model, if it can be closed."""
+        model, self._model = self._model, None
+        close(model)
+
+    def _answer(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        try:
+            values = self._model.predict(list(rows))
+        except Exception as error:  # noqa: BLE001 - whatever a model raises is its answer
+            if len(rows) == 1:
+                return [{"error": describe(error)}]
+            smaller = _out_of_memory(error)
+        else:
+            return self._checked(rows, values)
+        if not smaller:
+            return [answer for row in rows for answer in self._answer([row])]
+        # Outside the handler, so that its traceback holds no tensor any more.
+        self._most = max(1, len(rows) // 2)
+        sys.stderr.write(f"gpueval: out of memory with {len(rows)} rows; {self._most} at a time from here on\n")
+        _give_memory_back()
+        return self.answers(rows)
+
+    def _checked(self, rows: Sequence[Mapping[str, Any]], values: Any) -> list[dict[str, Any]]:
+        count = _count(values)
+        if count == len(rows):
+            return [{"value": value} for value in values]
+        found = f"{count} predictions" if count is not None else f"a {type(values).__name__}"
+        fault = (
+            f"model {self._target} returned {found} for a batch of {len(rows)} (first row: {rows[0].get('id')!r}).\n"
+            "predict(batch) must return a list with one prediction for each row, in their order."
+        )
+        return [{"fault": fault}] * len(rows)
+
+
+class TritonPythonModel:
+    """What the python backend looks for. Its methods and their arguments are Triton's: the README of triton-inference-server/python_backend."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Load the model. Raises the backend's TritonModelException with the reason."""
+        import numpy as np  # noqa: PLC0415 - of the interpreter that runs this
+        import triton_python_backend_utils as backend  # noqa: PLC0415 - as above
+        from gpueval_wire import NotSendable, decode, encode  # noqa: PLC0415 - as above
+
+        self._np, self._backend, self._decode, self._encode, self._not_sendable = np, backend, decode, encode, NotSendable
+        given = decode(json.loads(args["model_config"])["parameters"]["gpueval"]["string_value"].encode("utf-8", "surrogatepass"))
+        try:
+            self._rows = Rows(given["target"], Path(given["directory"]), given["options"], given["place"])
+        except BadTarget as error:
+            self._refuse(USAGE, str(error))
+        except ModuleNotFoundError as error:
+            self._refuse(MISSING, error.name or "?")
+        except BaseException as error:  # noqa: BLE001 - sys.exit() too: nobody else tells why there is no model
+            traceback.print_exc()
+            self._refuse(RAISED, f"{describe(error)}\n{traceback.format_exc()}")
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer requests: their rows together in one call of the model."""
+        sizes, elements = [], []
+        for request in requests:
+            tensor = self._backend.get_input_tensor_by_name(request, "rows").as_numpy().ravel().tolist()
+            sizes.append(len(tensor))
+            elements += tensor
+        answers = iter(self._answer(elements))
+        return [self._response([next(answers) for _ in range(size)]) for size in sizes]
+
+    def finalize(self) -> None:
+        """Close the model. One that cannot be closed says so in the log."""
+        try:
+            self._rows.close()
+        except Exception:  # noqa: BLE001 - whatever a model raises
+            traceback.print_exc()
+
+    def _answer(self, elements: Sequence[bytes]) -> list[bytes]:
+        encoded: list[bytes | None] = [None] * len(elements)
+        rows, places = [], []
+        for place, element in enumerate(elements):
+            try:
+                row = self._decode(element)
+            except ValueError as error:
+                encoded[place] = self._encode({"fault": f"a row is not JSON: {error}"})
+                continue
+            if row is None:
+                encoded[place] = b'{"value":null}'
+            else:
+                rows.append(row)
+                places.append(place)
+        for place, answer in zip(places, self._rows.answers(rows), strict=True):
+            encoded[place] = self._encoded(answer)
+        return encoded  # type: ignore[return-value] # each place is filled
+
+    def _encoded(self, answer: Mapping[str, Any]) -> bytes:
+        try:
+            return self._encode(answer)  # type: ignore[no-any-return]
+        except (self._not_sendable, ValueError, RecursionError) as error:
+            return self._encode({"error": describe(error)})  # type: ignore[no-any-return]
+
+    def _response(self, answers: Sequence[bytes]) -> Any:
+        tensor = self._np.array(answers, dtype=self._np.object_).reshape(len(answers), 1)
+        return self._backend.InferenceResponse([self._backend.Tensor("answers", tensor)])
+
+    def _refuse(self, kind: str, reason: str) -> None:
+        raise self._backend.TritonModelException(f"{kind}: {reason}".encode("utf-8", "backslashreplace").decode()) from None
+
+
+def load_object(target: str, directory: Path, place: str) -> Any:
+    """Import `file.py:Name` of a suite's folder, or `package.module:Name` with `place` as the last folder to look in.
+
+    As `runtimes/inprocess.py` does, for the one suite whose model this process runs. Raises BadTarget, ModuleNotFoundError for what the target imports.
+    """
+    where, _, name = target.rpartition(":")
+    if not where or not name:
+        raise BadTarget(f"target {target!r} is not of the form 'file.py:Class' or 'package.module:Class'")
+    module = _load_file(directory / where) if where.endswith(".py") else _import(where, target, place)
+    if not hasattr(module, name):
+        names = ", ".join(sorted(key for key in vars(module) if not key.startswith("_")))
+        raise BadTarget(f"target {target!r}: {where} has no {name!r}. Valid names: {names}.")
+    return getattr(module, name)
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise BadTarget(f"{path}: no such file")
+    path = path.resolve()
+    package = f"gpueval_suite_{re.sub(r'[^A-Za-z0-9_]', '_', path.parent.name)}"
+    parent = ModuleType(package, f"The Python files of {path.parent}.")
+    parent.__path__ = [str(path.parent)]
+    sys.modules[package] = parent
+    spec = importlib.util.spec_from_file_location(f"{package}.{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadTarget(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise BadTarget(f"{path}: cannot be imported: {describe(error)}{_line_of(error, path)}") from error
+    return module
+
+
+def _import(where: str, target: str, place: str) -> ModuleType:
+    if place not in sys.path:
+        sys.path.append(place)
+    try:
+        return importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{where}.".startswith(f"{error.name}."):
+            raise  # the module is there; something that it imports is not
+        raise BadTarget(f"target {target!r}: cannot import {where}: {error}") from None
+    except Exception as error:
+        raise BadTarget(f"target {target!r}: cannot import {where}: {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """`ValueError: no such label`, on one line: word for word as `runtimes/inprocess.py` says it."""
+    try:
+        text = str(error)
+    except Exception as second:  # noqa: BLE001 - an error that cannot say what it is, is still an error
+        text = f"(its text raises {type(second).__name__})"
+    return " ".join(f"{type(error).__name__}: {text}".split())[:500].removesuffix(":")
+
+
+def close(model: Any) -> None:
+    """Close a model, if it can be closed."""
+    if hasattr(model, "close"):
+        model.close()
+
+
+def _line_of(error: Exception, path: Path) -> str:
+    if isinstance(error, SyntaxError):  # says so itself
+        return ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+def _count(values: Any) -> int | None:
+    if isinstance(values, (str, bytes, Mapping, AbstractSet)):
+        return None
+    try:
+        return len(values)
+    except TypeError:  # generators, None, arrays without a dimension
+        return None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "out of memory" in str(error).lower()
+
+
+def _give_memory_back() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,272 @@
+"""A Triton server and its models: loaded once, loaded again when the server, or a model's process, was lost."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_gpueval.errors import RuntimeFault, UsageProblem
+from pytest_gpueval.processes.supervisor import Process, look, send
+from pytest_gpueval.runs.redact import Redactor
+
+from . import ports
+from .server import Server, _tail
+from .triton import GRPC, HTTP, Triton, TritonModel, TritonSettings
+from .triton_control import Control, Refused
+from .triton_model import MISSING, RAISED, USAGE
+
+_POLL_S = 0.02
+_PING_S = 60.0
+# A model whose process ended while it was idle is unloaded at once; one whose process ended in a request never is.
+_REPAIR_S = 0.5
+_LAST_LINES = 30
+_REASON = re.compile(rf"({USAGE}|{MISSING}|{RAISED}): (.*)", re.DOTALL)
+# What the server adds to the exception of a model: where its own lines were, the file of this package.
+_AT = re.compile(r"\s*At:\n  .*", re.DOTALL)
+
+
+@dataclass
+class _Loaded:
+    """A model that is to be there for as long as the server. `stubs` are its processes, one for each instance."""
+
+    model: TritonModel
+    name: str
+    stubs: list[Process] = field(default_factory=list)
+
+    @property
+    def broken(self) -> bool:
+        """Whether a process of it is gone. Triton starts no other one, calls the model ready, and fails every request to it."""
+        return any((now := look(stub.pid)) is None or now.identity != stub.identity or now.dead for stub in self.stubs)
+
+
+class TritonServer(Server):
+    """A server that starts with its first model. It belongs to one process, and may serve all its items one after the other."""
+
+    def __init__(self, settings: TritonSettings, log: Path, redactor: Redactor, most_restarts: int = 200) -> None:
+        """`most_restarts` counts repairs too: a row that ends the model's process costs up to eight of them until it is found."""
+        self._triton = Triton(settings)
+        super().__init__(self._triton, log, redactor, most_restarts)
+        self._models: dict[str, _Loaded] = {}
+        self._numbers = 0
+
+    @property
+    def grpc_url(self) -> str:
+        """Where requests go. Raises RuntimeFault while it was not started."""
+        return f"{ports.LOOPBACK}:{self.launch.ports[GRPC]}"
+
+    def endpoint(self, model: TritonModel) -> ModelEndpoint:
+        """The model as a runtime sees it. It is loaded when the runtime starts."""
+        return ModelEndpoint(self, model)
+
+    def load(self, model: TritonModel) -> str:
+        """Load a model and see that it answers; once for the same model. Starts the server if need be. Returns the model's name there.
+
+        Raises UsageProblem for a target that is not there or an interpreter that does not fit, RuntimeFault if the model raises, Conflict for a port in use.
+        """
+        key = model.key
+        with self._lock:
+            if self._program is not None and not self.running:
+                self.restart()
+            self.start()
+            if key not in self._models:
+                self._numbers += 1
+                loaded = _Loaded(model, f"{model.slug}_{self._numbers}")
+                self._put(loaded)
+                self._models[key] = loaded
+            return self._models[key].name
+
+    def unload(self, model: TritonModel) -> None:
+        """Close a model and end its processes, so that others can have its memory; harmless for one that is not loaded. Raises RuntimeFault if it stays."""
+        with self._lock:
+            loaded = self._models.pop(model.key, None)
+            if loaded is not None and self.running and not self._unloaded([loaded], self.kind.stop_s):
+                raise RuntimeFault(f"{self.kind.name}: model {model.target} is not unloaded after {self.kind.stop_s:g} s\n{self._end_of_log()}")
+
+    def start(self) -> None:
+        """Start, and load what was loaded before; again is harmless. Raises as `load` does."""
+        with self._lock:
+            if self._program is not None:
+                return
+            super().start()
+            try:
+                for loaded in self._models.values():
+                    self._put(loaded)
+            except BaseException:
+                self._kill()
+                super().stop()
+                raise
+
+    def stop(self) -> None:
+        """Close the models, then stop the server. Raises RuntimeFault if something is left."""
+        with self._lock:
+            if self.running:
+                # Models first: while it has some, the server looks once a second whether they are gone.
+                whole = [loaded for loaded in self._models.values() if not loaded.broken]
+                closed = self._unloaded(whole, self.kind.stop_s)
+                if not closed:
+                    self._say("is killed: a model did not close in time")
+                if not closed or len(whole) < len(self._models):  # it would wait for what is gone
+                    self._kill()
+            super().stop()
+
+    def recover(self, generation: int, problem: str) -> None:
+        """Load a model again whose process is gone; restart a server that is gone, or hangs. Raises RuntimeFault if it cannot go on."""
+        with self._lock:
+            if generation == self.generation <= self._most_restarts and self._repaired(problem):
+                return
+            if generation == self.generation:
+                self._kill()  # it would wait for what is gone, or hangs
+            super().recover(generation, problem)
+
+    def problem(self) -> str | None:
+        """Why it would not answer; None if it is ready. A model whose process is gone counts."""
+        with self._lock:
+            found = super().problem()
+            if found is None:
+                gone = [loaded.model.target for loaded in self._models.values() if loaded.broken]
+                found = f"the process of model {', '.join(gone)} is gone" if gone else None
+            return found
+
+    def _repaired(self, problem: str) -> bool:
+        """Whether it was enough to load models again whose processes are gone."""
+        broken = [loaded for loaded in self._models.values() if loaded.broken]
+        if not broken or not self.running or self._program is None or not self.kind.ready(self.launch, self._program):
+            return False
+        self._say(f"loads {', '.join(loaded.name for loaded in broken)} again: {problem}")
+        for loaded in broken:  # of several instances, those that are left
+            _kill(loaded.stubs)
+        try:
+            if not self._unloaded(broken, _REPAIR_S):
+                return False
+            for loaded in broken:
+                self._put(loaded)
+        except RuntimeFault as fault:
+            self._say(str(fault))
+            return False
+        self.generation += 1
+        return True
+
+    def _put(self, loaded: _Loaded) -> None:
+        """Load it, and ask it. Raises UsageProblem, RuntimeFault."""
+        mark = self.log.stat().st_size
+        control, seconds = self._control(), self.kind.start_s
+        try:
+            self._triton.place(self.launch, loaded.name)
+            control.load(loaded.name, loaded.model.config, seconds)
+            loaded.stubs = self._stubs(loaded.name)
+            control.ping(loaded.name, min(seconds, _PING_S))
+        except TimeoutError:
+            loaded.stubs = self._stubs(loaded.name)
+            _kill(loaded.stubs)  # else it would go on loading, and hold its memory
+            raise self._failed(loaded, f"it is not ready after {seconds:g} s", mark) from None
+        except (OSError, Refused) as problem:
+            raise self._failed(loaded, str(problem) or type(problem).__name__, mark) from None
+
+    def _unloaded(self, many: Sequence[_Loaded], seconds: float) -> bool:
+        """Unload models, and wait until their processes have ended: only then is their memory free. False if that takes too long, or the server is gone."""
+        control = self._control()
+        limit = time.monotonic() + seconds
+        try:
+            for loaded in many:
+                control.unload(loaded.name, seconds)
+            left = {loaded.name for loaded in many}
+            while left:
+                states = control.states()
+                left = {loaded.name for loaded in many if states.get(loaded.name) in {"READY", "UNLOADING"} or any(map(_lives, loaded.stubs))}
+                if left and time.monotonic() > limit:
+                    return False
+                if left:
+                    time.sleep(_POLL_S)
+        except (OSError, Refused):
+            return False
+        for loaded in many:
+            loaded.stubs = []
+        return True
+
+    def _failed(self, loaded: _Loaded, problem: str, mark: int) -> RuntimeFault | UsageProblem:
+        """Why a model was not loaded, in the model's own words where it has some."""
+        target, python = loaded.model.target, self._triton.settings.server_python
+        if (reason := _REASON.search(problem)) is not None:
+            kind, text = reason[1], _AT.sub("", reason[2]).rstrip("; \n")
+            if kind == USAGE:
+                return UsageProblem(text)
+            if kind == MISSING:
+                what = f"'pytest-gpueval[{loaded.model.extra}]'" if loaded.model.extra else text
+                return UsageProblem(
+                    f"model {target} needs the package {text!r}, which Triton's interpreter does not have.\nInstall it:  {python} -m pip install {what}"
+                )
+            return RuntimeFault(f"model {target} did not start on {self.kind.name}: {text}{self._because(text)}")
+        text = _tail(self.log, mark)
+        last = "\n".join([f"Last lines of {self.log}:", *(f"  {line}" for line in text.splitlines()[-_LAST_LINES:])])
+        return RuntimeFault(f"model {target} did not start on {self.kind.name}: {problem}{self._because(f'{problem}{chr(10)}{text}')}\n{last}")
+
+    def _because(self, text: str) -> str:
+        cause = self._triton.cause(text)
+        return f"\nProbable cause: {cause}" if cause is not None else ""
+
+    def _stubs(self, name: str) -> list[Process]:
+        """The processes of a model, one for each instance."""
+        file = str(self._triton.place(self.launch, name) / "1").encode()
+        assert self._program is not None  # noqa: S101 - who asks has started it
+        return [process for process in self._program.processes() if any(word.startswith(file) for word in _arguments(process.pid)[:2])]
+
+    def _kill(self) -> None:
+        """End it without asking: what it holds is removed after it."""
+        if self._program is not None:
+            _kill(self._program.processes())
+            self._program.wait(self.kind.stop_s)
+
+    def _control(self) -> Control:
+        return Control(self.launch.ports[HTTP])
+
+
+class ModelEndpoint:
+    """A model of a server of ours: `runtimes.triton.TritonEndpoint`."""
+
+    def __init__(self, server: TritonServer, model: TritonModel) -> None:
+        self._server = server
+        self._model = model
+        self.name = ""
+        self.most_rows = model.most_rows
+
+    def __str__(self) -> str:
+        return f"model {self._model.target} on {self._server.kind.name}"
+
+    @property
+    def url(self) -> str:
+        """Where requests go. Raises RuntimeFault while the server was not started."""
+        return self._server.grpc_url
+
+    @property
+    def generation(self) -> int:
+        """How often the server was started or repaired."""
+        return self._server.generation
+
+    def prepare(self) -> None:
+        """See that the model is loaded. Raises as `TritonServer.load` does."""
+        self.name = self._server.load(self._model)
+
+    def recover(self, generation: int, problem: str) -> None:
+        """Bring the server back, with all its models. Raises RuntimeFault."""
+        self._server.recover(generation, problem)
+
+
+def _kill(processes: Iterable[Process]) -> None:
+    for process in processes:
+        send(process, signal.SIGKILL)
+
+
+def _lives(process: Process) -> bool:
+    now = look(process.pid)
+    return now is not None and now.identity == process.identity and not now.dead
+
+
+def _arguments(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:  # it ended meanwhile
+        return []

@@ -1,0 +1,167 @@
+"""Requests side by side: in order, bounded, and whole, whatever happens to the server."""
+
+import asyncio
+import threading
+from itertools import count
+
+import pytest
+
+from pytest_gpueval.errors import RuntimeFault
+from pytest_gpueval.runtimes.base import Answer
+from pytest_gpueval.runtimes.window import Batching, Gone, TooMuch, Window
+
+PATIENCE_S = 30
+
+
+class Row:
+    def __init__(self, number):
+        self.id = str(number)
+        self.number = number
+        self.inputs = {"id": self.id}
+
+
+class Server:
+    """Answers twice the row's number, and keeps account of what is asked of it."""
+
+    url = "here"
+
+    def __init__(self, kills=(), refuses=(), most=None, dies_at=()):
+        self.generation = 1
+        self.up = True
+        self.problems = []
+        self.kills, self.refuses, self.most = set(kills), set(refuses), most
+        self.dies_at = set(dies_at)
+        self.asked = 0
+        self.inside = 0
+        self.peak = 0
+        self.served = []
+
+    async def serve(self, batch):
+        self.asked += 1
+        self.inside += 1
+        self.peak = max(self.peak, self.inside)
+        generation, number = self.generation, self.asked
+        try:
+            await asyncio.sleep(0)
+            if number in self.dies_at or self.kills & {row.number for row in batch}:
+                self.up = False
+            await asyncio.sleep(0.001)
+            if not self.up or generation != self.generation:
+                raise Gone("connection reset")
+            if self.most is not None and len(batch) > self.most:
+                raise TooMuch("out of memory")
+            if self.refuses & {row.number for row in batch}:
+                raise TooMuch("cannot hold this row")
+            self.served += [row.number for row in batch]
+            return [Answer(row, 2 * row.number, None, 1.0) for row in batch]
+        finally:
+            self.inside -= 1
+
+    def recover(self, generation, problem):
+        if generation == self.generation:
+            self.problems.append(problem)
+            self.generation += 1
+            self.up = True
+
+
+@pytest.fixture
+def ask():
+    windows = []
+
+    def answers(server, rows, in_flight=4, size=3):
+        window = Window(server.serve, in_flight, server, "toy")
+        windows.append(window)
+        return window.answers(Batching(size, 1 << 20, lambda _: 1).cut(rows))
+
+    yield answers
+    for window in windows:
+        window.close()
+
+
+def values(answers):
+    return [answer.value if answer.error is None else answer.error for answer in answers]
+
+
+def test_answers_come_in_order(ask):
+    server = Server()
+    assert values(ask(server, map(Row, range(100)))) == [2 * number for number in range(100)]
+    assert 1 < server.peak <= 4
+
+
+def test_no_more_is_read_than_the_window_holds(ask):
+    read = count()
+    answers = ask(Server(), (Row(next(read)) for _ in iter(int, 1)), in_flight=4, size=3)
+    for _ in range(100):
+        next(answers)
+    assert next(read) <= 100 + 2 * 4 * 3 + 3
+    answers.close()
+
+
+def test_a_server_that_dies_loses_and_doubles_nothing(ask):
+    server = Server(dies_at=[7])
+    assert values(ask(server, map(Row, range(60)))) == [2 * number for number in range(60)]
+    assert sorted(server.served) == list(range(60))
+    assert server.problems == ["connection reset"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_the_row_that_ends_the_server_is_found(ask, size):
+    server = Server(kills=[17, 30])
+    expected = [2 * number if number not in (17, 30) else "toy does not survive this row: connection reset" for number in range(40)]
+    assert values(ask(server, map(Row, range(40)), size=size)) == expected
+    assert sorted(server.served) == [number for number in range(40) if number not in (17, 30)]
+
+
+def test_too_large_a_batch_is_halved(ask):
+    server = Server(most=2)
+    assert values(ask(server, map(Row, range(20)), size=8)) == [2 * number for number in range(20)]
+    assert not server.problems
+
+
+def test_a_row_that_no_batch_can_hold_is_its_own_error(ask):
+    server = Server(refuses=[5], kills=[11])
+    found = values(ask(server, map(Row, range(20)), size=8))
+    assert found[5] == "cannot hold this row"
+    assert [value for number, value in enumerate(found) if number not in (5, 11)] == [2 * number for number in range(20) if number not in (5, 11)]
+
+
+def test_a_server_that_cannot_be_brought_back_ends_the_case(ask):
+    class Lost(Server):
+        def recover(self, generation, problem):
+            raise RuntimeFault(f"given up: {problem}")
+
+    with pytest.raises(RuntimeFault, match="given up: connection reset"):
+        list(ask(Lost(dies_at=[3]), map(Row, range(50))))
+
+
+def test_who_stops_reading_leaves_nothing_running():
+    began, cancelled = threading.Event(), threading.Event()
+
+    class Hanging(Server):
+        async def serve(self, batch):
+            if batch[0].number == 0:
+                return [Answer(row, 0, None, 1.0) for row in batch]
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+
+    server = Hanging()
+    window = Window(server.serve, 4, server, "toy")
+    before = threading.active_count()
+    answers = window.answers([[Row(0)], [Row(1)], [Row(2)]])
+    next(answers)
+    assert began.wait(PATIENCE_S)
+    answers.close()
+    assert cancelled.wait(PATIENCE_S)
+    window.close()
+    window.close()
+    assert threading.active_count() == before - 1
+
+
+def test_batches_are_cut_by_rows_and_bytes():
+    batching = Batching(3, 10, lambda row: row.number)
+    sizes = [[row.number for row in batch] for batch in batching.cut(map(Row, [1, 1, 1, 1, 9, 2, 50, 3, 3]))]
+    assert sizes == [[1, 1, 1], [1, 9], [2], [50], [3, 3]]

@@ -1,0 +1,143 @@
+"""Suites whose models live on servers: the same results as in this process, and nothing left, however the session ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_gpueval.processes import leftovers
+from tests.session.conftest import processes_of, wait_for
+
+CONFTEST = """
+import json, os
+with open(os.environ["TOY_EVENTS"], "a") as file:
+    file.write(json.dumps({"event": "conftest", "at": 0, "pid": os.getpid()}) + "\\n")
+"""
+TRITON_PYTHON = Path(__file__).parents[2] / ".venv-triton/bin/python"
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def triton(toy):
+    """A toy suite whose model lives on Triton, and an environment for it."""
+
+    def make(texts, *gpus):
+        toy.datasets(texts)
+        toy.edit('kind = "inprocess"', 'kind = "triton"')
+        toy.append("[runtimes.inside]\nkind = 'inprocess'\ntarget = 'model.py:Model'\n")
+        toy.pytester.makeconftest(CONFTEST)
+        return {**toy.on_gpus(*gpus or (2,)), "GPUEVAL_TRITON_PYTHON": str(TRITON_PYTHON)}
+
+    yield make
+    assert not segments(toy)
+
+
+def segments(toy):
+    """Of shared memory, those of this session's processes."""
+    pids = {f".{line['pid']}." for line in toy.events("conftest")}
+    return {path.name for path in SHARED_MEMORY.iterdir() if path.name.startswith("gpueval.") and any(pid in path.name for pid in pids)}
+
+
+def plain(lines):
+    return [{key: value for key, value in line.items() if key != "latency_ms"} for line in lines]
+
+
+def test_it_answers_as_in_this_process(toy, triton):
+    environment = triton({"d0": ["pass"] * 40, "d1": "meet(2)", "d2": ["pass", "raise ValueError('no')", "pass"]})
+    toy.edit("max_error_share = 0.0", "max_error_share = 0.5")
+    toy.finish(environment, "--gpus", "0-1")
+    toy.finish(environment, "--gpus", "0-1", "--gpueval-runtime", "inside", "--gpueval-session=inside")
+    for run in ("toy-d0-fast", "toy-d2-fast"):
+        assert plain(toy.lines(run, "it")) == plain(toy.lines(run, "inside"))
+    assert toy.lines("toy-d2-fast", "it")[1]["error"] == "ValueError: no"
+    logs = sorted(path.name for path in (toy.session("it") / "servers").iterdir())
+    assert logs == ["gpu0-triton.log", "gpu1-triton.log"], "each worker has a server of its own"
+    gpus = {(line["worker"], line["gpus"]) for line in toy.events("load") if line["worker"]}
+    assert len(gpus) == 2, "which sees its GPU"
+
+
+def test_a_row_that_ends_the_models_process_is_the_one_error(toy, triton):
+    environment = triton({"d0": [*["pass"] * 20, "os._exit(7)", *["pass"] * 20]})
+    toy.edit("max_error_share = 0.0", "max_error_share = 0.5")
+    toy.finish(environment, "--gpus", "0")
+    lines = toy.lines("toy-d0-fast", "it")
+    assert [line["id"] for line in lines] == [f"d0-{number}" for number in range(41)]
+    assert [number for number, line in enumerate(lines) if "error" in line] == [20]
+    assert "does not survive this row" in lines[20]["error"]
+
+
+def test_a_model_that_does_not_start_says_why(toy, triton):
+    environment = triton({"d0": "pass"})
+    model = toy.root / "suites/toy/model.py"
+    model.write_text(model.read_text().replace('record("load")', "raise OSError('no weights in /models')"))
+    output, _ = toy.start(environment, "--gpus", "0").communicate(timeout=120)
+    assert "model model.py:Model did not start on tritonserver: OSError: no weights in /models" in output
+
+
+def test_settings_come_from_a_fixture(toy, triton):
+    environment = triton({"d0": "pass"})
+    toy.pytester.makeconftest(
+        """
+        import pytest
+        @pytest.fixture(scope="session")
+        def triton_settings():
+            return {"arguments": ["--log-verbose=1"], "nonsense": 1}
+        """
+    )
+    output = toy.finish(environment, "--gpus", "0", expect=1)
+    assert "fixture triton_settings: 'nonsense' is no setting." in output
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_nothing_is_left_when_the_session_is_ended(toy, triton, how):
+    environment = triton({f"d{number}": ["pass", "time.sleep(1000)"] for number in range(2)})
+    session = toy.start(environment, "--gpus", "0-1")
+    wait_for(lambda: len([line for line in toy.events("begin") if line["id"].endswith("-1")]) == 2)
+    assert len(segments(toy)) >= 2
+    session.send_signal(how)
+    session.communicate(timeout=60)
+    wait_for(lambda: not processes_of(environment), 60)
+    if how == signal.SIGKILL:  # its workers had no time to clean up: the next session does
+        toy.finish(environment, "--gpus", "0", "--gpueval-session=next", "--gpueval-limit=1")
+        assert not segments(toy)
+
+
+def test_what_a_dead_session_left_is_cleaned_first(toy, triton):
+    environment = triton({"d0": "pass"})
+    dead = subprocess.run([sys.executable, "-c", "from pytest_gpueval.processes import identity; print(identity.myself())"], capture_output=True, text=True)
+    marked = {**environment, leftovers.MARKER: dead.stdout.strip()}
+    with subprocess.Popen(["sleep", "1000"], env=marked) as orphan:
+        toy.finish(environment, "--gpus", "0", "--gpueval-runtime", "inside")
+        assert orphan.wait(60) == -signal.SIGTERM
+
+
+def test_what_was_cleaned_is_said(toy, monkeypatch):
+    monkeypatch.setattr(leftovers, "end", lambda: ["ended process 7 (tritonserver) of a session that is gone"])
+    assert "gpueval: ended process 7 (tritonserver) of a session that is gone" in toy.run("--gpueval-suite", "toy").outlines
+    assert "of a session that is gone" not in str(toy.run("--gpueval-suite", "toy", "--collect-only").stdout), "looking ends nothing"
+
+
+def test_a_users_own_test_has_the_server(toy, triton):
+    environment = triton({"d0": "pass"})
+    toy.pytester.makepyfile(
+        test_mine="""
+        from pathlib import Path
+        from pytest_gpueval.servers.triton import TritonModel
+
+        def test_mine(triton_server):
+            name = triton_server.load(TritonModel("model.py:Model", Path("suites/toy").resolve()))
+            assert triton_server.problem() is None and name
+        """
+    )
+    toy.finish(environment, "--gpus", "0", "test_mine.py")
+
+
+def test_without_a_session_the_fixture_says_so(toy):
+    toy.pytester.makepyfile("def test_mine(triton_server): pass")
+    result = toy.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*the fixture triton_server needs a session: add --gpueval-session NAME*"])
