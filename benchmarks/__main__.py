@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from . import controller, harness, model_share, recovery, scheduling, startup, triton
+from . import controller, harness, model_share, openai, recovery, scheduling, startup, triton
 from .measure import Figure, RunFailed, print_table
 
 
@@ -24,6 +24,7 @@ def main() -> None:
         "controller": lambda: controller.main(quick),
         "recovery": lambda: recovery.main(quick),
         "triton": lambda: triton.main(quick),
+        "openai": lambda: openai.main(quick),
     }
     figures: list[Figure] = []
     for name, turn in turns.items():

@@ -60,11 +60,11 @@ def triton_settings() -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def triton_server(pytestconfig: pytest.Config, triton_settings: Mapping[str, Any]) -> Iterator[TritonServer]:
+def triton_server(request: pytest.FixtureRequest, triton_settings: Mapping[str, Any]) -> Iterator[TritonServer]:
     """The Triton server of this worker, on its GPU. It starts with its first model: `triton_server.load(TritonModel(...))`."""
     from pytest_gpueval.session import servers  # noqa: PLC0415
 
-    yield from servers.lent(pytestconfig, "triton", servers.triton_server, triton_settings)
+    yield from servers.lent(request.session, "triton", servers.triton_server, triton_settings)
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +74,8 @@ def openai_settings() -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def openai_server(pytestconfig: pytest.Config, openai_settings: Mapping[str, Any]) -> Iterator[OpenAIServers]:
+def openai_server(request: pytest.FixtureRequest, openai_settings: Mapping[str, Any]) -> Iterator[OpenAIServers]:
     """The language model server of this worker, on its GPU: `openai_server.serve(VllmSettings(model=...)).url`."""
     from pytest_gpueval.session import servers  # noqa: PLC0415
 
-    yield from servers.lent(pytestconfig, "openai", servers.OpenAIServers, openai_settings)
+    yield from servers.lent(request.session, "openai", servers.OpenAIServers, openai_settings)

@@ -1,7 +1,7 @@
 """Writes a tiny Llama with random weights: `python tiny_gguf.py FILE`. Needs the package gguf, which `make llama-server` installs.
 
 Two layers, a vocabulary of bytes and a few merges, no BOS token. It never ends a text by itself, so that it writes as many tokens as it may,
-and only ASCII, which comes back as it was written.
+and only ASCII, which comes back as it was written; mostly capitals, so that some are among the likeliest tokens.
 """
 
 import sys
@@ -35,6 +35,8 @@ def main(path):
     for number, name in enumerate(names):
         if number < len(SPECIAL) or not all(character == space or "!" <= character <= "~" for character in name):
             output[number] = 0
+        elif name[0] == space and name[1:] in letters:
+            output[number] *= 2
 
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
@@ -57,7 +59,7 @@ def main(path):
     writer.add_eos_token_id(2)
     writer.add_add_bos_token("--bos" in sys.argv)
     writer.add_chat_template("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:")
-    writer.add_tensor("token_embd.weight", weights(len(names), WIDTH))
+    writer.add_tensor("token_embd.weight", weights(len(names), WIDTH, scale=1.0))
     writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
     writer.add_tensor("output.weight", output)
     for layer in range(LAYERS):

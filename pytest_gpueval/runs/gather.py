@@ -18,12 +18,13 @@ from pydantic import ValidationError
 
 from pytest_gpueval.errors import Conflict, StorageError, UsageProblem
 
-from . import validate
+from . import ownership, validate
 from .directory import COMMAND, LOG, METADATA, RESULTS, SUMMARY, read_summary
 from .merge import Found, Plan, Session
+from .ownership import LOCK, OWNER
 from .records import RunMetadata, SessionRecord
 
-SESSION, JUNIT, LOCK, OWNER = "session.json", "junit.xml", ".lock", ".owner.json"
+SESSION, JUNIT = "session.json", "junit.xml"
 _OURS = frozenset({SESSION, JUNIT, LOCK, OWNER, "report.md", "report.html", "servers"})
 # What `cases.run_id` makes; a name from elsewhere could lead out of the directory, or steer the terminal.
 _RUN_ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
@@ -111,26 +112,16 @@ def _check_places(paths: Sequence[Path]) -> None:
 
 def _hold(path: Path, held: ExitStack, notes: list[str], *, create: bool) -> None:
     """Take the lock of a directory until `held` is closed. Raises Conflict if somebody else has it."""
-    file = path / LOCK
-    if not create and not os.path.lexists(file):
+    if not create and not os.path.lexists(path / LOCK):
         return
-    lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise Conflict(f"{path}: is still being written ({_owner(path / OWNER)}).\nWait for it, and merge then.") from None
+        lock = ownership.take(path)
+    except ownership.Taken as taken:
+        raise Conflict(f"{path}: is still being written ({taken}).\nWait for it, and merge then.") from None
     except OSError as error:  # a read-only copy: nobody writes there either
         notes.append(f"{path}: cannot be locked ({error.strerror or error}); read as it is")
     else:
         held.callback(lock.release)
-
-
-def _owner(file: Path) -> str:
-    try:
-        owner = json.loads(file.read_text())
-        return f"pid {int(owner['pid'])} of {owner['user']!r} on {owner['host']!r}, since {owner['started_at']!r}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "owner unknown"
 
 
 def _session(path: Path, name: str, held: ExitStack, notes: list[str]) -> Session:

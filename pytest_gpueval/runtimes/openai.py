@@ -6,10 +6,10 @@ A sample's `messages` or `prompt`, or the template filled with its inputs, is an
     echo      the choice is put after the prompt, and the log-probabilities of its tokens are added (`completions` with `echo` and `logprobs`)
     letters   the choices are listed under A, B, C ..., and the first token's log-probabilities tell how likely each letter is
 
-`auto` takes `echo` where the server's figures are right, which the first such sample finds out: the log-probability of a token that was generated
-must be found again when that token is part of the prompt. vLLM passes. llama-cpp-python passes only for models that begin a prompt with a BOS
-token; without one its figures belong to the tokens before (seen in 0.3.36), and `letters` is taken. So it is for `messages`, which only the
-server can turn into a prompt, and for servers without `echo`.
+`auto` takes `letters` for the endpoint `chat`, whose prompt only the server knows. For `completions` it takes `echo` where the server's figures are
+right, which is found out once: the log-probability of a token that was generated must be found again when that token is part of the prompt. vLLM
+passes. llama-cpp-python passes where the prompt begins with the model's BOS token, by itself or by the template; its figures otherwise belong to
+other tokens (seen in 0.3.36), and `letters` is taken, as for servers without `echo`.
 """
 
 from __future__ import annotations
@@ -129,8 +129,6 @@ class OpenAIRuntime:
             raise RowProblem("`choices` is empty")
         prompt = openai_request.prompt_of(self._request, sample.inputs)
         if await self._way() == "letters" or not isinstance(prompt, str):
-            if self._request.choices == "echo":
-                raise RowProblem("`messages` cannot be scored by echo; give the row a `prompt`, or set request.choices to 'letters'")
             return await self._by_letters(prompt, choices)
         return await self._by_echo(prompt, choices)
 
@@ -157,7 +155,7 @@ class OpenAIRuntime:
 
     async def _found_way(self) -> Literal["echo", "letters"]:
         """Raises RuntimeFault where the settings ask for what the server cannot do."""
-        if self._request.choices == "letters":
+        if self._request.choices == "letters" or self._request.endpoint == "chat":
             return "letters"
         problem = await self._echo_problem()
         if problem is None:
@@ -169,9 +167,10 @@ class OpenAIRuntime:
     async def _echo_problem(self) -> str | None:
         """Generates a token, makes it part of the prompt, and compares its log-probabilities. Returns why the two differ; None if they agree."""
         try:
-            generate = openai_request.echo_body(self._request, self._model, _PROBE) | {"echo": False}
+            prompt = openai_request.probe_prompt(self._request, _PROBE)
+            generate = openai_request.echo_body(self._request, self._model, prompt) | {"echo": False}
             text, expected = await self._client.data(_COMPLETIONS, generate, _first)
-            context, whole = await self._echoed(_PROBE), await self._echoed(_PROBE + text)
+            context, whole = await self._echoed(prompt), await self._echoed(prompt + text)
             found = openai_reply.continuation(context, whole)
         except (RowProblem, RuntimeFault) as error:
             return str(error)

@@ -58,6 +58,8 @@ class Request:
             raise UsageProblem(f"request.extra: {', '.join(twice)} cannot be set there; use the setting of that name where there is one")
         if self.system is not None and self.endpoint == "completions":
             raise UsageProblem("request.system: endpoint 'completions' has no system prompt; use endpoint 'chat', or put it into `template`")
+        if self.choices == "echo" and self.endpoint == "chat":
+            raise UsageProblem("request.choices: 'echo' needs endpoint 'completions', with the model's own form of a prompt as `template`; or use 'letters'")
         if self.template is not None:
             fields(self.template)
 
@@ -115,6 +117,11 @@ def prompt_of(request: Request, inputs: Mapping[str, Any]) -> str | list[dict[st
             f"row {inputs.get('id')!r} has neither `prompt` nor `messages` (it has: {names}). Set request.template, as in template = '{{text}}'."
         )
     return str(prompt)
+
+
+def probe_prompt(request: Request, text: str) -> str:
+    """A prompt of the form that rows have, of this text."""
+    return text if request.template is None else fill(request.template, dict.fromkeys(fields(request.template), text))
 
 
 def body(request: Request, model: str, prompt: str | list[dict[str, Any]], *, n: int = 1, again: int = 0) -> dict[str, Any]:

@@ -188,6 +188,8 @@ class _OpenAIKind:
             return False
         with self._lock:
             if self._first is None:
+                self._looked_at = 0.0  # what it starts, it has started by now
+                self._look_at_segments(program)
                 self._first = First(probe, self._first_path, listed[0] if listed else self.settings.name, self.start_s)
             if not self._first.answered():
                 return False

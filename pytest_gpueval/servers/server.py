@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Protocol
 from pytest_gpueval.errors import Conflict, GpuevalError, RuntimeFault
 from pytest_gpueval.processes import leftovers
 from pytest_gpueval.processes.program import Program
+from pytest_gpueval.processes.supervisor import send
 from pytest_gpueval.runs.capture import LogFile
 from pytest_gpueval.runs.redact import Redactor
 
@@ -113,9 +115,11 @@ class Server:
                 else:
                     return
 
-    def stop(self) -> None:
-        """Stop it and all that it started, and clean up after it; again is harmless. Raises RuntimeFault if something is left."""
+    def stop(self, *, hurry: bool = False) -> None:
+        """Stop it and all that it started, and clean up after it; again is harmless. In a `hurry` it is killed. Raises RuntimeFault if something is left."""
         with self._lock:
+            if hurry:
+                self._kill()
             program, launch, file = self._program, self._launch, self._file
             self._program = self._launch = self._file = None
             try:
@@ -161,6 +165,13 @@ class Server:
             if self._program.exit_code is not None:
                 return _ended(self._program.exit_code)
             return None if self.kind.ready(self._launch, self._program) else "it does not answer as ready"
+
+    def _kill(self) -> None:
+        """End it without asking."""
+        if self._program is not None:
+            for process in self._program.processes():
+                send(process, signal.SIGKILL)
+            self._program.wait(self.kind.stop_s)
 
     def _start(self) -> None:
         begin = time.monotonic()

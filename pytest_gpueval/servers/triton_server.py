@@ -108,10 +108,10 @@ class TritonServer(Server):
                 super().stop()
                 raise
 
-    def stop(self) -> None:
-        """Close the models, then stop the server. Raises RuntimeFault if something is left."""
+    def stop(self, *, hurry: bool = False) -> None:
+        """Close the models, then stop the server; in a `hurry`, kill them. Raises RuntimeFault if something is left."""
         with self._lock:
-            if self.running:
+            if self.running and not hurry:
                 # Models first: while it has some, the server looks once a second whether they are gone.
                 whole = [loaded for loaded in self._models.values() if not loaded.broken]
                 closed = self._unloaded(whole, self.kind.stop_s)
@@ -119,7 +119,7 @@ class TritonServer(Server):
                     self._say("is killed: a model did not close in time")
                 if not closed or len(whole) < len(self._models):  # it would wait for what is gone
                     self._kill()
-            super().stop()
+            super().stop(hurry=hurry)
 
     def recover(self, generation: int, problem: str) -> None:
         """Load a model again whose process is gone; restart a server that is gone, or hangs. Raises RuntimeFault if it cannot go on."""
@@ -238,12 +238,6 @@ class TritonServer(Server):
         file = str(self._triton.place(self.launch, name) / "1").encode()
         assert self._program is not None  # noqa: S101 - who asks has started it
         return [process for process in self._program.processes() if any(word.startswith(file) for word in _arguments(process.pid)[:2])]
-
-    def _kill(self) -> None:
-        """End it without asking: what it holds is removed after it."""
-        if self._program is not None:
-            _kill(self._program.processes())
-            self._program.wait(self.kind.stop_s)
 
     def _control(self) -> Control:
         return Control(self.launch.ports[HTTP])

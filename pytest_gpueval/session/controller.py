@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import shutil
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 from _pytest.junitxml import xml_key
-from filelock import FileLock, Timeout
 
 from pytest_gpueval import __version__
 from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
@@ -29,7 +27,7 @@ from pytest_gpueval.gpus.sampling import Series
 from pytest_gpueval.planning.dispatch import Job
 from pytest_gpueval.reports import html, markdown
 from pytest_gpueval.reports.table import Row
-from pytest_gpueval.runs import redact, results
+from pytest_gpueval.runs import ownership, redact, results
 from pytest_gpueval.runs.directory import RunDirectory, blocked_message
 from pytest_gpueval.runs.files import cannot_write, storage, write_atomically, write_json
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, SessionShard, Summary
@@ -45,6 +43,8 @@ from .settings import Settings
 from .worker import Orders
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from pytest_gpueval.suites.model import Suite
 
     from .allocation import Allocation
@@ -417,30 +417,12 @@ def _locked(directory: Path) -> FileLock:
     """Make the directory and own it until the session ends. Raises Conflict, StorageError."""
     with storage(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(directory / ".lock")
-        owner = directory / ".owner.json"
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise Conflict(f"{directory}: another session is writing here ({_owner(owner)}).\nWait for it, or choose another --gpueval-session.") from None
-        owner.write_text(json.dumps({"pid": os.getpid(), "user": _user(), "host": socket.gethostname(), "started_at": _now()}))
+            lock = ownership.take(directory)
+        except ownership.Taken as taken:
+            raise Conflict(f"{directory}: another session is writing here ({taken}).\nWait for it, or choose another --gpueval-session.") from None
+        ownership.sign(directory)
     return lock
-
-
-def _user() -> str:
-    """The account's name, or its number where a container has no account for it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
-
-
-def _owner(file: Path) -> str:
-    try:
-        owner = json.loads(file.read_text())
-        return f"pid {owner['pid']} of {owner['user']} on {owner['host']}, since {owner['started_at']}"
-    except (OSError, ValueError, KeyError):
-        return "owner unknown"
 
 
 def _counted(path: Path) -> RowCounts:

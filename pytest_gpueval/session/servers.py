@@ -9,14 +9,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+import pytest
+
 from pytest_gpueval.errors import UsageProblem, valid_values
 
 if TYPE_CHECKING:
-    import pytest
-
     from pytest_gpueval.runs.redact import Redactor
     from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.servers.openai import CommandServer, CommandSettings, Started, Vllm, VllmSettings
+    from pytest_gpueval.servers.server import Server
     from pytest_gpueval.servers.triton_server import TritonServer
     from pytest_gpueval.suites.model import Case
 
@@ -77,22 +78,22 @@ def openai_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
 class Stoppable(Protocol):
     """A server."""
 
-    def stop(self) -> None:
+    def stop(self, *, hurry: bool = False) -> None:
         """Raises RuntimeFault if something is left."""
 
 
 S = TypeVar("S", bound=Stoppable)
 
 
-def lent(config: pytest.Config, name: str, make: Callable[[Settings, Path, Redactor, Mapping[str, Any]], S], changes: Mapping[str, Any]) -> Iterator[S]:
+def lent(session: pytest.Session, name: str, make: Callable[[Settings, Path, Redactor, Mapping[str, Any]], S], changes: Mapping[str, Any]) -> Iterator[S]:
     """A server for as long as its fixture. Its log is `servers/<worker>-<name>.log` of the session. Raises UsageProblem."""
-    worker: Worker | None = config.pluginmanager.getplugin("gpueval-worker")
+    worker: Worker | None = session.config.pluginmanager.getplugin("gpueval-worker")
     if worker is None:
         raise UsageProblem(f"the fixture {name}_server needs a session: add --gpueval-session NAME")
     server = make(worker.settings, worker.session_dir / "servers" / f"{worker.name}-{name}.log", worker.redactor, changes)
     yield server
     worker.close_runtimes()  # their connections
-    server.stop()
+    server.stop(hurry=session.exitstatus == pytest.ExitCode.INTERRUPTED)  # xdist kills a worker ten seconds after Ctrl-C
 
 
 def triton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any]) -> TritonServer:
@@ -118,7 +119,7 @@ class OpenAIServers:
         self._changes = dict(changes)
         self._given: tuple[Any, str] | None = None
         self._started: Started | None = None
-        self._stop: Callable[[], None] = lambda: None
+        self._server: Server | None = None
 
     def serve(self, given: VllmSettings | CommandSettings, endpoint: Literal["chat", "completions"] = "chat") -> Started:
         """The server of these settings, ready; another one is stopped for it. Raises UsageProblem, RuntimeFault, Conflict."""
@@ -132,7 +133,7 @@ class OpenAIServers:
             kind: Vllm | CommandServer = Vllm(changed, endpoint) if isinstance(changed, VllmSettings) else CommandServer(changed, endpoint=endpoint)
             server = Server(kind, self._log, self._redactor)
             server.start()
-            self._given, self._started, self._stop = (given, endpoint), Started(server, kind), server.stop
+            self._given, self._started, self._server = (given, endpoint), Started(server, kind), server
         return self._started
 
     @property
@@ -142,10 +143,11 @@ class OpenAIServers:
             raise UsageProblem("openai_server: no server is up; openai_server.serve(VllmSettings(...)) starts one")
         return self._started.url
 
-    def stop(self) -> None:
+    def stop(self, *, hurry: bool = False) -> None:
         """Stop it; again is harmless. Raises RuntimeFault if something is left."""
-        stop, self._given, self._started, self._stop = self._stop, None, None, lambda: None
-        stop()
+        server, self._given, self._started, self._server = self._server, None, None, None
+        if server is not None:
+            server.stop(hurry=hurry)
 
 
 def _changed(kind: type[T], own: Mapping[str, Any], changes: Mapping[str, Any], fixture: str) -> T:

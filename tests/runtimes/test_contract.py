@@ -4,7 +4,9 @@ A maker takes a folder to write into and the number of samples in flight, and re
 with the length of its text and fails on the text "fail".
 """
 
+import atexit
 import sys
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,10 @@ import pytest
 from pytest_gpueval.errors import RuntimeFault
 from pytest_gpueval.runtimes.command import Command
 from pytest_gpueval.runtimes.inprocess import InProcess
+from pytest_gpueval.runtimes.openai import OpenAIRuntime
+from pytest_gpueval.runtimes.openai_request import Request
+from pytest_gpueval.servers.external import External
+from tests.openai_faults import FaultServer, reply, status
 
 _MODEL = """
 class Model:
@@ -41,7 +47,29 @@ def _command(directory, in_flight):
     return Command([sys.executable, "program.py"], directory, in_flight=in_flight)
 
 
-RUNTIMES = {"inprocess": _in_process, "command": _command}
+class _Number(OpenAIRuntime):
+    """A language model answers in text."""
+
+    def answers(self, samples):
+        for answer in super().answers(samples):
+            answer.value = None if answer.value is None else int(answer.value)
+            yield answer
+
+
+@cache
+def _language_model():
+    server = FaultServer()
+    server.always["fail"] = status(400, "told to fail")
+    server.answer = lambda body: reply(str(len(body["prompt"])))
+    atexit.register(server.close)
+    return server
+
+
+def _openai(_directory, in_flight):
+    return _Number(External(_language_model().url), Request("completions", template="{text}"), in_flight)
+
+
+RUNTIMES = {"inprocess": _in_process, "command": _command, "openai": _openai}
 IN_FLIGHT = 4
 
 

@@ -154,6 +154,8 @@ def test_settings_that_contradict_each_other():
         Request(extra={"n": 2, "logprobs": 1, "top_k": 1})
     with pytest.raises(UsageProblem, match=r"request\.system"):
         Request(endpoint="completions", system="x")
+    with pytest.raises(UsageProblem, match=r"request\.choices"):
+        Request(endpoint="chat", choices="echo")
 
 
 def test_several_texts(server, make):

@@ -168,13 +168,14 @@ def test_foreign_lines_are_not_continued(toy):
 
 
 def test_two_sessions_never_write_the_same_directory(toy):
-    first = start(toy, *IT, seconds=0.3)
-    wait_for((toy.output / "it/toy-one-fast/results.jsonl").exists)
+    first = start(toy, *IT, seconds=1000)
+    wait_for((toy.output / "it/toy-one-fast/run_metadata.json").exists)
     second = toy.spawn(*IT)
     assert second.ret == pytest.ExitCode.USAGE_ERROR
     second.stderr.fnmatch_lines([f"*another session is writing here (pid {first.pid} of *"])
+    first.terminate()
     first.communicate(timeout=60)
-    assert first.returncode == 0
+    assert first.returncode == pytest.ExitCode.INTERRUPTED
     toy.spawn(*IT).assert_outcomes(passed=2)
 
 

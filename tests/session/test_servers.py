@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_gpueval.processes import leftovers
+from tests import llama
 from tests.session.conftest import processes_of, wait_for
 
 CONFTEST = """
@@ -141,3 +143,58 @@ def test_without_a_session_the_fixture_says_so(toy):
     result = toy.run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*the fixture triton_server needs a session: add --gpueval-session NAME*"])
+
+
+@pytest.fixture
+def language(toy, tmp_path):
+    """A suite of generated text by a real llama.cpp server with a tiny model of random weights."""
+    command = ["{python}", "-m", "llama_cpp.server", "--model", "{model}", "--host", "{host}", "--port", "{port}", "--n_ctx", "256"]
+    settings = {"command": [str(llama.PYTHON), *command[1:]], "model": str(llama.tiny_model(tmp_path))}
+    toy.suite(
+        "toy",
+        f"""
+        task = "generation"
+        split = "fast"
+        runtime = "llama"
+        task_options = {{ match = "exact" }}
+        [data]
+        note = "synthetic"
+        [runtimes.llama]
+        kind = "openai"
+        server = {{ command = {json.dumps(settings["command"])}, model = {json.dumps(settings["model"])} }}
+        request = {{ endpoint = "completions", max_tokens = 4 }}
+        [datasets.one]
+        splits.fast = {{}}
+        [datasets.two]
+        splits.fast = {{}}
+        """,
+    )
+    for dataset in ("one", "two"):
+        toy.split([{"id": f"{dataset}-{number}", "prompt": f"say {number}", "answer": "x"} for number in range(12)], dataset)
+    return toy.on_gpus(1)
+
+
+def test_a_language_model_behind_a_suite(toy, language):
+    output = toy.finish(language, "--gpus", "0")
+    assert "runtime llama (openai)" in output
+    for run in ("toy-one-fast", "toy-two-fast"):
+        summary, lines = toy.summary(run, "it"), toy.lines(run, "it")
+        assert len(lines) == 12 and all(isinstance(line["prediction"], str) for line in lines)
+        assert summary["tokens"]["prompt"] == sum(line["tokens"][0] for line in lines) > 0
+        assert 0 < summary["tokens"]["completion"] <= 4 * 12
+    log = (toy.session("it") / "servers/gpu0-openai.log").read_text()
+    assert log.count("Started server process") == 1, "one server for both datasets"
+
+
+def test_a_language_server_elsewhere(toy, language, monkeypatch):
+    """Where nobody answers, the message says which variable and what to do."""
+    text = (toy.root / "suites/toy/suite.toml").read_text()
+    (toy.root / "suites/toy/suite.toml").write_text("\n".join(line for line in text.splitlines() if not line.startswith("server = ")))
+    output = toy.finish({name: value for name, value in language.items() if name not in ("VLLM_BASE_URL", "OPENAI_API_BASE")}, "--gpus", "0", expect=1)
+    assert "VLLM_BASE_URL and OPENAI_API_BASE" in output
+
+
+def test_two_places_of_one_server_contradict_each_other(toy, language):
+    toy.edit('kind = "openai"', 'kind = "openai"\nurl = "http://127.0.0.1:1/v1"')
+    output = toy.finish(language, "--gpus", "0", expect=1)
+    assert "runtimes.llama: has server and url; one of them says where the server is" in output
