@@ -170,7 +170,7 @@ class _Process:
             await asyncio.wait_for(self._process.wait(), _GRACE_S + _END_S)
         except TimeoutError:
             await self.kill()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._settle()
 
     async def kill(self) -> None:
         """End it now."""
@@ -178,7 +178,14 @@ class _Process:
             for _ in range(2):  # the second one cuts the grace short
                 self._process.send_signal(signal.SIGTERM)
         await self._process.wait()
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Read its pipes to their ends: only then is everything of it closed."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert self._process.stdout is not None  # noqa: S101 - opened as a pipe
+        while await self._process.stdout.read(1 << 16):
+            continue
 
     async def _read(self) -> None:
         """Answers, until it ends or says something else."""

@@ -1,7 +1,7 @@
 """Several requests at a time, answers in the order of the samples, bounded memory; and what happens when a server goes away.
 
 Whoever sends requests raises `Gone` when the server, and `TooMuch` when the batch is at fault. A server that is gone is brought back. What was in
-flight then is asked again alone, one batch after the other, so that a row which ends the server betrays itself: its batch is halved until it is found.
+flight then is asked again alone, one batch after the other, so that a row which ends the server betrays itself: the rows of its batch are then asked alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
@@ -121,6 +121,7 @@ class Window(Generic[A]):
     async def _alone(self, batch: list[A]) -> list[Answer[A]]:
         """With nobody else's request on the way: what ends the server now is in this batch."""
         problem = ""
+        pieces: Sequence[list[A]] = _halves(batch)
         begin = time.perf_counter()
         for _ in range(_CHANCES if len(batch) == 1 else 1):
             generation = self._endpoint.generation
@@ -131,10 +132,11 @@ class Window(Generic[A]):
                 break
             except Gone as error:
                 problem = f"{self._name} does not survive this row: {error}"
+                pieces = [[row] for row in batch]  # to halve would end the server once for each half that has the row
                 await self._recover(generation, str(error))
         if len(batch) == 1:
             return [_failed(batch[0], problem, (time.perf_counter() - begin) * 1000)]
-        return [answer for half in _halves(batch) for answer in await self._alone(half)]
+        return [answer for piece in pieces for answer in await self._alone(piece)]
 
     async def _recover(self, generation: int, problem: str) -> None:
         await asyncio.to_thread(self._endpoint.recover, generation, problem)

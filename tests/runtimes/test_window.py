@@ -109,6 +109,7 @@ def test_the_row_that_ends_the_server_is_found(ask, size):
     server = Server(kills=[17, 30])
     expected = [2 * number if number not in (17, 30) else "toy does not survive this row: connection reset" for number in range(40)]
     assert values(ask(server, map(Row, range(40)), size=size)) == expected
+    assert len(server.problems) <= 2 * 4, "once beside others, once with its batch, twice by itself"
     assert sorted(server.served) == [number for number in range(40) if number not in (17, 30)]
 
 
