@@ -124,7 +124,13 @@ def write(dataset: str, split: str, path: Path) -> None:
     if split != SPLIT:
         raise ValueError(f"there is no split {split!r}; only {SPLIT!r}")
     made = rows(dataset)
-    metadata: dict[bytes | str, bytes | str] = {"synthetic": "true", "generator_version": VERSION, "dataset": dataset, "content_hash": _hash(made), "license": "CC0-1.0"}
+    metadata: dict[bytes | str, bytes | str] = {
+        "synthetic": "true",
+        "generator_version": VERSION,
+        "dataset": dataset,
+        "content_hash": _hash(made),
+        "license": "CC0-1.0",
+    }
     schema = pa.schema([*_COLUMNS, *([_CHOICES] if "choices" in made[0] else [])], metadata=metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
