@@ -143,42 +143,59 @@ class Window(Generic[A]):
 
 
 class _Traffic:
-    """Lets so many pass side by side, or one alone."""
+    """Lets so many pass side by side, or one alone. Of one event loop, so that it needs no lock: a place changes hands in one turn of the loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._inside = 0
         self._waiting_alone = 0
-        self._changed = asyncio.Condition()
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
     async def beside_others(self) -> AsyncIterator[None]:
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._inside < self._most and not self._waiting_alone)
-            self._inside += 1
+        while self._inside >= self._most or self._waiting_alone:
+            await self._wait()
+        self._inside += 1
         try:
             yield
         finally:
-            await self._leave(1)
+            self._leave(1)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        async with self._changed:
-            self._waiting_alone += 1
-            try:
-                await self._changed.wait_for(lambda: self._inside == 0)
-            finally:
-                self._waiting_alone -= 1
-            self._inside += self._most
+        self._waiting_alone += 1
+        try:
+            while self._inside:
+                await self._wait()
+        finally:
+            self._waiting_alone -= 1
+        self._inside += self._most
         try:
             yield
         finally:
-            await self._leave(self._most)
+            self._leave(self._most)
 
-    async def _leave(self, many: int) -> None:
-        async with self._changed:
-            self._inside -= many
-            self._changed.notify_all()
+    async def _wait(self) -> None:
+        """Until something has changed."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:  # whoever would have taken the place is not to miss it
+            self._wake(len(self._waiting))
+            raise
+
+    def _leave(self, many: int) -> None:
+        self._inside -= many
+        # One for one place; all where it matters who: waking all for each batch would cost as much as there are batches in flight.
+        self._wake(1 if many == 1 and not self._waiting_alone else len(self._waiting))
+
+    def _wake(self, most: int) -> None:
+        while most and self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                most -= 1
 
 
 def _failed(sample: A, problem: str, latency_ms: float) -> Answer[A]:
