@@ -18,6 +18,8 @@ URL_VARIABLES = ("VLLM_BASE_URL", "OPENAI_API_BASE")
 KEY_VARIABLE = "OPENAI_API_KEY"
 
 _FIRST_S = 0.25
+# For one that is not there at all: a wrong URL shows soon.
+_START_S = 15.0
 _LONGEST_S = 15.0
 _LOOK_S = 5.0
 
@@ -44,22 +46,26 @@ class External:
             raise UsageProblem(f"where is the server? Set server.url, or one of {' and '.join(URL_VARIABLES)}, as in http://127.0.0.1:8000/v1.")
         return cls(found, key=environment.get(KEY_VARIABLE) or None, wait_s=wait_s)
 
+    def reach(self) -> None:
+        """See that it is there, before anything is asked of it. Raises Unreachable."""
+        self._wait("", min(_START_S, self._wait_s))
+
     def recover(self, generation: int, problem: str) -> None:
         """Wait until it answers again, asking ever more rarely. Raises Unreachable if it does not."""
         with self._lock:
-            if generation != self.generation:
-                return
-            begin = time.monotonic()
-            pause_s = _FIRST_S
-            while not self._answers():
-                left_s = begin + self._wait_s - time.monotonic()
-                if left_s <= 0:
-                    raise Unreachable(
-                        f"{self.url} does not answer, for {self._wait_s:g} s now: {problem}.\nIt was not started here: see whether it still runs."
-                    )
-                time.sleep(min(pause_s, left_s))
-                pause_s = min(2 * pause_s, _LONGEST_S)
-            self.generation += 1
+            if generation == self.generation:
+                self._wait(f": {problem}", self._wait_s)
+                self.generation += 1
+
+    def _wait(self, problem: str, patience_s: float) -> None:
+        begin = time.monotonic()
+        pause_s = _FIRST_S
+        while not self._answers():
+            left_s = begin + patience_s - time.monotonic()
+            if left_s <= 0:
+                raise Unreachable(f"{self.url} does not answer, for {patience_s:g} s now{problem}.\nIt was not started here: see whether it runs.")
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, _LONGEST_S)
 
     def _answers(self) -> bool:
         """Any answer short of an error of its own will do: a server need not list models, and says itself what it thinks of our key."""

@@ -225,8 +225,7 @@ class Vllm(_OpenAIKind):
         binary = shutil.which(self._vllm.binary)
         if binary is None:
             raise UsageProblem(
-                f"server.binary: there is no program {self._vllm.binary!r}.\n"
-                "Give the path of vllm in the environment it is installed in, such as /opt/vllm/bin/vllm."
+                f"There is no program {self._vllm.binary!r}.\nGive the path of vllm in the environment it is installed in: --vllm-bin /opt/vllm/bin/vllm"
             )
         argv = [binary, *self._vllm.argv(port)[1:]]
         # Its sockets, each named by a UUID; else they stay in /tmp when it is killed.

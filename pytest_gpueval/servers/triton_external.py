@@ -13,6 +13,8 @@ from pytest_gpueval.runtimes.triton import ANSWERS, ROWS, client_library
 
 _LOOK_S = 5.0
 _POLL_S = 0.2
+# For one that is not there at all: a wrong address shows soon.
+_START_S = 15.0
 
 
 class ExternalTriton:
@@ -38,7 +40,7 @@ class ExternalTriton:
 
     def prepare(self) -> None:
         """See that the model is there, with the right tensors. Raises Unreachable, UsageProblem."""
-        self._wait("")
+        self._wait("", min(_START_S, self._patience_s))
         with self._client() as (client, error):
             try:
                 about = client.get_model_metadata(self.name, as_json=True, client_timeout=_LOOK_S)
@@ -56,15 +58,15 @@ class ExternalTriton:
         """Return once the model is ready. Raises Unreachable after `patience_s`."""
         with self._lock:
             if generation == self.generation:
-                self._wait(problem)
+                self._wait(problem, self._patience_s)
                 self.generation += 1
 
-    def _wait(self, problem: str) -> None:
-        limit = time.monotonic() + self._patience_s
+    def _wait(self, problem: str, patience_s: float) -> None:
+        limit = time.monotonic() + patience_s
         while (last := self._look()) is not None:
             if time.monotonic() > limit:
                 raise Unreachable(
-                    f"{self} is not ready after {self._patience_s:g} s: {last}{f' (first: {problem})' if problem else ''}.\n"
+                    f"{self} is not ready after {patience_s:g} s: {last}{f' (first: {problem})' if problem else ''}.\n"
                     "Is it running, is this its gRPC port, and is the model loaded?"
                 )
             time.sleep(_POLL_S)  # nothing announces it

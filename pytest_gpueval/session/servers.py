@@ -51,7 +51,7 @@ def triton_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
 
 
 def openai_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
-    """A case's language model: on a server of this process, or on one that runs elsewhere. Raises UsageProblem."""
+    """A case's language model: on a server of this process, or on one that runs elsewhere. Raises UsageProblem, RuntimeFault, Unreachable."""
     from pytest_gpueval.runtimes.openai import OpenAIRuntime  # noqa: PLC0415
     from pytest_gpueval.runtimes.openai_request import Request  # noqa: PLC0415
     from pytest_gpueval.servers.external import External  # noqa: PLC0415
@@ -64,6 +64,7 @@ def openai_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
         raise UsageProblem(f"suite {case.suite!r}: runtimes.{case.runtime_name}: has {' and '.join(own)}; one of them says where the server is")
     if own in ([], ["url"]):
         external = External.of(entry.url)
+        external.reach()
         return OpenAIRuntime(external, Request(**asked), settings.workers, key=external.key, key_name=external.key_name)
     if entry.vllm is not None:
         given: VllmSettings | CommandSettings = VllmSettings(**{"binary": settings.vllm_bin, **entry.vllm.model_dump(exclude_unset=True)})

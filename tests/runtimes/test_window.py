@@ -136,13 +136,15 @@ def test_a_server_that_cannot_be_brought_back_ends_the_case(ask):
 
 
 def test_who_stops_reading_leaves_nothing_running():
-    began, cancelled = threading.Event(), threading.Event()
+    began, cancelled, sent = threading.Event(), threading.Event(), asyncio.Event()
 
     class Hanging(Server):
         async def serve(self, batch):
             if batch[0].number == 0:
+                await sent.wait()  # answered before the others are sent, it would be handed over before them
                 return [Answer(row, 0, None, 1.0) for row in batch]
             began.set()
+            sent.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
