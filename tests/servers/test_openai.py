@@ -85,7 +85,7 @@ def test_arguments_that_settings_stand_for(argument, said):
 
 
 def test_a_vllm_that_is_not_there(tmp_path):
-    with pytest.raises(UsageProblem, match=r"server\.binary: there is no program '.*/vllm'.\nGive the path"):
+    with pytest.raises(UsageProblem, match=r"There is no program '.*/vllm'\.\nGive the path"):
         Vllm(VllmSettings(model="m", binary=str(tmp_path / "vllm"))).launch()
 
 
