@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .identity import Identity, abandoned, myself
-from .supervisor import Process, look, pids, send
+from .supervisor import Process, lives, look, pids, send
 
 # What a supervisor writes into the environment of all that it starts.
 MARKER = "GPUEVAL_SUPERVISOR"
@@ -48,7 +48,7 @@ def end() -> list[str]:
             send(process, number)
         while found and time.monotonic() < limit:
             time.sleep(_POLL_S)  # they are nobody's children of ours: nothing announces their end
-            found = [process for process in found if _still(process)]
+            found = [process for process in found if lives(process)]
     said += [f"could not end process {process.pid} ({process.name}) of a session that is gone" for process in found]
     for directory in (SHARED_MEMORY, Path(tempfile.gettempdir())):
         for path in abandoned(directory):
@@ -56,11 +56,6 @@ def end() -> list[str]:
                 _remove(path)
                 said.append(f"removed {path} of a session that is gone")
     return said
-
-
-def _still(process: Process) -> bool:
-    now = look(process.pid)
-    return now is not None and now.identity == process.identity and not now.dead
 
 
 def _remove(path: Path) -> None:

@@ -89,6 +89,12 @@ def look(pid: int) -> Process | None:
         os.close(file)
 
 
+def lives(process: Process) -> bool:
+    """Whether this very process is still there, and not only its remains."""
+    now = look(process.pid)
+    return now is not None and now.identity == process.identity and not now.dead
+
+
 def pids() -> list[int]:
     """Every pid, newest first as far as numbers tell."""
     return sorted((int(name) for name in os.listdir("/proc") if name.isdecimal()), reverse=True)  # noqa: PTH208 - pathlib costs as much as all the rest

@@ -17,7 +17,7 @@ from .calibration import Calibration
 from .estimates import UNSCORED, Estimate, Moments, proportion
 from .labels import FIGURES, Ranking, averages, checked, macro_ranking, unknown
 from .multilabel import MultiLabel
-from .task import BadPrediction, BadRow, Metrics, Parts, Sample
+from .task import BadPrediction, BadRow, Metrics, Parts, Sample, canonical
 
 # Given probabilities may have been rounded: their sum may miss 1 by so much.
 _SLACK = 0.05
@@ -121,7 +121,7 @@ class Classification:
             raise ValueError("a policy with thresholds or switches has no meaning for classification with one label each")
         self._labels = tuple(labels)
         self._known = frozenset(labels)
-        self._canonical = {**{label: label for label in labels}, **(label_map or {})}
+        self._canonical = canonical(labels, label_map)
 
     def sample(self, row: Mapping[str, Any]) -> Sample:
         """Read a row. Raises BadRow for an unknown label."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from .estimates import Estimate, Moments, proportion, ratio
 from .labels import FIGURES, Ranking, averages, checked, macro_ranking, unknown
-from .task import BadPrediction, BadRow, Metrics, Parts, Sample
+from .task import BadPrediction, BadRow, Metrics, Parts, Sample, canonical
 
 # The least score of a label that counts as predicted, where the policy does not say.
 THRESHOLD = 0.5
@@ -103,7 +103,7 @@ class MultiLabel:
         thresholds: Mapping[str, float] | None = None,
         ignored: Collection[str] = (),
     ) -> None:
-        self._canonical = {**{label: label for label in labels}, **(label_map or {})}
+        self._canonical = canonical(labels, label_map)
         self._known = frozenset(labels)
         self._labels = tuple(label for label in labels if label not in ignored)
         self._least = {label: (thresholds or {}).get(label) or THRESHOLD for label in self._labels}

@@ -24,7 +24,7 @@ from typing import Any
 
 from .alignment import Span, compare
 from .estimates import Estimate, Moments, macro, proportion
-from .task import BadPrediction, BadRow, Metrics, Parts, Sample
+from .task import BadPrediction, BadRow, Metrics, Parts, Sample, canonical
 
 # Credit of (identical, same bounds, overlap with same label, overlap) pairs in each scheme.
 SCHEMES: Mapping[str, tuple[float, float, float, float]] = {
@@ -175,7 +175,7 @@ class SpanDetection:
         thresholds: Mapping[str, float] | None = None,
         ignored: Collection[str] = (),
     ) -> None:
-        self._canonical = {**{label: label for label in labels}, **(label_map or {})}
+        self._canonical = canonical(labels, label_map)
         self._ignored = frozenset(ignored)
         # Each label with the least score it needs; one that is switched off wants more than any score.
         least = dict.fromkeys(labels, -math.inf) | dict(thresholds or {}) | dict.fromkeys(ignored, math.inf)

@@ -6,7 +6,7 @@ therefore reaches the same numbers as an undisturbed one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -47,6 +47,11 @@ class Metrics:
     overall: Mapping[str, Estimate]
     labels: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+
+
+def canonical(labels: Iterable[str], label_map: Mapping[str, str] | None) -> dict[str, str]:
+    """What a split calls a label -> the suite's label: itself, or what the map says."""
+    return {**{label: label for label in labels}, **(label_map or {})}
 
 
 class Counts(Protocol):

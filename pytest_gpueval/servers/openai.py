@@ -18,6 +18,7 @@ from typing import Literal
 from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.gpus import nvml
 from pytest_gpueval.processes import identity
+from pytest_gpueval.processes.leftovers import SHARED_MEMORY
 from pytest_gpueval.processes.program import Program
 
 from . import ports
@@ -26,7 +27,6 @@ from .openai_probe import First, Probe
 from .server import Launch, Server, environment_with
 
 _HTTP = "http"
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where segments are, not a place for files of ours
 # Characters of a socket's path, sockaddr_un.sun_path.
 _SOCKET_PATH = 107
 _FIELDS = ("host", "model", "port", "python")
@@ -337,7 +337,7 @@ def _reached(host: str) -> str:
 def _segments() -> set[Path]:
     """All segments that have a name."""
     try:
-        return set(_SHARED_MEMORY.iterdir())
+        return set(SHARED_MEMORY.iterdir())
     except OSError:
         return set()
 
@@ -348,5 +348,5 @@ def _mapped(pid: int) -> set[Path]:
         lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:  # it has ended
         return set()
-    names = {line.split(maxsplit=5)[5] for line in lines if f" {_SHARED_MEMORY}/" in line}
+    names = {line.split(maxsplit=5)[5] for line in lines if f" {SHARED_MEMORY}/" in line}
     return {Path(name) for name in names if not name.endswith(" (deleted)")}

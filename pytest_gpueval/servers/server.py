@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_gpueval.errors import Conflict, GpuevalError, RuntimeFault
-from pytest_gpueval.processes import leftovers
 from pytest_gpueval.processes.program import Program
 from pytest_gpueval.processes.supervisor import send
 from pytest_gpueval.runs.capture import LogFile
@@ -22,6 +21,7 @@ from pytest_gpueval.runs.redact import Redactor
 from . import ports
 
 _LAST_LINES = 30
+_LOG_BYTES = 1 << 16
 _POLL_S = 0.02
 _LOG_END_S = 2.0
 _PORT_TRIES = 3
@@ -208,21 +208,29 @@ class Server:
             else:
                 continue
             program.stop()
-            text = _tail(self.log, mark)
+            text = self._said(mark)
             if not launch.fixed and _PORT_TAKEN.search(text):
                 raise _PortTaken(self._failure(what, text))
             raise RuntimeFault(self._failure(what, text))
 
     def _failure(self, what: str, text: str) -> str:
+        return f"{self.kind.name} did not start: {what}.{self._because(text)}\n{self._end_of_log(text)}"
+
+    def _because(self, text: str) -> str:
+        """The probable cause as a line to add; empty where none is known."""
         cause = next((advice for pattern, advice in self.kind.causes.items() if re.search(pattern, text)), None)
-        lines = [f"{self.kind.name} did not start: {what}."]
-        if cause is not None:
-            lines.append(f"Probable cause: {cause}")
-        return "\n".join([*lines, self._end_of_log(text)])
+        return f"\nProbable cause: {cause}" if cause is not None else ""
+
+    def _said(self, start: int = 0) -> str:
+        """The end of the log, from `start` on."""
+        with self.log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(start, size - _LOG_BYTES))
+            return file.read().decode("utf-8", "replace")
 
     def _end_of_log(self, text: str | None = None) -> str:
-        lines = (_tail(self.log) if text is None else text).splitlines()[-_LAST_LINES:]
-        return "\n".join([f"Last lines of {self.log}:", *(f"  {line}" for line in lines)]) if lines else f"Its log is empty: {self.log}"
+        lines = (self._said() if text is None else text).splitlines()[-_LAST_LINES:]
+        return "\n".join([f"Last lines of {self.log}:", *(f"  {line}" for line in lines)]) if lines else f"It wrote nothing to {self.log}"
 
     def _say(self, text: str) -> None:
         """A line of ours in the log."""
@@ -234,11 +242,6 @@ class _PortTaken(Exception):
     """Somebody was faster."""
 
 
-def clean_up() -> list[str]:
-    """End and remove what servers of dead sessions left on this machine; what was done, a line each."""
-    return leftovers.end()
-
-
 def environment_with(**variables: str) -> dict[str, str]:
     """The environment of this process with some variables changed."""
     return {**os.environ, **variables}
@@ -246,11 +249,3 @@ def environment_with(**variables: str) -> dict[str, str]:
 
 def _ended(code: int | None) -> str:
     return f"it was ended by signal {-code}" if code is not None and code < 0 else f"it ended with exit code {code}"
-
-
-def _tail(log: Path, start: int = 0, most: int = 1 << 16) -> str:
-    """The end of a log, from `start` on."""
-    with log.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(start, size - most))
-        return file.read().decode("utf-8", "replace")

@@ -208,10 +208,6 @@ class Triton:
         for segment in SHARED_MEMORY.glob(f"{self._segments}*"):
             segment.unlink(missing_ok=True)
 
-    def cause(self, text: str) -> str | None:
-        """What the words of a log mean, if that is known."""
-        return next((advice for pattern, advice in self.causes.items() if re.search(pattern, text)), None)
-
     def place(self, launch: Launch, name: str) -> Path:
         """The folder of a model, made and filled if it is not there: the server is told the rest as it loads it."""
         directory = launch.made[0] / "repository" / name

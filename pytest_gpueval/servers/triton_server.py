@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_gpueval.errors import GpuevalError, RuntimeFault, UsageProblem
-from pytest_gpueval.processes.supervisor import Process, look, send
+from pytest_gpueval.processes.supervisor import Process, lives, send
 from pytest_gpueval.runs.redact import Redactor
 
 from . import ports
-from .server import Server, _tail
+from .server import Server
 from .triton import GRPC, HTTP, Triton, TritonModel, TritonSettings
 from .triton_control import Control, Refused
 from .triton_model import MISSING, RAISED, USAGE
@@ -27,7 +27,6 @@ _REPAIR_S = 0.5
 # A model that is being loaded has a process. The server may wait for ever for one that could not start.
 _WITHOUT_STUB_S = 10.0
 _LOADING_POLL_S = 0.25
-_LAST_LINES = 30
 _REASON = re.compile(rf"({USAGE}|{MISSING}|{RAISED}): (.*)", re.DOTALL)
 # What the server adds to the exception of a model: where its own lines were, the file of this package.
 _AT = re.compile(r"\s*At:\n  .*", re.DOTALL)
@@ -44,7 +43,7 @@ class _Loaded:
     @property
     def broken(self) -> bool:
         """Whether a process of it is gone. Triton starts no other one, calls the model ready, and fails every request to it."""
-        return any((now := look(stub.pid)) is None or now.identity != stub.identity or now.dead for stub in self.stubs)
+        return not all(map(lives, self.stubs))
 
 
 class TritonServer(Server):
@@ -201,7 +200,7 @@ class TritonServer(Server):
             left = {loaded.name for loaded in many}
             while left:
                 states = control.states()
-                left = {loaded.name for loaded in many if states.get(loaded.name) in {"READY", "UNLOADING"} or any(map(_lives, loaded.stubs))}
+                left = {loaded.name for loaded in many if states.get(loaded.name) in {"READY", "UNLOADING"} or any(map(lives, loaded.stubs))}
                 if left and time.monotonic() > limit:
                     return False
                 if left:
@@ -225,13 +224,9 @@ class TritonServer(Server):
                     f"model {target} needs the package {text!r}, which Triton's interpreter does not have.\nInstall it:  {python} -m pip install {what}"
                 )
             return RuntimeFault(f"model {target} did not start on {self.kind.name}: {text}{self._because(text)}")
-        text = _tail(self.log, mark)
-        last = "\n".join([f"Last lines of {self.log}:", *(f"  {line}" for line in text.splitlines()[-_LAST_LINES:])])
-        return RuntimeFault(f"model {target} did not start on {self.kind.name}: {problem}{self._because(f'{problem}{chr(10)}{text}')}\n{last}")
-
-    def _because(self, text: str) -> str:
-        cause = self._triton.cause(text)
-        return f"\nProbable cause: {cause}" if cause is not None else ""
+        text = self._said(mark)
+        because = self._because(f"{problem}\n{text}")
+        return RuntimeFault(f"model {target} did not start on {self.kind.name}: {problem}{because}\n{self._end_of_log(text)}")
 
     def _stubs(self, name: str) -> list[Process]:
         """The processes of a model, one for each instance."""
@@ -277,11 +272,6 @@ class ModelEndpoint:
 def _kill(processes: Iterable[Process]) -> None:
     for process in processes:
         send(process, signal.SIGKILL)
-
-
-def _lives(process: Process) -> bool:
-    now = look(process.pid)
-    return now is not None and now.identity == process.identity and not now.dead
 
 
 def _arguments(pid: int) -> list[bytes]:
