@@ -23,7 +23,7 @@ compiler:  ## the tests compile stand-ins for NVIDIA's libraries
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev; } || \
 	  { echo "The tests need a C compiler; install it: apt-get install gcc libc6-dev" >&2; exit 1; }
 
-llama-server: $(LLAMA)/.made  ## an OpenAI-compatible server for the tests, a small model with it, and the suite llm_smoke
+llama-server: $(LLAMA)/.made $(VENV)/.clients  ## an OpenAI-compatible server for the tests, a small model with it, and the suite llm_smoke
 
 check: $(VENV)/.check  ## format, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -38,7 +38,7 @@ format: $(VENV)/.check
 bench: $(VENV)/.test $(VENV_TRITON)/.made  ## figures of the README, side by side
 	$(BIN)/python -m benchmarks
 
-triton-server: $(VENV_TRITON)/.made  ## the interpreter that runs Triton and its models
+triton-server: $(VENV_TRITON)/.made $(VENV)/.clients  ## the interpreter that runs Triton and its models
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...")'
@@ -50,6 +50,11 @@ $(VENV)/.made:
 $(VENV)/.eval: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing what the main suite needs (about 400 MB on disk, a minute or two, once)"
 	@$(PIP) install --constraint constraints.txt --editable '.[guardrails-ru]'
+	@touch $@
+
+# What asks the servers.
+$(VENV)/.clients: $(VENV)/.eval
+	@$(PIP) install --constraint constraints.txt --editable '.[guardrails-ru,triton,openai]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.eval
