@@ -48,20 +48,21 @@ if TYPE_CHECKING:
     from pytest_gpueval.suites.model import Suite
 
     from .allocation import Allocation
+    from .data import Data
 
 
 class Controller:
     """Plugin of the process that a user started."""
 
     def __init__(
-        self, config: pytest.Config, settings: Settings, allocation: Allocation, suites: Sequence[Suite], redactor: Redactor, forecast: Forecast
+        self, config: pytest.Config, settings: Settings, allocation: Allocation, suites: Sequence[Suite], redactor: Redactor, forecast: Forecast, data: Data
     ) -> None:
         self.config = config
         self.settings = settings
         self.redactor = redactor
         self.code = provenance.code_state(settings.root)
         self.session_dir = _session_dir(settings, [suite.name for suite in suites], redactor)
-        self.data = cases.data_words(settings, suites)
+        self.data = data.words(suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
         self.retiring: set[str] = set()
@@ -71,6 +72,7 @@ class Controller:
         self._lock = _locked(self.session_dir)
         self._suites = suites
         self._allocation = allocation
+        self._data = data
         self._forecast = forecast
         self._collected: Collected = ()
         self._told = ""
@@ -96,6 +98,8 @@ class Controller:
             started_at=_now(),
         )
         self.display = Display(config, self.session_dir)
+        for note in data.notes:
+            self.display.note(note)
         self._own_junit = self._claim_junit()
         self._write_record()
 
@@ -193,6 +197,7 @@ class Controller:
         channel.setcallback(self.hear)
         self._channels.append(channel)
         node.workerinput["gpueval"] = asdict(self.orders(self.lane_of(node)))
+        node.workerinput["gpueval_pins"] = self._data.pins
         node.workerinput["gpueval_suites"] = self._handed_over
         node.workerinput["gpueval_channel"] = channel
 

@@ -346,6 +346,7 @@ class Run:
         case = self.case
         known = {"repo": case.repo, "revision": case.revision, "name": case.dataset, "split": case.split}
         try:
+            known["revision"] = self._opened.revision or case.revision
             return {**known, "origin": self._opened.origin, "rows": self._opened.rows, "sha256": self._opened.sha256}
         except GpuevalError:
             return {**known, "origin": self._worker.settings.data, "rows": None, "sha256": None}

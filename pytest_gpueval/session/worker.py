@@ -25,6 +25,7 @@ from pytest_gpueval.suites.model import Case
 
 from . import cases, provenance, registry, shards, xdist_seam
 from .cutting import Cutting, as_text
+from .data import Data
 from .recorder import Run
 from .servers import Fixture
 from .settings import Settings
@@ -50,8 +51,9 @@ class Orders:
 class Worker:
     """Plugin of a process that runs items."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, data: Data, orders: Orders, redactor: Redactor, send: Notify) -> None:
         self.settings = settings
+        self._data = data
         self.session_dir = Path(orders.session_dir)
         self.code = dict(orders.code)
         self.name = orders.lane
@@ -94,7 +96,7 @@ class Worker:
         """The split of a case: opened and hashed once for all its shards that run here. Raises DataError."""
         key = (case.directory, case.dataset, case.split)
         if key not in self._splits:
-            self._splits[key] = cases.open_split(case, self.settings)
+            self._splits[key] = self._data.open(case)
         return self._splits[key]
 
     def model_code(self, case: Case) -> str | None:

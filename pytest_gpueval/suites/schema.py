@@ -192,7 +192,8 @@ class DatasetEntry(Strict):
     """One dataset: one test item for the chosen split."""
 
     repo: str | None = Field(None, description="Hub repository")
-    revision: str | None = Field(None, description="commit of the repository")
+    revision: str | None = Field(None, description="commit, branch or tag of the repository; a whole commit hash never changes")
+    config: str | None = Field(None, description="configuration of the repository, where it has several")
     splits: dict[Id, SplitEntry] = Field(min_length=1)
     # Factories: pydantic makes deep copies of defaults, which takes as long as all else where there are thousands of datasets.
     label_map: dict[str, str] = Field(
