@@ -17,29 +17,36 @@ def explained(error: Exception, repo: str, wanted: str = "") -> GpuevalError:
     from huggingface_hub import errors  # noqa: PLC0415 - heavy
 
     status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, errors.GatedRepoError):
-        return AccessDenied(
-            f"{repo}: access is granted on request only. {identity()}\nAsk for it at {endpoint()}/datasets/{repo}, or use another account.\n{_HOW}"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return DataError(f"{repo}: has no revision {wanted or '?'}.\nMend `revision` in suite.toml, or `gpueval datasets lock` the suite anew.")
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return DataError(f"{repo}: has no file {wanted or '?'} at this revision")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return AccessDenied(f"{repo}: there is no such dataset, or not for you. {identity()}\nCheck the name. {_HOW}")
-    if status == 401:
-        return AccessDenied(f"{repo}: the Hub does not accept the token. {identity()}\n{_HOW}")
-    if status == 403:
-        return AccessDenied(f"{repo}: not allowed: {_said(error)}. {identity()}\n{_HOW}")
-    if status == 412:
-        return Conflict(f"{repo}: somebody else committed meanwhile. Run it again: it begins from what is there now.")
     if status is not None:
-        return Unreachable(f"{repo}: {endpoint()} answers {status}: {_said(error)}.\n{_WITHOUT_HUB}")
+        return _refused(error, status, repo, wanted)
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled) and offline():
         return Unreachable(f"{repo}: {wanted or 'it'} is not in {cache()}, and HF_HUB_OFFLINE forbids to fetch it.\n{_WITHOUT_HUB}")
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
         return StorageError(f"{error.filename or cache()}: cannot be written: {error.strerror}.\nHF_HOME chooses another place for what is fetched.")
     return Unreachable(f"{repo}: {endpoint()} cannot be reached: {_one_line(error)}.\n{_WITHOUT_HUB}")
+
+
+def _refused(error: Exception, status: int, repo: str, wanted: str) -> GpuevalError:
+    """The Hub has answered, and said no."""
+    from huggingface_hub import errors  # noqa: PLC0415 - heavy
+
+    if isinstance(error, errors.RevisionNotFoundError):
+        return DataError(f"{repo}: has no revision {wanted or '?'}.\nMend `revision` in suite.toml, or write the lock file anew: gpueval datasets lock")
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return DataError(f"{repo}: has no file {wanted or '?'}")
+    if status == 412:
+        return Conflict(f"{repo}: somebody else committed meanwhile. Run it again: it begins from what is there now.")
+    if isinstance(error, errors.GatedRepoError):
+        what = f"access is granted on request only. {identity()}\nAsk for it at {endpoint()}/datasets/{repo}, or use another account."
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        what = f"there is no such dataset, or not for you. {identity()}\nCheck the name."
+    elif status == 401:
+        what = f"the Hub does not accept the token. {identity()}"
+    elif status == 403:
+        what = f"not allowed: {_said(error)}. {identity()}"
+    else:
+        return Unreachable(f"{repo}: {endpoint()} answers {status}: {_said(error)}.\n{_WITHOUT_HUB}")
+    return AccessDenied(f"{repo}: {what}\n{_HOW}")
 
 
 _WITHOUT_HUB = "Try again later, or run without it: a pinned revision that was fetched before, --gpueval-data DIR, or --gpueval-data embedded."

@@ -102,6 +102,7 @@ class Hub:
         if found.expected is not None and found.sha256 != found.expected and not access.offline():
             self.notes.append(f"{remote.origin}: {found.path.name} was damaged in the cache, and is fetched anew")
             found = self._fetched(remote, again=True)
+        found.check((), None)
         if remote.rows is not None and found.rows != remote.rows:
             raise DataError(
                 f"{remote.origin}: split {remote.split!r} has {found.rows:,} rows, but the repository says {remote.rows:,} of itself: its metadata is of "

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pytest_gpueval.errors import DataError, UsageProblem
 
-from .parquet import ParquetSplit, joined_hash
+from .parquet import ParquetSplit, file_hash, joined_hash
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -64,7 +64,7 @@ class Mirror:
         return ParquetSplit(first, f"mirror: {self.directory}", tuple(rest), joined_hash([entry.sha256 for entry in entries]), entries[0].revision)
 
     def problems(self, wanted: Iterable[tuple[str, str]]) -> list[str]:
-        """What is missing, or of another size than the manifest says, of these (dataset, split). Reads no file."""
+        """What is missing of these (dataset, split), or is not what the manifest says. Raises DataError for what cannot be read."""
         return [problem for dataset, split in wanted for problem in self._problems(dataset, split)]
 
     def _entries(self, dataset: str, split: str) -> list[Entry]:
@@ -85,6 +85,8 @@ class Mirror:
                 found.append(f"{name}: {path} is missing")
             elif path.stat().st_size != entry.bytes:
                 found.append(f"{name}: {path} has {path.stat().st_size:,} bytes, not {entry.bytes:,}")
+            elif file_hash(path) != entry.sha256:
+                found.append(f"{name}: {path} was damaged or replaced: its SHA-256 is not that of {MANIFEST}")
         return found
 
 

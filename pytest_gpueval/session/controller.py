@@ -98,8 +98,6 @@ class Controller:
             started_at=_now(),
         )
         self.display = Display(config, self.session_dir)
-        for note in data.notes:
-            self.display.note(note)
         self._own_junit = self._claim_junit()
         self._write_record()
 
@@ -248,7 +246,7 @@ class Controller:
         names = ", ".join(suite.name for suite in self._suites)
         chosen = self._forecast.cases
         splits = "/".join(dict.fromkeys(case.split for case in chosen))
-        rows = sum(case.rows or 0 for case in chosen)
+        rows = sum(self._data.told_rows(case) or 0 for case in chosen)
         size = f"{len(chosen)} dataset{'s' if len(chosen) != 1 else ''}" + (f", {rows:,} rows" if rows else "")
         if self.settings.limit is not None:
             size += f", first {self.settings.limit:,} of each"
@@ -256,7 +254,7 @@ class Controller:
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in chosen))
         where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
         return [
-            *(f"gpueval: {line}" for line in self._allocation.notes),
+            *(f"gpueval: {line}" for line in (*self._allocation.notes, *self._data.notes)),
             f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
             f"gpueval: session {shown(self.session_dir)}",
         ]

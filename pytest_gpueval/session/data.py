@@ -78,6 +78,11 @@ class Data:
                 + "\nCopy what is missing, or choose other datasets with -k."
             )
 
+    def told_rows(self, case: Case) -> int | None:
+        """The rows of a case as the suite or the Hub says, without a look at any file."""
+        pinned = self._pins.get(_key(case))
+        return case.rows if pinned is None else pinned.rows
+
     def rows(self, case: Case, where: sources.Location) -> int | None:
         """The rows of a case that the session's limit leaves, as the suite or its data says; None if nobody knows.
 
@@ -105,7 +110,7 @@ class Data:
         if split not in datasets[dataset].splits:
             raise UsageProblem(f"dataset {dataset!r} has no split {split!r}. {valid_values(split, datasets[dataset].splits, what='splits')}")
         if self._settings.data == HUB:
-            return self._hub.fetch(self._settled(suite, dataset, split))
+            return self._fetched(self._settled(suite, dataset, split))
         if self._settings.data != EMBEDDED:
             return self._mirror.split(dataset, split)
         where = location(suite)
@@ -149,15 +154,23 @@ class Data:
             self._locks[directory] = locks.read(directory)
         return self._locks[directory]
 
+    def _fetched(self, remote: RemoteSplit) -> ParquetSplit:
+        """A split, fetched by the process that reads it: what there is to say goes to the log of its run."""
+        before = len(self.notes)
+        found = self._hub.fetch(remote)
+        for note in self.notes[before:]:
+            sys.stderr.write(f"gpueval: {note}\n")
+        return found
+
     def _fetch_all(self, splits: Iterable[RemoteSplit]) -> None:
         """Have the files of splits here, and say so where that takes a while."""
         again = self._settings.refresh
-        wanted = [remote for remote in splits if again or self._hub.to_fetch(remote) != 0]
-        if wanted:
-            sizes = [remote.bytes if again else self._hub.to_fetch(remote) for remote in wanted]
+        missing = {remote: remote.bytes if again else self._hub.to_fetch(remote) for remote in splits}
+        sizes = [size for size in missing.values() if size != 0]
+        if sizes:
             size = f", {sum(size or 0 for size in sizes) / 1e6:,.1f} MB" if None not in sizes else ""
-            sys.stderr.write(f"gpueval: fetching {len(wanted)} splits{size}\n")
-        _at_once(lambda remote: self._hub.fetch(remote, again=again), wanted)
+            sys.stderr.write(f"gpueval: fetching {len(sizes)} split{'s' if len(sizes) > 1 else ''}{size}\n")
+        _at_once(lambda remote: self._hub.fetch(remote, again=again), list(missing))
 
 
 def location(suite: Suite) -> sources.Location:
