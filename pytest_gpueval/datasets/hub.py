@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,12 +19,15 @@ from urllib.parse import quote
 
 from filelock import FileLock
 
-from pytest_gpueval.errors import DataError, GpuevalError, MissingExtra, StorageError, Unreachable, valid_values
+from pytest_gpueval.errors import DataError, GpuevalError, MissingExtra, StorageError, Unreachable, UsageProblem, valid_values
 
-from . import access, card
+from . import access, infos, metadata
+from .card import CARD
+from .metadata import Metadata
 from .parquet import ParquetSplit
 from .remote import RemoteFile, RemoteSplit
 from .sources import cache_directory
+from .split_files import files_of_splits
 
 T = TypeVar("T")
 
@@ -33,7 +36,7 @@ TIMEOUT_S = 5.0
 # A Hub that is down, or that says "too many requests", is asked again for so long.
 PATIENCE_S = 6.0
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_TEXTS = ("README.md", "dataset_infos.json", ".huggingface.yaml")
+_TEXTS = (CARD, metadata.YAML, infos.INFOS, infos.INFO)
 _DAY_S = 86_400
 
 
@@ -45,6 +48,22 @@ class Repository:
     revision: str
     files: tuple[RemoteFile, ...]
     texts: Mapping[str, str]
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the repository says of its splits."""
+        return Metadata(*map(self.texts.get, _TEXTS))
+
+    def splits(self, config: str | None = None) -> dict[str, tuple[RemoteFile, ...]] | None:
+        """The files of every split of a config; None where they are no plain parquet. Raises DataError, UsageProblem."""
+        found = files_of_splits([file.path for file in self.files], self.metadata, config)
+        by_path = {file.path: file for file in self.files}
+        return None if found is None else {split: tuple(by_path[path] for path in paths) for split, paths in found.items()}
+
+    @property
+    def words(self) -> str:
+        """`acme/people@1234567`."""
+        return f"{self.name}@{self.revision[:7]}"
 
 
 class Hub:
@@ -66,15 +85,13 @@ class Hub:
         """Which files are a split, at a commit or at what a branch or tag names now. Raises DataError, AccessDenied, Unreachable, StorageError."""
         found = self.repository(repo, revision or MAIN)
         try:
-            paths = card.split_files([file.path for file in found.files], found.texts.get("README.md"), config, split)
-            expected = card.expected(found.texts.get("README.md"), found.texts.get("dataset_infos.json"), config)
-        except DataError as problem:
-            raise DataError(f"{repo}@{found.revision[:7]}: {problem}") from None
-        if paths == [] and split not in expected:
-            raise DataError(f"{repo}@{found.revision[:7]}: has no split {split!r}. {valid_values(split, expected, what='splits')}")
-        by_path = {file.path: file for file in found.files}
-        files = tuple(by_path[path] for path in paths or ())
-        return RemoteSplit(repo, found.revision, split, config, files, expected.get(split))
+            splits = found.splits(config)
+            rows = metadata.expected(found.metadata, config) or {}
+        except (DataError, UsageProblem) as problem:
+            raise type(problem)(f"{found.words}: {problem}") from None
+        if splits is not None and split not in splits:
+            raise DataError(f"{found.words}: has no split {split!r}. {valid_values(split, splits, what='splits')}")
+        return RemoteSplit(repo, found.revision, split, config, splits[split] if splits is not None else (), rows.get(split))
 
     def repository(self, repo: str, revision: str) -> Repository:
         """A repository at a commit, or at what a branch or tag names now. Raises DataError, AccessDenied, Unreachable, StorageError."""
@@ -85,11 +102,19 @@ class Hub:
         info = self._asked(lambda: self._api.dataset_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S), repo, revision)
         files = tuple(RemoteFile(file.rfilename, file.size, file.lfs.sha256 if file.lfs else None) for file in info.siblings or ())
         names = {file.path for file in files}
-        texts = {name: self.file(repo, str(info.sha), name).read_text(encoding="utf-8", errors="replace") for name in _TEXTS if name in names}
+        texts = {name: self._text(repo, str(info.sha), name) for name in _TEXTS if name in names}
         found = self._remember(Repository(repo, str(info.sha), files, texts))
         if not _COMMIT.fullmatch(revision):
             _write(self._place(repo, f"named-{quote(revision, safe='')}"), found.revision)
         return found
+
+    def _text(self, repo: str, revision: str, name: str) -> str:
+        """A text as it is, line breaks included. Raises DataError, and as `file`."""
+        data = self.file(repo, revision, name).read_bytes()
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{repo}@{revision[:7]}: {name} is not UTF-8: {error}") from None
 
     def fetch(self, remote: RemoteSplit, *, again: bool = False) -> ParquetSplit:
         """The split's files, fetched unless they are here; `again` fetches them in any case. Raises DataError, AccessDenied, Unreachable, StorageError.
@@ -114,6 +139,18 @@ class Hub:
         first, *rest = [self.file(remote.repo, remote.revision, file.path, again=again) for file in remote.files]
         return ParquetSplit(first, remote.origin, tuple(rest), remote.sha256, remote.revision)
 
+    def commit(self, repo: str, parent: str, message: str, contents: Mapping[str, bytes | Path], removed: Sequence[str]) -> str:
+        """One commit on top of `parent`, and its hash. Raises Conflict where `parent` is not the last any more, AccessDenied, Unreachable."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete  # noqa: PLC0415 - heavy
+
+        operations: list[Any] = [CommitOperationAdd(path, content if isinstance(content, bytes) else str(content)) for path, content in contents.items()]
+        operations += [CommitOperationDelete(path) for path in removed]
+
+        def send() -> str:
+            return str(self._api.create_commit(repo, operations, commit_message=message, parent_commit=parent, repo_type="dataset").oid)
+
+        return self._asked(send, repo, f"a commit on {parent[:7]}")
+
     def to_fetch(self, remote: RemoteSplit) -> int | None:
         """Bytes of the split's files that are not here; None where that is not known."""
         from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
@@ -122,12 +159,16 @@ class Hub:
         missing = [file.bytes for file, path in zip(remote.files, here, strict=True) if not isinstance(path, str)]
         return None if not remote.files or None in missing else sum(size for size in missing if size is not None)
 
-    def file(self, repo: str, revision: str, path: str, *, again: bool = False) -> Path:
-        """One file at a commit. Raises DataError, AccessDenied, Unreachable, StorageError."""
+    def fresh(self, remote: RemoteSplit, folder: Path) -> list[Path]:
+        """The split's files, fetched into a cache of their own. Raises as `fetch`."""
+        return [self.file(remote.repo, remote.revision, file.path, again=True, cache=folder) for file in remote.files] or [self._converted(remote, again=True)]
+
+    def file(self, repo: str, revision: str, path: str, *, again: bool = False, cache: Path | None = None) -> Path:
+        """One file at a commit, in `cache` instead of huggingface_hub's. Raises DataError, AccessDenied, Unreachable, StorageError."""
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
 
         def download() -> str:
-            return str(hf_hub_download(repo, path, repo_type="dataset", revision=revision, etag_timeout=TIMEOUT_S, force_download=again))
+            return str(hf_hub_download(repo, path, repo_type="dataset", revision=revision, cache_dir=cache, etag_timeout=TIMEOUT_S, force_download=again))
 
         return Path(self._asked(download, repo, f"{path} at {revision[:7]}"))
 
