@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote
 
 from filelock import FileLock
@@ -31,6 +31,8 @@ from .split_files import files_of_splits
 
 T = TypeVar("T")
 
+Kind = Literal["dataset", "model"]
+DATASET: Final = "dataset"
 MAIN = "main"
 TIMEOUT_S = 5.0
 # A Hub that is down, or that says "too many requests", is asked again for so long.
@@ -93,16 +95,22 @@ class Hub:
             raise DataError(f"{found.words}: has no split {split!r}. {valid_values(split, splits, what='splits')}")
         return RemoteSplit(repo, found.revision, split, config, splits[split] if splits is not None else (), rows.get(split))
 
-    def repository(self, repo: str, revision: str) -> Repository:
-        """A repository at a commit, or at what a branch or tag names now. Raises DataError, AccessDenied, Unreachable, StorageError."""
-        if _COMMIT.fullmatch(revision) and (known := self._remembered(repo, revision)) is not None:
+    def repository(self, repo: str, revision: str, kind: Kind = DATASET) -> Repository:
+        """A repository at a commit, or at what a branch or tag names now. A model has no texts here.
+
+        Raises DataError, AccessDenied, Unreachable, StorageError.
+        """
+        if kind == DATASET and _COMMIT.fullmatch(revision) and (known := self._remembered(repo, revision)) is not None:
             return known
         if access.offline():
             return self._offline(repo, revision)
-        info = self._asked(lambda: self._api.dataset_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S), repo, revision)
+        look: Any = self._api.model_info if kind == "model" else self._api.dataset_info
+        info = self._asked(lambda: look(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S), repo, revision)
         files = tuple(RemoteFile(file.rfilename, file.size, file.lfs.sha256 if file.lfs else None) for file in info.siblings or ())
         names = {file.path for file in files}
-        texts = {name: self._text(repo, str(info.sha), name) for name in _TEXTS if name in names}
+        texts = {name: self._text(repo, str(info.sha), name) for name in _TEXTS if name in names and kind == DATASET}
+        if kind != DATASET:
+            return Repository(repo, str(info.sha), files, texts)
         found = self._remember(Repository(repo, str(info.sha), files, texts))
         if not _COMMIT.fullmatch(revision):
             _write(self._place(repo, f"named-{quote(revision, safe='')}"), found.revision)
@@ -163,12 +171,15 @@ class Hub:
         """The split's files, fetched into a cache of their own. Raises as `fetch`."""
         return [self.file(remote.repo, remote.revision, file.path, again=True, cache=folder) for file in remote.files] or [self._converted(remote, again=True)]
 
-    def file(self, repo: str, revision: str, path: str, *, again: bool = False, cache: Path | None = None) -> Path:
-        """One file at a commit, in `cache` instead of huggingface_hub's. Raises DataError, AccessDenied, Unreachable, StorageError."""
+    def file(
+        self, repo: str, revision: str, path: str, *, kind: Kind = DATASET, again: bool = False, cache: Path | None = None, folder: Path | None = None
+    ) -> Path:
+        """One file at a commit, in `cache` instead of huggingface_hub's, or itself in `folder`. Raises DataError, AccessDenied, Unreachable, StorageError."""
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
 
         def download() -> str:
-            return str(hf_hub_download(repo, path, repo_type="dataset", revision=revision, cache_dir=cache, etag_timeout=TIMEOUT_S, force_download=again))
+            place = {"cache_dir": cache, "local_dir": folder, "force_download": again, "etag_timeout": TIMEOUT_S}
+            return str(hf_hub_download(repo, path, repo_type=kind, revision=revision, **place))
 
         return Path(self._asked(download, repo, f"{path} at {revision[:7]}"))
 

@@ -20,18 +20,23 @@ VERSION = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Entry(BaseModel):
+class FileEntry(BaseModel):
     """One file of the directory, and where it is from."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
-    dataset: str = Field(description="the suite's name of the dataset")
-    split: str
     repo: str | None = None
     revision: str | None = None
     file: str = Field(description="path below the directory")
     bytes: Annotated[int, Field(ge=0)]
     sha256: Sha256
+
+
+class SplitEntry(FileEntry):
+    """One file of a split, in the order of its rows."""
+
+    dataset: str = Field(description="the suite's name of the dataset")
+    split: str
     rows: Annotated[int, Field(ge=0)] | None = None
 
 
@@ -41,7 +46,13 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
     version: int = VERSION
-    datasets: list[Entry] = []
+    datasets: list[SplitEntry] = []
+    models: list[FileEntry] = []
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """All of them."""
+        return [*self.datasets, *self.models]
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ class Mirror:
         """What is missing of these (dataset, split), or is not what the manifest says. Raises DataError for what cannot be read."""
         return [problem for dataset, split in wanted for problem in self._problems(dataset, split)]
 
-    def _entries(self, dataset: str, split: str) -> list[Entry]:
+    def _entries(self, dataset: str, split: str) -> list[SplitEntry]:
         return [entry for entry in self.manifest.datasets if (entry.dataset, entry.split) == (dataset, split)] if self.manifest else []
 
     def _problems(self, dataset: str, split: str) -> Sequence[str]:
@@ -110,7 +121,7 @@ def open_mirror(directory: Path) -> Mirror:
         raise DataError(f"{path}: is not JSON: {error}.\nMake the directory anew: gpueval assets download") from None
     if manifest.version != VERSION:
         raise DataError(f"{path}: is of version {manifest.version}; this version reads {VERSION}.\nMake the directory anew: gpueval assets download")
-    for entry in manifest.datasets:  # it may come from elsewhere
+    for entry in manifest.files:  # it may come from elsewhere
         inside = PurePosixPath(entry.file)
         if inside.is_absolute() or ".." in inside.parts:
             raise DataError(f"{path}: {entry.file!r} is not below {directory}")

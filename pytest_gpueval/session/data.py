@@ -110,7 +110,7 @@ class Data:
         if split not in datasets[dataset].splits:
             raise UsageProblem(f"dataset {dataset!r} has no split {split!r}. {valid_values(split, datasets[dataset].splits, what='splits')}")
         if self._settings.data == HUB:
-            return self._fetched(self._settled(suite, dataset, split))
+            return self._fetched(self.settled(suite, dataset, split))
         if self._settings.data != EMBEDDED:
             return self._mirror.split(dataset, split)
         where = location(suite)
@@ -134,9 +134,9 @@ class Data:
         return f"embedded: {', '.join(notes)}" if notes else EMBEDDED
 
     def _resolved(self, case: Case) -> RemoteSplit:
-        return self._settled(read_suite(case.directory / load.FILE_NAME), case.dataset, case.split)
+        return self.settled(read_suite(case.directory / load.FILE_NAME), case.dataset, case.split)
 
-    def _settled(self, suite: Suite, dataset: str, split: str) -> RemoteSplit:
+    def settled(self, suite: Suite, dataset: str, split: str) -> RemoteSplit:
         """The commit and the files of a split: as settled before, as locked, or as the Hub says now. Raises UsageProblem, and as `Hub.split`."""
         key = (str(suite.directory), dataset, split)
         if key in self._pins:
