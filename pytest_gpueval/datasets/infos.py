@@ -44,8 +44,8 @@ def with_splits(
 ) -> str:
     """`dataset_infos.json` with these numbers of a config's splits; the text as it is if it has nothing about the config.
 
-    Key order, indentation and all else stay. Where a number changes, `download_checksums` goes: it is of other files, `datasets` compares it if asked for
-    `all_checks`, and checks nothing without it. Raises DataError.
+    Key order, indentation and all else stay. Where a number changes, `download_checksums` goes: it is of other files, and `datasets`, where it is told to
+    check them, refuses what differs and takes what has none. Raises DataError.
     """
     table = _parse(text, INFOS)
     read(text)
