@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_gpueval.errors import DataError, UsageProblem, valid_values
 
-from .yaml_text import Document, Edit, line_of
+from .yaml_text import Document, Edit, line_of, newline_of
 
 CARD = "README.md"
 DEFAULT = "default"
@@ -48,11 +48,11 @@ class ConfigInfo:
 
 @dataclass(frozen=True)
 class Config:
-    """An entry of `configs`. `data_files` is as written, None where it is left to the default patterns; `options` are all other keys."""
+    """An entry of `configs`. `data_files` and `data_dir` are as written, None where they are not; `options` are all other keys."""
 
     name: str
     data_files: Any = None
-    data_dir: str | None = None
+    data_dir: Any = None
     default: bool = False
     options: Mapping[str, Any] | None = None
 
@@ -161,28 +161,31 @@ def without_split(document: Document, config: str, split: str) -> str:
 
 def front_matter(text: str, where: str = CARD) -> Document:
     """The YAML between the `---` lines at the head of a card; an empty document there if it has none. Raises DataError."""
+    return Document(text, *_front_matter(text, where), where)
+
+
+def fenced(text: str) -> str:
+    """The card, with an empty front matter if it has none. Raises DataError."""
+    start, _ = _front_matter(text, CARD)
+    fence = f"---{newline_of(text)}"
+    return text if text[:start].strip(_BOM) else text[:start] + fence + fence + text[start:]
+
+
+def _front_matter(text: str, where: str) -> tuple[int, int]:
+    """Where the YAML starts and ends; both are the head of the card if it has none. Raises DataError."""
     head = len(_BOM) if text.startswith(_BOM) else 0
     empty = _EMPTY_FRONT_MATTER.match(text[head:])
     if empty:
-        return Document(text, head + empty.end(), head + empty.end(), where)
+        return head + empty.end(), head + empty.end()
     found = _FRONT_MATTER.match(text[head:])
     if found:
-        closing = found[3].index("---")
-        return Document(text, head + found.end(1), head + found.start(3) + closing, where)
+        return head + found.end(1), head + found.start(3) + found[3].index("---")
     unread = _UNREAD.search(text)
     if unread and text[head:].lstrip().startswith("---"):
         raise DataError(
             f"{where}:{line_of(text, unread.start())}: the front matter is not read. The line before it and the line after it must be `---`, and no more."
         )
-    return Document(text, head, head, where)
-
-
-def fenced(text: str) -> str:
-    """The card, with an empty front matter if it has none. Raises DataError."""
-    document = front_matter(text)
-    before, after = text[: document.start], text[document.start :]
-    fence = f"---{document.newline}"
-    return text if before.strip(_BOM).strip() else before + fence + fence + after
+    return head, head
 
 
 def whole(text: str, where: str) -> Document:

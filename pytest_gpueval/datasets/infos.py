@@ -44,8 +44,8 @@ def with_splits(
 ) -> str:
     """`dataset_infos.json` with these numbers of a config's splits; the text as it is if it has nothing about the config.
 
-    Key order, indentation and all else stay. Where a number changes, `download_checksums` goes: it is of other files, `datasets` compares it if asked for
-    `all_checks`, and checks nothing without it. Raises DataError.
+    Key order, indentation and all else stay. Where a number changes, `download_checksums` goes: it is of other files, and `datasets`, where it is told to
+    check them, refuses what differs and takes what has none. Raises DataError.
     """
     table = _parse(text, INFOS)
     read(text)
@@ -173,14 +173,14 @@ class _Edit:
             last, before = list(members.values())[-1], list(members.values())[:-1]
             gap = self.text[before[-1].end + 1 : last.key] if before else self.text[start + 1 : last.key]
             if not before and not gap.strip(" "):
-                gap = " " if self._colon(last).endswith(" ") else ""
-            said = f"{json.dumps(key)}{self._colon(last)}{self._rendered(value, self._indent(last.key))}"
+                gap = self._space()
+            said = f"{json.dumps(key)}{self.text[last.key_end : last.start]}{self._rendered(value, self._indent(last.key))}"
             self._splice(last.end, last.end, f",{gap}{said}")
         else:
             end = self._skip(start + 1)
             indent = self._indent(start)
             inner = None if indent is None else indent + self._step()
-            body = f"{json.dumps(key)}: {self._rendered(value, inner)}"
+            body = f"{json.dumps(key)}:{self._space()}{self._rendered(value, inner)}"
             self._splice(start + 1, end, body if inner is None else f"{self._newline()}{inner}{body}{self._newline()}{indent}")
 
     def drop(self, path: Path) -> None:
@@ -221,8 +221,10 @@ class _Edit:
         found = _BEYOND_SPACE.search(self.text, position)
         return found.start() if found else len(self.text)
 
-    def _colon(self, member: _Member) -> str:
-        return self.text[member.key_end : member.start]
+    def _space(self) -> str:
+        """What stands after a colon, and after a comma that ends no line: a space or nothing, as after the first colon."""
+        first = next(iter(self._members(())[1].values()), None)
+        return " " if first is None or self.text[first.key_end : first.start].endswith(" ") else ""
 
     def _newline(self) -> str:
         return "\r\n" if "\r\n" in self.text else "\n"
@@ -242,8 +244,7 @@ class _Edit:
     def _rendered(self, value: Any, indent: str | None) -> str:
         """A value as the rest of the text is laid out, in a line that is indented so."""
         if indent is None:
-            colon = ": " if '": ' in self.text or '":' not in self.text else ":"
-            return json.dumps(value, separators=(", " if colon == ": " else ",", colon))
+            return json.dumps(value, separators=(f",{self._space()}", f":{self._space()}"))
         return json.dumps(value, indent=self._step()).replace("\n", self._newline() + indent)
 
     def _splice(self, start: int, end: int, new: str) -> None:

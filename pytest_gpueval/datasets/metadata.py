@@ -12,6 +12,8 @@ from .yaml_text import Document
 
 YAML = ".huggingface.yaml"
 
+_Listed = Mapping[str, Sequence[str]]
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -92,8 +94,9 @@ def disagreements(metadata: Metadata, actual: Mapping[str, SplitInfo], config: s
     """
     config = default_config(metadata) if config is None else config
     sources = _sources_or_card(metadata, config)
-    found = [difference for source in sources for difference in _differences(source, actual, download_size)]
-    return found + _unlisted(metadata, config, actual, sources)
+    listed = _listed(metadata, config)
+    found = [difference for source in sources for difference in _differences(source, actual, listed, download_size)]
+    return found + ([] if listed is None else _unlisted(metadata, config, actual, listed, sources))
 
 
 def repaired(metadata: Metadata, actual: Mapping[str, SplitInfo], config: str | None = None, download_size: int | None = None) -> Metadata:
@@ -173,7 +176,8 @@ def _sources_or_card(metadata: Metadata, config: str) -> list[_Source]:
     return [_Source(where, ConfigInfo(config), in_force=True), *(source for source in sources if source.where != where)]
 
 
-def _differences(source: _Source, actual: Mapping[str, SplitInfo], download_size: int | None) -> list[Disagreement]:
+def _differences(source: _Source, actual: Mapping[str, SplitInfo], listed: _Listed | None, download_size: int | None) -> list[Disagreement]:
+    """What a file has wrong. A split that neither its infos nor the `data_files` have is not read, and so not refused."""
     info = source.info
     known = {split.name: split for split in info.splits or ()}
     checked = source.in_force and info.splits is not None
@@ -185,20 +189,23 @@ def _differences(source: _Source, actual: Mapping[str, SplitInfo], download_size
         for field in ("num_examples", "num_bytes"):
             says, true = getattr(said, field), getattr(split, field)
             if true is not None and says != true:
-                found.append(Disagreement(source.where, info.name, name, field, says, true, checked and field == "num_examples"))
+                refused = checked and field == "num_examples" and (listed is None or name in listed or name in known)
+                found.append(Disagreement(source.where, info.name, name, field, says, true, refused))
     for field, size in (("download_size", download_size), ("dataset_size", _size(actual))):
         if size is not None and getattr(info, field) != size:
             found.append(Disagreement(source.where, info.name, None, field, getattr(info, field), size, refused=False))
     return found
 
 
-def _unlisted(metadata: Metadata, config: str, actual: Mapping[str, SplitInfo], sources: Sequence[_Source]) -> list[Disagreement]:
+def _listed(metadata: Metadata, config: str) -> _Listed | None:
+    """The patterns of the splits that the config's `data_files` list; None where they are left to the default patterns."""
+    entry = metadata.effective().config(config)
+    return None if entry is None or entry.data_files is None else card.files_by_split(entry.data_files)
+
+
+def _unlisted(metadata: Metadata, config: str, actual: Mapping[str, SplitInfo], listed: _Listed, sources: Sequence[_Source]) -> list[Disagreement]:
     """The splits that the config's `data_files` do not have."""
     where = CARD if _standalone(metadata).configs is None else YAML
-    entry = metadata.effective().config(config)
-    if entry is None or entry.data_files is None:
-        return []
-    listed = card.files_by_split(entry.data_files)
     checked = {split.name for source in sources if source.in_force for split in source.info.splits or ()}
     return [
         Disagreement(where, config, name, "data_files", None, card.pattern_like(listed, config, name), name in checked) for name in actual if name not in listed

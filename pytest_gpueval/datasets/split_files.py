@@ -14,7 +14,7 @@ from typing import Any
 
 from pytest_gpueval.errors import MissingExtra
 
-from .card import Config, files_by_split
+from .card import DEFAULT, Config, files_by_split
 from .metadata import Metadata, default_config
 
 Patterns = Mapping[str, Sequence[str]]
@@ -58,8 +58,8 @@ def files_of_splits(paths: Sequence[str], metadata: Metadata, config: str | None
     config = default_config(metadata) if config is None else config
     configs = card.configs or ()
     entry = card.config(config)
-    if configs and entry is None:
-        return None  # `datasets` says so
+    if entry is None and (configs or config != DEFAULT):
+        return None  # `datasets` says which there are
     try:
         # `datasets` tells the format from the first config, without its directory, and lets it hold for all.
         first = configs[0] if configs else None
@@ -101,7 +101,7 @@ def _require_known_form(data_files: Any) -> None:
         raise _NotPlain
 
 
-def _base(data_dir: str | None) -> str:
+def _base(data_dir: Any) -> str:
     """The prefix of a config's files. Raises _NotPlain."""
     if not data_dir:
         return ""

@@ -29,8 +29,7 @@ class Document:
     def __init__(self, text: str, start: int, end: int, where: str) -> None:
         """Raises DataError, with the line in `text`, for what is not one YAML document or has a key twice."""
         self.text, self.start, self.end, self.where = text, start, end, where
-        found = _LINE_BREAK.search(text)
-        self.newline = found[0] if found else "\n"
+        self.newline = newline_of(text)
         self.root, self.data = self._load()
 
     def fail(self, path: Path, message: str) -> DataError:
@@ -328,6 +327,12 @@ class Edit:
 
     def _splice(self, start: int, length: int, new: str) -> None:
         self._splices.append((self.document.start + start, length, new))
+
+
+def newline_of(text: str) -> str:
+    """How the first line of a text ends."""
+    found = _LINE_BREAK.search(text)
+    return found[0] if found else "\n"
 
 
 def line_of(text: str, position: int) -> int:
