@@ -191,7 +191,8 @@ class _Labels:
         for at in np.flatnonzero(numbers < 0):
             self.unknown[names[at]] += int(np.count_nonzero(occurring == at))
         counted = numbers[occurring] >= 0
-        pairs = np.unique(rows[counted].astype(np.int64) << 32 | numbers[occurring[counted]])
+        pairs = np.sort(rows[counted].astype(np.int64) << 32 | numbers[occurring[counted]])
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # each label of a row once
         self._counts.append(np.bincount(pairs >> 32, minlength=len(column)).astype(np.uint32))
         self._indices.append((pairs & 0xFFFFFFFF).astype(np.uint32))
 

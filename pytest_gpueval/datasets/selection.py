@@ -114,7 +114,7 @@ def hash_order(keys: Iterable[bytes], seed: str = SEED) -> Order:
 def sorted_rows(order: Order) -> tuple[Rows, npt.NDArray[np.bool_]]:
     """The row numbers in hash order, and for each place whether its key is that of the place before. Rows of one key keep their order."""
     np = numpy()
-    rows = np.argsort(order[:, 0], kind="stable")
+    rows = np.argsort(order[:, 0])  # which has one answer only unless some are equal
     high = order[rows, 0]
     tied = high[1:] == high[:-1]
     repeats = np.zeros(len(rows), bool)

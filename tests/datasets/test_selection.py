@@ -103,12 +103,13 @@ def zipf(rows, labels, together, seed, bare=0.25):
     return [set() if rng.random() < bare else set(rng.choices(names, weights, k=1 + rng.randrange(2 * together - 1))) for _ in range(rows)]
 
 
-@pytest.mark.parametrize(("labels", "together", "k"), [(4, 1, 1000), (12, 2, 2000), (12, 3, 2000), (30, 2, 3000)])
-def test_counts_are_within_two_percent_where_there_are_enough(labels, together, k):
-    found = counts(selected(zipf(60_000, labels, together, seed=labels), rows=k))
-    assert max(found.values()) - min(found.values()) <= max(1, 0.02 * max(found.values()))
-    plain = selected(zipf(60_000, labels, together, seed=labels), rows=60_000)
-    assert max(counts(plain).values()) > 4 * min(counts(plain).values())
+@pytest.mark.parametrize(("labels", "together", "full", "k"), [(4, 1, 20_000, 1000), (12, 2, 20_000, 1000), (12, 3, 60_000, 2000)])
+def test_counts_are_within_two_percent_where_there_are_enough(labels, together, full, k):
+    rows = zipf(full, labels, together, seed=labels)
+    tallies = selected(rows, rows=k).labels.values()
+    most, least = (pick(tally.selected for tally in tallies) for pick in (max, min))
+    assert most - least <= max(1, 0.02 * most)
+    assert max(tally.available for tally in tallies) > 4 * min(tally.available for tally in tallies)
 
 
 def test_rare_labels_are_taken_whole_and_the_others_share_the_rest():
@@ -239,7 +240,7 @@ def test_the_selection_of_a_fixed_case_never_changes():
     assert golden() == GOLDEN
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "4242"])
+@pytest.mark.parametrize("seed", ["0", "4242"])
 def test_pythons_own_hashes_do_not_matter(seed):
     script = "from tests.datasets.test_selection import golden; print(golden())"
     done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
