@@ -79,7 +79,8 @@ def verify(
     rows = [{"file": file, "state": problem or "ok"} for file, problem in found]
     wanted = form(json_, pretty)
     wrong = [row for row in rows if row["state"] != "ok"]
-    show(rows if wanted is not Form.TABLE else wrong, ("file", "state"), wanted)
+    if wrong or wanted is not Form.TABLE:
+        show(rows if wanted is not Form.TABLE else wrong, ("file", "state"), wanted)
     if wanted is Form.TABLE:
         print(f"{len(rows) - len(wrong)} of {len(rows)} files are as {directory / 'manifest.json'} says")  # noqa: T201
     if wrong:

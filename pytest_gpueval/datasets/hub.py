@@ -178,7 +178,7 @@ class Hub:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
 
         def download() -> str:
-            place = {"cache_dir": cache, "local_dir": folder, "force_download": again, "etag_timeout": TIMEOUT_S}
+            place: dict[str, Any] = {"cache_dir": cache, "local_dir": folder, "force_download": again, "etag_timeout": TIMEOUT_S}
             return str(hf_hub_download(repo, path, repo_type=kind, revision=revision, **place))
 
         return Path(self._asked(download, repo, f"{path} at {revision[:7]}"))
