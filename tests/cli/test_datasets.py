@@ -184,7 +184,7 @@ def test_who_may_not_write_is_told_so(place):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("rebalance", "people", "--rows", "901"), 2, "901 rows are asked for, but there are 900"),
+        (("rebalance", "people", "--rows", "901"), 2, "901 rows are asked for, but 900 can be selected"),
         (("rebalance", "people", "--dataset", "poeple"), 2, "Did you mean 'people'?"),
         (("rebalance", "poeple"), 2, "Did you mean 'people'?"),
         (("rebalance", "people", "--source", "whole"), 1, "has no split 'whole' to choose from; it has fast, full"),
@@ -203,7 +203,7 @@ def test_what_cannot_be(place, arguments, code, said):
     ("data", "said"),
     [
         (parquet(rows(900))[:-20], "not a whole parquet file"),
-        (parquet([]), "60 rows are asked for, but there are 0"),
+        (parquet([]), "60 rows are asked for, but 0 can be selected"),
         (b"", "not a whole parquet file"),
     ],
 )

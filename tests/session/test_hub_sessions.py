@@ -133,7 +133,7 @@ def test_what_is_here_is_not_fetched_again_and_a_new_commit_is_seen(place):
 
 def test_a_selection_fetches_what_it_selects(place):
     place.passes("-k", "two", "--gpueval-session", "it")
-    assert len({path for path in place.asked("/download/")}) == 1
+    assert len(set(place.asked("/download/"))) == 1
 
 
 def test_a_pinned_commit_needs_no_hub_once_it_is_here(place):
@@ -289,11 +289,11 @@ def test_a_dataset_without_a_repository(place):
 def mirror(place, name="mirror"):
     directory = place.toy.root / name
     entries = []
-    for dataset in REPOS:
+    for dataset, repo in REPOS.items():
         data = parquet(50, dataset)
         (directory / dataset).mkdir(parents=True)
         (directory / dataset / "fast.parquet").write_bytes(data)
-        entry = {"dataset": dataset, "split": "fast", "repo": REPOS[dataset], "revision": "a" * 40, "file": f"{dataset}/fast.parquet"}
+        entry = {"dataset": dataset, "split": "fast", "repo": repo, "revision": "a" * 40, "file": f"{dataset}/fast.parquet"}
         entries.append({**entry, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": 50})
     (directory / "manifest.json").write_text(json.dumps({"version": 1, "datasets": entries}))
     return directory
