@@ -60,7 +60,7 @@ def said(told: Mapping[str, Any], output: str = "") -> Said:
     return Said(**given, output=output)
 
 
-def run(source: str, environment: Mapping[str, str], *, timeout_s: float = 120.0) -> Said:
+def run(source: str, environment: Mapping[str, str], *, timeout_s: float = 240.0) -> Said:
     """Run `source` and tell what its `result` is. It may call `attempt(function, ...)`. Raises RuntimeError where it ends without a word."""
     command = [sys.executable, "-c", PRELUDE]
     done = subprocess.run(command, input=source, env=dict(environment), capture_output=True, text=True, timeout=timeout_s, check=False)

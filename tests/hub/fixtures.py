@@ -21,7 +21,7 @@ def hub(tmp_path):
 def client(hub, tmp_path):
     """Runs code in a process whose Hugging Face clients talk to `hub`; caches are kept apart by `home`."""
 
-    def ask(source, token=None, *, home="home", timeout_s=120.0, **changes):
+    def ask(source, token=None, *, home="home", timeout_s=240.0, **changes):
         return run(source, {**hub.environment(token, home=tmp_path / home), **changes}, timeout_s=timeout_s)
 
     return ask

@@ -14,6 +14,7 @@ It is a stand-in. It does not do: TLS (and so a 401 says `RepoNotFound` itself, 
 uploads, pull requests, search and lists, the dataset viewer, fine-grained tokens, requests for access to gated repositories, rate limits of
 its own, .gitattributes (what is a large file is told by its name and size), git. What the real hub checks in a card beyond YAML, it does not.
 Whether the real hub words a refusal like this one is not known for all of them; the status and the X-Error-Code are what clients go by.
+`load_dataset` also looks for the dataset viewer at `datasets-server.` before the hub's address: a name that resolves to nothing.
 """
 
 from __future__ import annotations

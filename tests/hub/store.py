@@ -79,11 +79,18 @@ class Blobs:
             draft.replace(target)
         return sha256
 
-    def entry(self, path: str, data: bytes, *, large: bool | None = None) -> Entry:
+    def entry(self, path: str, data: bytes) -> Entry:
         sha256 = self.put(data)
-        large = is_large(path, len(data)) if large is None else large
-        content = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {len(data)}\n".encode() if large else data
-        return Entry(sha256, len(data), hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(), large)
+        return self.large(sha256) if is_large(path, len(data)) else Entry(sha256, len(data), _oid(data), large=False)
+
+    def large(self, sha256: str) -> Entry:
+        size = self.path(sha256).stat().st_size
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
+        return Entry(sha256, size, _oid(pointer.encode()), large=True)
+
+
+def _oid(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 class Repository:

@@ -217,6 +217,24 @@ def test_bodies_and_connections_are_bounded(tmp_path):
         assert hub.requests[-1].status == 503
 
 
+def test_a_body_in_chunks(tmp_path):
+    with FakeHub(tmp_path, max_body_bytes=1000) as hub:
+        token = hub.user("alice")
+        hub.repo("alice/people", {})
+        address = f"{hub.url}/api/datasets/alice/people/preupload/main"
+
+        def post(*pieces):
+            return ask(address, method="POST", token=token, body=iter(pieces), headers={"Transfer-Encoding": "chunked"})
+
+        status, _, body = post(b'{"files": [{"path": "a.parquet",', b' "size": 5}]}')
+        assert status == 200 and json.loads(body)["files"][0]["uploadMode"] == "lfs"
+        assert post(*[b" " * 300] * 4)[0] == 413
+        hub.cut_upload("/preupload/", after_bytes=5)
+        with pytest.raises((http.client.RemoteDisconnected, urllib.error.URLError, ConnectionError)):
+            post(b'{"files"', b": []}")
+        assert [one.status for one in hub.requests] == [200, 413, 0]
+
+
 def test_a_fault_of_the_stand_in_is_said_at_its_end(tmp_path):
     def broken():
         raise ZeroDivisionError("of the test's own")

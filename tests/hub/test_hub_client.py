@@ -66,6 +66,28 @@ def test_wrong_bytes_of_the_right_length_pass_the_client_unnoticed(hub, repo, cl
     assert name == sha256(repo) != content
 
 
+def test_a_cached_file_at_a_commit_is_neither_asked_for_nor_looked_at(hub, repo, client):
+    pinned = DOWNLOAD.replace('repo_type="dataset"', f'repo_type="dataset", revision="{repo.head}"')
+    assert client(pinned).value == [sha256(repo), sha256(repo)]
+    [blob] = [one for one in (hub.blobs.directory.parents[1] / "home").rglob(sha256(repo)) if one.is_file()]
+    blob.write_bytes(b"spoilt")
+    hub.forget_requests()
+    name, content = client(pinned).value
+    assert name == sha256(repo) != content and hub.requests == ()
+    other = repo.commit({FAST: cards.parquet(10, start=5)})
+    offline = client(pinned.replace(repo.log()[1].sha, other), HF_HUB_OFFLINE="1")
+    assert offline.error == "LocalEntryNotFoundError" and hub.requests == ()  # not the commit that is cached: unlike load_dataset
+
+
+def test_a_branch_is_answered_from_the_cache_where_the_hub_refuses(hub, repo, client):
+    old = sha256(repo)
+    client(DOWNLOAD)
+    repo.commit({FAST: cards.parquet(10, start=5)})
+    repo.private = True
+    stale = client(DOWNLOAD, hub.user("eve"))
+    assert stale.value == [old, old] and stale.output == ""
+
+
 def test_the_token_does_not_go_to_storage(hub, repo, client, alice):
     client(DOWNLOAD, alice)
     assert {one.origin: one.user for one in hub.requests} == {"hub": "alice", "storage": None}

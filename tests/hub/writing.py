@@ -106,10 +106,10 @@ def _entry(asked: Exchange, repository: Repository, key: str, value: dict[str, A
     if key == "file":
         content = value["content"]
         data = base64.b64decode(content) if value.get("encoding") == "base64" else content.encode()
-        return asked.hub.blobs.entry(path, data, large=False)
+        return asked.hub.blobs.entry(path, data)
     if value["oid"] not in repository.objects:
         raise Refusal(400, f"Your push was rejected because an LFS pointer pointed to a file that does not exist. Offending file: - {path}")
-    return asked.hub.blobs.entry(path, asked.hub.blobs.path(value["oid"]).read_bytes(), large=True)
+    return asked.hub.blobs.large(value["oid"])
 
 
 def create(asked: Exchange) -> None:
