@@ -61,9 +61,7 @@ def _compare(answers: Sequence[dict[str, Any]]) -> list[Figure]:
     print_table(f"{K:,} of {ROWS:,} rows, a fifth of them without a label", ("", "CPU s", "x by hash", "fewest of a label", "most", "apart"), rows)
     read_s, hash_s = (min(answer[name] for answer in answers) for name in ("read_s", "hash_s"))
     seconds = least["max-min"]
-    print(
-        f"Before that: {read_s:.2f} s of CPU to read labels and keys, of which {hash_s:.2f} s to hash the keys; the selection takes {seconds / read_s:.0%} as long"
-    )
+    print(f"Before that: {read_s:.2f} s of CPU to read labels and keys, {hash_s:.2f} s of it to hash keys; the selection takes {seconds / read_s:.0%} of that")
     return [
         Figure(f"selection: CPU for {K:,} of {ROWS:,} rows", f"<= {TARGET_S} s", f"{seconds:.2f} s", seconds <= TARGET_S),
         Figure("selection: rows of the 12 labels, fewest and most apart", f"<= {TARGET_SPREAD:.0%}", f"{_spread(ours):.1%}", _spread(ours) <= TARGET_SPREAD),
@@ -101,4 +99,4 @@ def _memory(place: Path, rows: int, few: Usage) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    print_table("Targets", ("figure", "target", "measured", ""), [figure.cells() for figure in main()])
