@@ -6,9 +6,11 @@
    of its next 8 rows in hash order whose labels are not ahead of it, on average, by one each; rows that are passed over wait, and where none of the 8
    will do, the one that was least ahead is taken.
 
-Nothing but the number of steps depends on k, and both numbers of step 2 never fall as k grows. So, with the same `negatives`, seed and rows, the selection of
-k rows is a subset of that of k + 1. With l labels and p chosen rows that have any, every label gets at least min(what there is, ceil(p / l) - 1) rows, however
-the labels occur together: it has had its turn as often as any other. In practice all counts are within a few of each other.
+Nothing but the number of steps depends on k, and neither number of step 2 falls as k grows. So, with the same `negatives`, seed and rows, the selection of
+k rows is a subset of that of k + 1, in the same order. With l labels and p chosen rows that have any, every label gets min(what there is, ceil(p / l) - 1)
+rows or more, however labels occur together: at each count it has at most one turn, and so has every other. Where there are rows enough in which a label
+is not beside more frequent ones, counts come within some 2 % of each other; a label that nearly every row has stays ahead. Looking further ahead than 8
+rows evens it out a little more, with rows that have fewer labels than is usual.
 """
 
 from __future__ import annotations
@@ -148,31 +150,24 @@ def select(order: Order, labels: RowLabels | None, *, rows: int = ROWS, negative
         return Selection(tuple(by_hash[:rows].tolist()), total, {}, Tally(0, 0), Tally(len(by_hash), rows), 0, tuple(notes))
     bare = labels.indptr[by_hash + 1] == labels.indptr[by_hash]
     unlabelled = np.flatnonzero(bare)
-    left_out = len(unlabelled) if negatives is None else 0
-    if left_out:
-        notes.append(f"{_many(left_out)} without a label, and left out")
+    if negatives is None and len(unlabelled):
+        notes.append(f"{_many(len(unlabelled))} without a label, and left out")
         unlabelled = unlabelled[:0]
-    kinds = (int(len(bare) - np.count_nonzero(bare)), len(unlabelled))
-    of_positives, of_negatives = _split(rows, kinds, 0.0 if negatives is None else negatives)
+    available = (int(np.count_nonzero(~bare)), len(unlabelled))
+    if rows > sum(available):
+        kinds = "with a label" if negatives is None else f"{available[0]:,} with a label, {available[1]:,} without"
+        raise UsageProblem(f"{rows:,} rows are asked for, but {sum(available):,} can be selected: {kinds}. Ask for fewer.")
+    wanted = _share(rows, negatives or 0.0)
+    # Neither number falls as `rows` grows, whatever there is of both.
+    of_negatives = min(max(wanted, rows - available[0]), available[1])
     places = _Places(by_hash, labels)
-    taken, counts = _spread(places, of_positives)
+    taken, counts = _spread(places, rows - of_negatives)
     chosen = np.sort(np.concatenate([np.fromiter(taken, np.int64, len(taken)), unlabelled[:of_negatives]]))
     table = {name: Tally(*pair) for name, *pair in zip(labels.names, places.available, counts, strict=True)}
     level = min((tally.selected for tally in table.values() if tally.selected < tally.available), default=max(counts, default=0))
-    positives, negative = Tally(kinds[0], of_positives), Tally(kinds[1], of_negatives)
-    notes += _shortfalls(table, level, positives, negative, _share(rows, negatives or 0.0))
-    return Selection(tuple(by_hash[chosen].tolist()), total, table, positives, negative, level, tuple(notes))
-
-
-def _split(rows: int, available: tuple[int, int], negatives: float) -> tuple[int, int]:
-    """How many rows with labels and without: neither falls as `rows` grows. Raises UsageProblem where both together are too few."""
-    positive, negative = available
-    if rows > positive + negative:
-        raise UsageProblem(
-            f"{rows:,} rows are asked for, but {positive + negative:,} can be selected: {positive:,} with a label, {negative:,} without. Ask for fewer."
-        )
-    of_negatives = min(max(_share(rows, negatives), rows - positive), negative)
-    return rows - of_negatives, of_negatives
+    tallies = Tally(available[0], rows - of_negatives), Tally(available[1], of_negatives)
+    notes += _shortfalls(table, level, *tallies, wanted)
+    return Selection(tuple(by_hash[chosen].tolist()), total, table, *tallies, level, tuple(notes))
 
 
 def _share(rows: int, negatives: float) -> int:
