@@ -40,9 +40,9 @@ def plan(directory, config=None):
     return {
         "format": builder.name,
         "config": builder.config.name,
-        "files": {split: [str(Path(file).relative_to(root)) for file in files] for split, files in builder.config.data_files.items()},
-        "rows": None if splits is None else {name: split.num_examples for name, split in splits.items()},
-        "bytes": None if splits is None else {name: split.num_bytes for name, split in splits.items()},
+        "files": {str(split): [str(Path(file).relative_to(root)) for file in files] for split, files in builder.config.data_files.items()},
+        "rows": None if splits is None else {str(name): split.num_examples for name, split in splits.items()},
+        "bytes": None if splits is None else {str(name): split.num_bytes for name, split in splits.items()},
         "sizes": [builder.info.download_size, builder.info.dataset_size],
     }
 
@@ -86,10 +86,10 @@ def _answer():
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = globals()[request.pop("request")](**request)
+            answer = json.dumps(globals()[request.pop("request")](**request))
         except Exception as error:  # noqa: BLE001 - whatever a library raises is the answer
-            answer = {"error": type(error).__name__, "message": str(error)}
-        out.write(json.dumps(answer) + "\n")
+            answer = json.dumps({"error": type(error).__name__, "message": str(error)})
+        out.write(answer + "\n")
         out.flush()
 
 

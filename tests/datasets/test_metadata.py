@@ -122,7 +122,8 @@ WRONG = {
     "rows": Metadata(card=front(f"dataset_info:\n  splits: {said(fast=20, full=5)}\n  download_size: 3\n")),
     "rows, in a block": Metadata(
         card=front(
-            "dataset_info:\r\n  splits:\r\n  - name: fast # ё\r\n    num_bytes: 1\r\n    num_examples: 20\r\n  - name: full\r\n    num_bytes: 25\r\n    num_examples: 5\r\n"
+            "dataset_info:\r\n  splits:\r\n  - name: fast # ё\r\n    num_bytes: 1\r\n    num_examples: 20\r\n"
+            "  - name: full\r\n    num_bytes: 25\r\n    num_examples: 5\r\n"
         )
     ),
     "text for a number": Metadata(card=front("dataset_info:\n  splits:\n  - {name: fast, num_examples: '3', num_bytes: 15}\n  - {name: full}\n")),
