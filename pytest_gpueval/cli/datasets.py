@@ -269,14 +269,11 @@ def _annotation(suite: Suite, entry: DatasetEntry) -> Annotation:
 
 def _task(suite: Suite, dataset: str, split: str) -> Task | None:
     """The task that reads the rows; None for one that a conftest.py adds, which no session has loaded here."""
-    from types import SimpleNamespace
-
     from pytest_gpueval.errors import UsageProblem
-    from pytest_gpueval.session import registry
+    from pytest_gpueval.session import tasks
 
-    hooks: Any = SimpleNamespace(pytest_gpueval_tasks=list)
     try:
         (case,) = [case for case in suite.cases(split) if case.dataset == dataset]
-        return registry.task(case, hooks)
+        return tasks.made(case, tasks.OWN)
     except (UsageProblem, ValueError):
         return None

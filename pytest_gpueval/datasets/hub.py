@@ -80,6 +80,7 @@ class Hub:
             raise MissingExtra(error.name or "huggingface_hub", needed_for="--gpueval-data hub", extra="hub") from None
         disable_progress_bars()
         self._api = HfApi()
+        self._answered: set[str] = set()
         # What a user should know of where data came from.
         self.notes: list[str] = []
 
@@ -106,6 +107,7 @@ class Hub:
             return self._offline(repo, revision)
         look: Any = self._api.model_info if kind == "model" else self._api.dataset_info
         info = self._asked(lambda: look(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S), repo, revision)
+        self._answered.add(repo)
         files = tuple(RemoteFile(file.rfilename, file.size, file.lfs.sha256 if file.lfs else None) for file in info.siblings or ())
         names = {file.path for file in files}
         texts = {name: self._text(repo, str(info.sha), name) for name in _TEXTS if name in names and kind == DATASET}
@@ -175,13 +177,23 @@ class Hub:
         self, repo: str, revision: str, path: str, *, kind: Kind = DATASET, again: bool = False, cache: Path | None = None, folder: Path | None = None
     ) -> Path:
         """One file at a commit, in `cache` instead of huggingface_hub's, or itself in `folder`. Raises DataError, AccessDenied, Unreachable, StorageError."""
-        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache  # noqa: PLC0415 - heavy
+
+        here = not again and folder is None and isinstance(try_to_load_from_cache(repo, path, cache, revision, kind), str)
+        if not here and repo not in self._answered and not access.offline():
+            self._require_answer(repo, kind)
 
         def download() -> str:
             place: dict[str, Any] = {"cache_dir": cache, "local_dir": folder, "force_download": again, "etag_timeout": TIMEOUT_S}
             return str(hf_hub_download(repo, path, repo_type=kind, revision=revision, **place))
 
         return Path(self._asked(download, repo, f"{path} at {revision[:7]}"))
+
+    def _require_answer(self, repo: str, kind: Kind) -> None:
+        """See that the Hub answers: a download would try for half a minute, or for six where nobody even refuses. Raises as `_asked`."""
+        look: Any = self._api.model_info if kind == "model" else self._api.dataset_info
+        self._asked(lambda: look(repo, timeout=TIMEOUT_S), repo, MAIN)
+        self._answered.add(repo)
 
     def _asked(self, call: Callable[[], T], repo: str, wanted: str) -> T:
         """Ask, again for a while where that can help. Raises as `access.explained` says."""

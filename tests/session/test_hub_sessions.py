@@ -16,6 +16,7 @@ import pytest
 
 from pytest_gpueval.datasets import locks
 from pytest_gpueval.datasets.remote import RemoteFile, RemoteSplit
+from tests.hub.endpoints import refusing, silent
 from tests.hub.server import FakeHub
 from tests.session.conftest import SUITE, rows
 
@@ -180,8 +181,12 @@ def test_a_moment_of_trouble_is_waited_for(place):
 
 
 def test_a_dead_endpoint_fails_soon(place):
-    text = place.refused(HF_ENDPOINT="http://127.0.0.1:9")
-    assert "http://127.0.0.1:9 cannot be reached" in text
+    for endpoint in (refusing(), silent()):
+        with endpoint as url:
+            assert f"{url} cannot be reached" in place.refused(HF_ENDPOINT=url)
+    locked(place)  # then the file is what is asked for first
+    with silent() as url:
+        assert f"{url} cannot be reached" in place.refused(HF_ENDPOINT=url)
 
 
 def test_who_may_not_is_told_who_they_are(place):
@@ -340,13 +345,18 @@ def test_a_manifest_that_is_none(place, text, said):
     assert said in place.refused(data=directory)
 
 
-def test_a_lock_file_keeps_all_machines_at_the_same_rows(place):
+def locked(place):
+    """Of what there is now, without a word to the hub."""
     remotes = {}
     for name, repo in REPOS.items():
         path = "data/fast-00000-of-00001.parquet"
         data = place.repos[name].files()[path]
         remotes[name, "fast"] = RemoteSplit(repo, place.repos[name].head, "fast", None, (RemoteFile(path, len(data), hashlib.sha256(data).hexdigest()),), 50)
     locks.write(place.toy.root / "suites/toy", remotes)
+
+
+def test_a_lock_file_keeps_all_machines_at_the_same_rows(place):
+    locked(place)
     old = place.repos["one"].head
     new = place.repos["one"].commit({"data/fast-00000-of-00001.parquet": parquet(60), "README.md": card(fast=60, full=5000)})
     place.passes("--gpueval-session", "a")
