@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpueval.errors import UsageProblem, valid_values
@@ -15,9 +16,10 @@ from pytest_gpueval.scoring.classification import classification
 from pytest_gpueval.scoring.generation import Generation
 from pytest_gpueval.scoring.spans import SpanDetection
 from pytest_gpueval.scoring.task import SampleMetric, Task
+from pytest_gpueval.scoring.verdicts import Verdicts
 from pytest_gpueval.suites.load import FILE_NAME
 
-from . import servers
+from . import judging, servers
 
 if TYPE_CHECKING:
     from pluggy import HookRelay
@@ -38,12 +40,14 @@ def task(case: Case, hooks: HookRelay) -> Task:
     _check_options(case, factory)
     policy = case.policy
     thresholds = {label: policy.thresholds.get(label, policy.threshold) for label in case.labels}
+    judge = {} if case.judge is None else {"verdicts": Verdicts(case.judge.entry.pattern, case.judge.entry.right)}
     try:
         return factory(
             labels=case.labels,
             label_map=case.label_map,
             thresholds=thresholds if any(thresholds.values()) else {},
             ignored={*policy.disabled, *_not_annotated(case)},
+            **judge,
             **case.task_options,
         )
     except ValueError as error:
@@ -55,7 +59,7 @@ def _check_options(case: Case, factory: TaskFactory) -> None:
     if not case.task_options:
         return
     parameters = inspect.signature(factory).parameters.values()
-    known = {parameter.name for parameter in parameters} - {"labels", "label_map", "thresholds", "ignored"}
+    known = {parameter.name for parameter in parameters} - {"labels", "label_map", "thresholds", "ignored", "verdicts"}
     for name in case.task_options if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) else ():
         if name not in known:
             hint = valid_values(name, known, what=f"options of task {case.task!r}")
@@ -67,8 +71,13 @@ def _not_annotated(case: Case) -> set[str]:
     return set(case.labels) - set(case.label_map.values()) if case.label_map else set()
 
 
-def runtime(case: Case, settings: Settings, hooks: HookRelay, fixture: servers.Fixture) -> Runtime:
-    """The runtime of a case, not started; the server that it needs may be. Raises UsageProblem, RuntimeFault."""
+def runtime(case: Case, settings: Settings, hooks: HookRelay, fixture: servers.Fixture, kept: Callable[[Case], Runtime]) -> Runtime:
+    """The runtime of a case, not started; the server that it needs may be.
+
+    `kept` gives one that this process has started, or starts now, for others too: a judge's model. Raises UsageProblem, RuntimeFault, Unreachable.
+    """
+    if case.judge is not None:
+        return judging.runtime(case, case.judge, settings, fixture, lambda: kept(replace(case, judge=None)))
     known: dict[str, RuntimeFactory] = {
         "inprocess": _in_process,
         "command": _command,
