@@ -42,9 +42,7 @@ def _beside(case: Case, judge: Judge, model: Runtime) -> Runtime:
     from pytest_gpueval.runtimes.openai import OpenAIRuntime  # noqa: PLC0415
 
     if not isinstance(model, OpenAIRuntime):
-        raise UsageProblem(
-            f"suite {case.suite!r}: judge.runtime {judge.runtime_name!r}: a conftest.py makes kind 'openai' its own; such runtimes do not judge"
-        )
+        raise UsageProblem(f"suite {case.suite!r}: judge.runtime {judge.runtime_name!r}: a conftest.py makes kind 'openai' its own; such runtimes do not judge")
     return model.beside(replace(model.request, template=judge.entry.template, **_OWN))
 
 

@@ -269,6 +269,19 @@ def test_a_judge_that_does_not_accept_our_key(judged, judge, monkeypatch):
     assert "sk-test" not in said(result)
 
 
+def test_a_runtime_of_the_users_own_cannot_judge_itself(judged):
+    judged.pytester.makeconftest(
+        """
+        from pytest_gpueval.runtimes.inprocess import InProcess
+        def pytest_gpueval_runtimes():
+            return {"openai": lambda case, workers: InProcess("model.py:Model", {}, case.directory, workers)}
+        """
+    )
+    result = judged.run(*IT, "--gpueval-runtime", "big")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["suite 'toy': judge.runtime 'big': a conftest.py makes kind 'openai' its own; such runtimes do not judge"])
+
+
 # Kill and continue.
 
 
@@ -315,6 +328,7 @@ def test_a_real_server_judges_its_own_model(toy, tmp_path):
         task_options = {{ match = "judge" }}
         [judge]
         runtime = "llama"
+        template = "Is {{prediction}} the same as {{answer}}? Verdict:"
         [runtimes.llama]
         kind = "openai"
         server = {{ command = {json.dumps(command)}, model = {json.dumps(str(llama.tiny_model(tmp_path)))}, served_name = "tiny" }}
