@@ -29,6 +29,7 @@ _EXPECTED = {
     "list_type": "an array",
     "model_type": "a table",
     "string_type": "a string",
+    "string_too_short": "a string that is not empty",
     "finite_number": "a finite number",
     "invalid_key": "a key that is a string",
     "string_pattern_mismatch": "a name of letters, digits and . _ -, starting with a letter or digit, 100 at most",

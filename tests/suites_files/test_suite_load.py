@@ -366,6 +366,7 @@ FIELDS = "answer, prediction, prompt"
         ),
         (('runtime = "big"', 'runtime = "big"\nright = []'), "judge.right: expected at least one entry, found []"),
         (('runtime = "big"', 'runtime = "big"\nright = "yes"'), "judge.right: expected an array, found 'yes'"),
+        (('runtime = "big"', 'runtime = "big"\nright = ["right", " "]'), "judge.right[1]: expected a string that is not empty, found ' '"),
         (
             ('runtime = "big"', 'runtime = "big"\ntemplate = "{prediction} {anser}"'),
             f"judge.template: unknown field {{anser}}. Did you mean 'answer'? Valid fields: {FIELDS}.",
