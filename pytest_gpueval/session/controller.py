@@ -252,10 +252,11 @@ class Controller:
             size += f", first {self.settings.limit:,} of each"
         runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in chosen))
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in chosen))
+        judges = "/".join(dict.fromkeys(case.judge.runtime_name for case in chosen if case.judge))
         where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
         return [
             *(f"gpueval: {line}" for line in (*self._allocation.notes, *self._data.notes)),
-            f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
+            f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes}{f' · judge {judges}' if judges else ''} · policy {policies} · {where}",
             f"gpueval: session {shown(self.session_dir)}",
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpueval.errors import UsageProblem
@@ -12,7 +13,7 @@ from pytest_gpueval.runtimes.command import Command
 from pytest_gpueval.runtimes.inprocess import InProcess
 from pytest_gpueval.scoring.task import SampleMetric, Task
 
-from . import servers, tasks
+from . import judging, servers, tasks
 
 if TYPE_CHECKING:
     from pluggy import HookRelay
@@ -29,8 +30,13 @@ def task(case: Case, hooks: HookRelay) -> Task:
     return tasks.made(case, {**tasks.OWN, **_added(hooks.pytest_gpueval_tasks())})
 
 
-def runtime(case: Case, settings: Settings, hooks: HookRelay, fixture: servers.Fixture) -> Runtime:
-    """The runtime of a case, not started; the server that it needs may be. Raises UsageProblem, RuntimeFault."""
+def runtime(case: Case, settings: Settings, hooks: HookRelay, fixture: servers.Fixture, kept: Callable[[Case], Runtime]) -> Runtime:
+    """The runtime of a case, not started; the server that it needs may be.
+
+    `kept` gives one that this process has started, or starts now, for others too: a judge's model. Raises UsageProblem, RuntimeFault, Unreachable.
+    """
+    if case.judge is not None:
+        return judging.runtime(case, case.judge, settings, fixture, lambda: kept(replace(case, judge=None)))
     known: dict[str, RuntimeFactory] = {
         "inprocess": _in_process,
         "command": _command,

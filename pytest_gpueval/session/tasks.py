@@ -11,6 +11,7 @@ from pytest_gpueval.scoring.classification import classification
 from pytest_gpueval.scoring.generation import Generation
 from pytest_gpueval.scoring.spans import SpanDetection
 from pytest_gpueval.scoring.task import Task
+from pytest_gpueval.scoring.verdicts import Verdicts
 from pytest_gpueval.suites.load import FILE_NAME
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ def made(case: Case, known: Mapping[str, TaskFactory]) -> Task:
     _check_options(case, factory)
     policy = case.policy
     thresholds = {label: policy.thresholds.get(label, policy.threshold) for label in case.labels}
+    judge = {} if case.judge is None else {"verdicts": Verdicts(case.judge.entry.pattern, case.judge.entry.right)}
     try:
         return factory(
             labels=case.labels,
             label_map=case.label_map,
             thresholds=thresholds if any(thresholds.values()) else {},
             ignored={*policy.disabled, *_not_annotated(case)},
+            **judge,
             **case.task_options,
         )
     except ValueError as error:
@@ -50,7 +53,7 @@ def _check_options(case: Case, factory: TaskFactory) -> None:
     if not case.task_options:
         return
     parameters = inspect.signature(factory).parameters.values()
-    known = {parameter.name for parameter in parameters} - {"labels", "label_map", "thresholds", "ignored"}
+    known = {parameter.name for parameter in parameters} - {"labels", "label_map", "thresholds", "ignored", "verdicts"}
     for name in case.task_options if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) else ():
         if name not in known:
             hint = valid_values(name, known, what=f"options of task {case.task!r}")

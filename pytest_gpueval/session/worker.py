@@ -83,14 +83,19 @@ class Worker:
 
         `fixture` gives the servers of this process.
         """
-        key = (case.directory, case.runtime_name, case.runtime.model_dump_json())
-        if key in self._runtimes:
-            return self._runtimes[key], None
-        begin = time.perf_counter()
-        runtime = registry.runtime(case, self.settings, self.hooks, fixture)
-        runtime.start()
-        self._runtimes[key] = runtime
-        return runtime, round(time.perf_counter() - begin, 3)
+        begin, before = time.perf_counter(), len(self._runtimes)
+        runtime = self._kept(case, fixture)
+        return runtime, round(time.perf_counter() - begin, 3) if len(self._runtimes) > before else None
+
+    def _kept(self, case: Case, fixture: Fixture) -> Runtime:
+        """The started runtime of a case. What a judge judges is kept by itself too: datasets that are not judged have the same model."""
+        judge = case.judge.entry.model_dump_json() if case.judge else None
+        key = (case.directory, case.runtime_name, case.runtime.model_dump_json(), judge)
+        if key not in self._runtimes:
+            runtime = registry.runtime(case, self.settings, self.hooks, fixture, lambda plain: self._kept(plain, fixture))
+            runtime.start()
+            self._runtimes[key] = runtime
+        return self._runtimes[key]
 
     def split(self, case: Case) -> ParquetSplit:
         """The split of a case: opened and hashed once for all its shards that run here. Raises DataError."""
