@@ -66,7 +66,7 @@ def test_every_console_command_is_of_a_known_kind():
 
 
 def test_gpueval_commands_exist():
-    for command in set(re.findall(r"`(gpueval [a-z]+(?: [a-z]+)?)", README)):
+    for command in set(re.findall(r"`(gpueval [a-z]+(?: [a-z-]+)?)", README)):
         words = command.split()[1:]
         words = words[:1] if words[0] == "init" else words
         done = subprocess.run([BIN / "gpueval", *words, "--help"], capture_output=True, text=True)
