@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -23,9 +24,9 @@ from tests.session.conftest import SUITE, rows
 REPOS = {"one": "acme/one", "two": "acme/two"}
 
 
-def parquet(count, name="r"):
+def parquet(count=0, name="r", table=None):
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows(count, name)), sink)
+    pq.write_table(pa.Table.from_pylist(table or rows(count, name)), sink)
     return sink.getvalue()
 
 
@@ -58,13 +59,13 @@ class Place:
             base += f'[datasets.{name}]\nrepo = "{repo}"\n' + "".join(f"splits.{split} = {{}}\n" for split in splits) + extra
         self.toy.suite("toy", base)
 
-    def run(self, *args, token="own", home="home", data="hub", timeout=120, **changes):
+    def run(self, *args, token="own", home="home", data="hub", timeout=120, program=("-m", "pytest"), **changes):
         environment = {
             **self.hub.environment(self.token if token == "own" else token, home=self.toy.root / home),
             "XDG_CACHE_HOME": str(self.toy.root / home / "cache"),
         }
         environment = {name: value for name, value in environment.items() if not name.startswith("PYTEST_XDIST")} | changes
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--gpueval-suite", "toy", f"--gpueval-data={data}", *args]
+        command = [sys.executable, *program, "-p", "no:cacheprovider", "--gpueval-suite", "toy", f"--gpueval-data={data}", *args]
         done = subprocess.run(command, cwd=self.toy.root, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
         self.code, self.text = done.returncode, done.stdout + done.stderr
         assert "Traceback" not in self.text, self.text
@@ -198,6 +199,11 @@ def test_who_may_not_is_told_who_they_are(place):
     assert "hf auth login" in text
     text = place.refused(token=None)
     assert re.search(r"You have no token: HF_TOKEN is not set, and there is none in \S+/token\.", text)
+    usual = place.toy.root / "me/.cache/huggingface/token"
+    usual.parent.mkdir(parents=True)
+    usual.write_text(place.token)
+    text = place.refused(token=None, HOME=str(place.toy.root / "me"))
+    assert f"(there is one in {usual}, but HF_HOME is {place.toy.root / 'home'})" in text
     text = place.refused(token="hf_" + "x" * 30)
     assert "The token of HF_TOKEN is not valid." in text
     assert "xxxxxxxx" not in text
@@ -369,3 +375,15 @@ def test_a_lock_file_keeps_all_machines_at_the_same_rows(place):
     lock.write_text("{")
     shutil.rmtree(place.toy.root / "reports")
     assert "datasets.lock: is no lock file" in place.refused()
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_there(place):
+    """No file may grow beyond 20 KB: as on a disk that is full, but for the number of the error."""
+    table = [{**row, "id": random.randbytes(1000).hex()} for row in rows(60)]
+    place.repos["one"].commit({"data/fast-00000-of-00001.parquet": parquet(table=table), "README.md": card(fast=60, full=5000)})
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))"
+    limited = f"{limit}; import sys, pytest; sys.exit(pytest.main())"
+    text = place.refused(program=("-c", limited))
+    assert re.search(r"cannot be written: File too large\.\nHF_HOME chooses another place", text)
+    place.passes("--gpueval-session", "a")
+    assert place.metadata("a")["dataset"]["rows"] == 60
