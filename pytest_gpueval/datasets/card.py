@@ -118,9 +118,10 @@ def edited(
     *,
     download_size: int | None = None,
     dataset_size: int | None = None,
+    listed: Sequence[str] | None = None,
     data_files: str | None = None,
 ) -> str:
-    """As `with_split`, for several splits, of a card's front matter or of a whole YAML file."""
+    """As `with_split`, for several splits, of a card's front matter or of a whole YAML file; `listed` are those for `data_files`, by default all."""
     card = of(document)
     for split in splits:
         check_split_name(split.name)
@@ -128,18 +129,18 @@ def edited(
         raise UsageProblem(f"{document.where}: there is no config {config!r}. {valid_values(config, [known.name for known in card.configs], what='configs')}")
     edit = Edit(document)
     if card.config(config) is not None:
-        for split in splits:
-            _list_files(edit, config, split.name, data_files)
+        for name in [split.name for split in splits] if listed is None else listed:
+            _list_files(edit, config, name, data_files)
     _inform(edit, config, splits, {key: size for key, size in (("download_size", download_size), ("dataset_size", dataset_size)) if size is not None})
     return edit.text()
 
 
-def with_data_files(document: Document, config: str, splits: Sequence[str]) -> str:
+def with_data_files(document: Document, config: str, splits: Sequence[str], pattern: str | None = None) -> str:
     """The text where the `data_files` of a config, if it has any, have these splits. Raises DataError."""
     edit = Edit(document)
     if of(document).config(config) is not None:
         for split in splits:
-            _list_files(edit, config, split, None)
+            _list_files(edit, config, split, pattern)
     return edit.text()
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
 
 from . import card, infos
 from .card import CARD, Card, ConfigInfo, SplitInfo
@@ -13,6 +12,8 @@ from .yaml_text import Document
 YAML = ".huggingface.yaml"
 
 _Listed = Mapping[str, Sequence[str]]
+# Entries for the splits of a `dataset_info`, the names of those to take out, and the bytes of all if they are known.
+_Entries = tuple[Sequence[SplitInfo], Sequence[str], int | None]
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,6 @@ class _Source:
     in_force: bool
 
 
-class _Sizes(TypedDict):
-    """In bytes, None for what is not known."""
-
-    download_size: int | None
-    dataset_size: int | None
-
-
 def default_config(metadata: Metadata) -> str:
     """The config that `datasets` loads where none is named. Raises DataError, and UsageProblem where there are several and no default."""
     said = metadata.effective()
@@ -105,30 +99,66 @@ def repaired(metadata: Metadata, actual: Mapping[str, SplitInfo], config: str | 
         raise ValueError("there are no splits")
     config = default_config(metadata) if config is None else config
     wrong = {difference.where for difference in disagreements(metadata, actual, config, download_size)}
-    informed = {source.where for source in _sources_or_card(metadata, config)}
-    sizes: _Sizes = {"download_size": download_size, "dataset_size": _size(actual)}
-    if CARD in wrong:
+    informed = {source.where: (list(actual.values()), _surplus(source.info, actual), _size(actual.values())) for source in _sources_or_card(metadata, config)}
+    return _edited(metadata, config, {where: informed.get(where) for where in wrong}, list(actual), download_size)
+
+
+def with_split(
+    metadata: Metadata,
+    split: SplitInfo,
+    others: Mapping[str, SplitInfo],
+    config: str | None = None,
+    download_size: int | None = None,
+    data_files: str | None = None,
+) -> Metadata:
+    """The files with a split that is new or has new numbers, `dataset_size` to match, `download_size` (bytes) if given, and nothing else changed.
+
+    `others` are all other splits of the config. They are entered only where no splits were listed yet: `datasets` refuses a dataset of whose splits some
+    are listed and some are not. `data_files` is the pattern of the split's files, for a config that lists such; by default one like those of the others.
+    Raises DataError where a file cannot be edited in place, UsageProblem for a config or split it cannot have.
+    """
+    config = default_config(metadata) if config is None else config
+    informed: dict[str, _Entries | None] = {}
+    for source in _sources_or_card(metadata, config):
+        listed = [known for known in source.info.splits or () if known.name != split.name]
+        new = [split] if source.info.splits is not None else [*(other for other in others.values() if other.name != split.name), split]
+        informed[source.where] = new, [], _size([*listed, *new])
+    entry = metadata.effective().config(config)
+    if entry is not None and entry.data_files is not None:
+        informed.setdefault(YAML if _standalone(metadata).configs is not None else CARD, None)
+    return _edited(metadata, config, informed, [split.name], download_size, data_files)
+
+
+def _edited(
+    metadata: Metadata,
+    config: str,
+    informed: Mapping[str, _Entries | None],
+    listed: Sequence[str],
+    download_size: int | None,
+    data_files: str | None = None,
+) -> Metadata:
+    """The files with these entries (None: only in its `data_files`), and the splits `listed` in the `data_files` of the config, if it has any."""
+    if CARD in informed:
         document = card.front_matter(card.fenced(metadata.card or ""))
-        metadata = replace(metadata, card=_repaired_yaml(document, config, actual, sizes if CARD in informed else None))
-    if YAML in wrong and metadata.yaml is not None:
-        metadata = replace(metadata, yaml=_repaired_yaml(card.whole(metadata.yaml, YAML), config, actual, sizes if YAML in informed else None))
-    splits = list(actual.values())
-    if infos.INFOS in wrong and metadata.infos is not None:
-        said = next(info for info in infos.read(metadata.infos) if info.name == config)
-        metadata = replace(metadata, infos=infos.with_splits(metadata.infos, config, splits, removed=_surplus(said, actual), **sizes))
-    if infos.INFO in wrong and metadata.info is not None:
-        said = infos.read_one(metadata.info)
-        metadata = replace(metadata, info=infos.with_splits_of_one(metadata.info, config, splits, removed=_surplus(said, actual), **sizes))
+        metadata = replace(metadata, card=_edited_yaml(document, config, informed[CARD], listed, download_size, data_files))
+    if YAML in informed and metadata.yaml is not None:
+        metadata = replace(metadata, yaml=_edited_yaml(card.whole(metadata.yaml, YAML), config, informed[YAML], listed, download_size, data_files))
+    for where, edit in ((infos.INFOS, infos.with_splits), (infos.INFO, infos.with_splits_of_one)):
+        entries = informed.get(where)
+        text = metadata.infos if where == infos.INFOS else metadata.info
+        if entries is not None and text is not None:
+            splits, surplus, size = entries
+            text = edit(text, config, splits, removed=surplus, download_size=download_size, dataset_size=size)
+            metadata = replace(metadata, infos=text) if where == infos.INFOS else replace(metadata, info=text)
     return metadata
 
 
-def _repaired_yaml(document: Document, config: str, actual: Mapping[str, SplitInfo], sizes: _Sizes | None) -> str:
-    """The text with `actual` in the config's `dataset_info` (not if `sizes` is None: it is elsewhere) and in its `data_files`, if it has any."""
-    if sizes is None:
-        return card.with_data_files(document, config, list(actual))
-    said = card.of(document).info(config)
-    text = card.edited(document, config, list(actual.values()), **sizes)
-    for name in _surplus(said, actual) if said else ():
+def _edited_yaml(document: Document, config: str, entries: _Entries | None, listed: Sequence[str], download_size: int | None, data_files: str | None) -> str:
+    if entries is None:
+        return card.with_data_files(document, config, listed, data_files)
+    splits, surplus, size = entries
+    text = card.edited(document, config, splits, download_size=download_size, dataset_size=size, listed=listed, data_files=data_files)
+    for name in surplus:
         document = card.reread(document, text)
         text = card.without_split(document, config, name)
     return text
@@ -138,9 +168,9 @@ def _surplus(said: ConfigInfo, actual: Mapping[str, SplitInfo]) -> list[str]:
     return [split.name for split in said.splits or () if split.name not in actual]
 
 
-def _size(actual: Mapping[str, SplitInfo]) -> int | None:
+def _size(splits: Iterable[SplitInfo]) -> int | None:
     """The bytes of all splits, None if those of one are not known."""
-    sizes = [split.num_bytes for split in actual.values()]
+    sizes = [split.num_bytes for split in splits]
     return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
@@ -191,7 +221,7 @@ def _differences(source: _Source, actual: Mapping[str, SplitInfo], listed: _List
             if true is not None and says != true:
                 refused = checked and field == "num_examples" and (listed is None or name in listed or name in known)
                 found.append(Disagreement(source.where, info.name, name, field, says, true, refused))
-    for field, size in (("download_size", download_size), ("dataset_size", _size(actual))):
+    for field, size in (("download_size", download_size), ("dataset_size", _size(actual.values()))):
         if size is not None and getattr(info, field) != size:
             found.append(Disagreement(source.where, info.name, None, field, getattr(info, field), size, refused=False))
     return found

@@ -66,6 +66,8 @@ def files_of_splits(paths: Sequence[str], metadata: Metadata, config: str | None
         _require_parquet(_resolved(paths, _patterns(paths, "", first)))
         if entry is None:
             return _resolved(paths, _patterns(paths, "", None))
+        for other in configs:  # `datasets` refuses them all where one has nothing
+            _patterns(paths, _base(other.data_dir), other)
         if _CHANGES_ROWS & set(entry.options or ()):
             return None
         base = _base(entry.data_dir)
@@ -127,6 +129,8 @@ def _default_patterns(paths: Sequence[str], base: str) -> Patterns:
         found_any = {split: patterns for split, patterns in tried.items() if any(_matches(paths, base, pattern) for pattern in patterns)}
         if found_any:
             return found_any
+    if not _matches(paths, base, "**"):
+        raise _NotPlain
     return {"train": ["**"]}
 
 

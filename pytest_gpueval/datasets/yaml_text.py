@@ -163,7 +163,8 @@ class Edit:
         node, _, end = self._own(path)
         items: list[Any] = self._at(path)
         if doc.flow(path):
-            self._splice(end - 1 if not items else doc.slot((*path, len(items) - 1))[2], 0, (", " if items else "") + _flow(value))
+            written = len(node.value)  # of the items, some may be only about to be
+            self._splice(doc.slot((*path, written - 1))[2] if written else end - 1, 0, (", " if items else "") + _flow(value))
         else:
             last = (*path, len(node.value) - 1)
             _, start, end = doc.slot(last)
@@ -271,16 +272,13 @@ class Edit:
 
     def _insert(self, path: Path, key: str, value: Any) -> None:
         doc = self.document
-        _, _, end = self._own(path)
-        keys = doc.keys(path)
+        node, _, end = self._own(path)
         if not doc.flow(path):
             column = self._key_column(path)
             self._lines(end, [" " * column + line for line in _block({key: value})])
-        elif keys:
-            index, child = doc.slot(path)[0].value[-1]
-            self._splice(doc._span(doc.slot(path)[0], index, child)[1], 0, f", {_flow({key: value})[1:-1]}")  # noqa: SLF001 - the two classes are one piece
-        else:
-            self._splice(end - 1, 0, _flow({key: value})[1:-1])
+            return
+        position = doc.slot((*path, node.value[-1][0].value))[2] if node.value else end - 1
+        self._splice(position, 0, (", " if self._at(path) else "") + _flow({key: value})[1:-1])
 
     def _fill(self, path: Path, key: str, value: Any) -> None:
         """Write a collection where the key has no value yet."""

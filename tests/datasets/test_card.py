@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_gpueval.datasets import card, yaml_text
 from pytest_gpueval.datasets.card import Card, Config, ConfigInfo, SplitInfo
-from pytest_gpueval.errors import DataError, MissingExtra, UsageProblem
+from pytest_gpueval.errors import DataError, GpuevalError, MissingExtra, UsageProblem
 
 FAST = SplitInfo("fast", 800, 123_456)
 
@@ -289,6 +289,9 @@ FLOW = "{name: fast, num_bytes: 123456, num_examples: 800}"
         ("dataset_info:\n", f"dataset_info:\n{NEW}"),
         ("dataset_info: null # todo\nz: 1\n", f"dataset_info: # todo\n{NEW}z: 1\n"),
         ("dataset_info: {}\n", "dataset_info: {splits: [" + FLOW + "]}\n"),
+        ("~\n", f"\ndataset_info:\n{NEW}"),
+        ("a: 1\u2028b: 2\n", f"a: 1\u2028b: 2\ndataset_info:\n{NEW}"),
+        ("a: b\n...\n", f"a: b\ndataset_info:\n{NEW}...\n"),
         ("dataset_info: []\n", "dataset_info: [{config_name: default, splits: [" + FLOW + "]}]\n"),
         (
             "dataset_info:\n    features: []  # none\n",
@@ -403,6 +406,8 @@ def test_data_files_that_take_everything_for_one_split(files):
         ("d: &d {splits: []}\ndataset_info:\n  <<: *d\n  download_size: 4\n", "comes from a merge key"),
         ("dataset_info:\n a: 1\n config_name: x\n", r"README\.md:3: this mapping would have to become a list"),
         ("? dataset_info\n: ? splits\n  : - ? name\n      : fast\n", r"README\.md:\d: .*edited in place"),
+        ("dataset_info: {splits: [{name: fast, num_examples}]}\n", r"README\.md:2: this layout cannot be edited in place"),
+        ("dataset_info: {? splits}\n", r"README\.md:2: this layout cannot be edited in place"),
         ("dataset_info: soon\n", r"README\.md:2: dataset_info: expected a mapping or a list, found 'soon'"),
         ("dataset_info:\n  splits:\n    slow: {name: slow}\n", r"README\.md:4: splits: expected a list of splits"),
     ],
@@ -421,6 +426,47 @@ def test_configs_and_splits_that_cannot_be():
     with pytest.raises(ValueError, match="not known"):
         card.with_split(REAL, "default", SplitInfo("new", 1))
     assert card.read(card.with_split(REAL, "default", SplitInfo("fast", 1))).info("default").splits[1] == SplitInfo("fast", 1, 10)
+
+
+def test_a_split_to_take_out_of_a_mapping_is_left_to_people():
+    text = front("dataset_info:\n  splits:\n    a: {name: a}\n    b: {name: b}\n")
+    with pytest.raises(DataError, match=r"README\.md:4: split 'b' should not be listed"):
+        card.without_split(card.front_matter(text), "default", "b")
+
+
+SEVERAL = [SplitInfo("fast", 800, 5), SplitInfo("tiny", 8, 6)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "configs: [{config_name: default, data_files: [{split: full, path: full/*}]}]\ndataset_info: {splits: []}\n",
+            (
+                "configs: [{config_name: default, data_files: [{split: full, path: full/*}, {split: fast, path: fast/*}, {split: tiny, path: tiny/*}]}]\n"
+                "dataset_info: {splits: [{name: fast, num_bytes: 5, num_examples: 800}, {name: tiny, num_bytes: 6, num_examples: 8}], "
+                "download_size: 1, dataset_size: 2}\n"
+            ),
+        ),
+        (
+            "dataset_info: {}\n",
+            (
+                "dataset_info: {splits: [{name: fast, num_bytes: 5, num_examples: 800}, {name: tiny, num_bytes: 6, num_examples: 8}], "
+                "download_size: 1, dataset_size: 2}\n"
+            ),
+        ),
+        (
+            "dataset_info:\n  splits:\n  - name: fast\nconfigs:\n- config_name: default\n  data_files:\n  - path: fast/*\n    split: fast\n",
+            (
+                "dataset_info:\n  splits:\n  - name: fast\n    num_bytes: 5\n    num_examples: 800\n  - name: tiny\n    num_bytes: 6\n    num_examples: 8\n"
+                "  download_size: 1\n  dataset_size: 2\n"
+                "configs:\n- config_name: default\n  data_files:\n  - path: fast/*\n    split: fast\n  - split: tiny\n    path: tiny/*\n"
+            ),
+        ),
+    ],
+)
+def test_several_splits_at_once(before, after):
+    assert card.edited(card.front_matter(front(before)), "default", SEVERAL, download_size=1, dataset_size=2) == front(after)
 
 
 @pytest.mark.parametrize(
@@ -517,6 +563,62 @@ def test_any_card_says_the_new_numbers_and_nothing_else_new(text, config, name, 
     assert all(any(key in line for key in numbers) for line in [*out, *put])
     assert len(out) <= 4
     assert all(line.endswith("\r\n") for line in put) or "\r\n" not in text
+
+
+PIECES = st.sampled_from(
+    [
+        " ",
+        "\n",
+        "\r\n",
+        "- ",
+        "? ",
+        ": ",
+        "&a ",
+        "*a",
+        "!!str ",
+        "# ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "|",
+        ">-\n",
+        "'",
+        '"',
+        "~",
+        "<<: *a",
+        "\t",
+        "\u2028",
+        "😀",
+        "\n---\n",
+        "...\n",
+        "%",
+        "name: fast",
+        "num_examples: ",
+        "splits:",
+        "dataset_info:",
+        "config_name: x",
+    ]
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(REAL)), st.integers(0, 3), PIECES), min_size=1, max_size=3), st.sampled_from(["fast", "new"]))
+@settings(max_examples=150, deadline=None)
+def test_a_mutilated_card_is_edited_or_refused(cuts, name):
+    """Whatever stands there, it is never an error of ours, and never a card that says something else."""
+    text = REAL
+    for place, length, piece in cuts:
+        text = text[:place] + piece + text[place + length :]
+    split = SplitInfo(name, 801, 1234)
+    try:
+        after = card.with_split(text, "default", split, download_size=9)
+    except GpuevalError:
+        return
+    read = card.read(after)
+    assert split in read.info("default").splits
+    assert [config.options for config in read.configs or ()] == [config.options for config in card.read(text).configs or ()]
+    assert card.with_split(after, "default", split, download_size=9) == after
 
 
 def test_the_marks_of_pyyaml_are_those_of_the_text():

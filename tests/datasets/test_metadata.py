@@ -217,6 +217,50 @@ def test_repairs_that_cannot_be_made():
         metadata.expected(Metadata(yaml="a: 1\na: 2\n"))
 
 
+NEW_SPLIT = {
+    "nothing is said": Metadata(),
+    "no dataset_info": Metadata(card=front("version: 1.10 # not 1.1\n")),
+    "no splits": Metadata(card=front("dataset_info:\n  download_size: 5\n")),
+    "the others are there": Metadata(card=front(f"dataset_info:\n  splits: {said(full=5)}\n  dataset_size: 25\n")),
+    "the split has other numbers": Metadata(card=front(f"dataset_info:\n  splits: {said(fast=9, full=5)}\n")),
+    "the yaml counts": Metadata(card=front(f"dataset_info:\n  splits: {said(fast=9)}\n"), yaml=f"dataset_info:\n  splits: {said(full=5)}\n"),
+    "the yaml has the configs": Metadata(
+        card=front(f"dataset_info:\n  splits: {said(full=5)}\n"),
+        yaml="configs:\n- config_name: default\n  data_files: [{split: full, path: data/full-*}]\n",
+    ),
+    "the card has the configs": Metadata(
+        card=front("configs:\n- config_name: default\n  data_files: [{split: full, path: data/full-*}]\n"), yaml=f"dataset_info:\n  splits: {said(full=5)}\n"
+    ),
+    "json": Metadata(infos=json.dumps({"user--name": {"splits": table(full=5), "download_checksums": {"a": {}}}}), info=json.dumps({"splits": None})),
+}
+
+
+@pytest.mark.parametrize("name", NEW_SPLIT)
+def test_a_new_split_loads_with_the_others(name, repository, library, tmp_path):
+    found = NEW_SPLIT[name]
+    actual = repository(found, fast=3, full=5)
+    after = metadata.with_split(found, actual["fast"], {"full": actual["full"]}, download_size=77)
+    assert metadata.with_split(after, actual["fast"], {"full": actual["full"]}, download_size=77) == after
+    repository(after, fast=3, full=5)
+    plan = library.ask("plan", tmp_path)
+    assert (plan["rows"], plan["sizes"]) == ({"full": 5, "fast": 3}, [77, 40])
+    assert library.ask("load", tmp_path) == {split.name: [split.num_examples, split.num_bytes] for split in actual.values()}
+    assert not any(difference.refused for difference in metadata.disagreements(after, actual, download_size=77))
+
+
+def test_a_new_split_alone_would_be_refused(repository, library, tmp_path):
+    """Why the others are entered with it."""
+    alone = metadata.with_split(Metadata(), SplitInfo("fast", 3, 15), {})
+    repository(alone, fast=3, full=5)
+    assert library.ask("load", tmp_path)["error"] == "UnexpectedSplitsError"
+
+
+def test_other_splits_are_left_as_they_are_told():
+    found = Metadata(card=front(f"dataset_info:\n  splits: {said(full=6)}\n"))
+    after = metadata.with_split(found, SplitInfo("fast", 3, 15), {"full": SplitInfo("full", 5, 25)})
+    assert metadata.expected(after) == {"full": 6, "fast": 3}
+
+
 def test_several_configs_load(repository, library, tmp_path):
     """Each config is put right by itself; comments, quotes, CRLF and `version: 1.10` stay."""
     text = (

@@ -75,6 +75,9 @@ LAYOUTS = {
     "data_files that find nothing": (SHARDS, configs("- config_name: x\n  data_files: [{split: a, path: data/a-*}]\n"), None, None),
     "data_files that find another format": ([*SHARDS, "data/full.csv"], configs("- config_name: x\n  data_files: data/full*\n"), None, None),
     "data_files that a card may not have": (SHARDS, configs("- config_name: x\n  data_files: {full: data/full-*}\n"), None, None),
+    "data_files with a split twice": (SHARDS, configs("- config_name: x\n  data_files: [{split: a, path: data/*}, {split: a, path: data/*}]\n"), None, None),
+    "data_files of an unknown form": (SHARDS, configs("- config_name: x\n  data_files: [{split: a, path: [5]}]\n"), None, None),
+    "more of another suffix": (["train.csv.csv.parquet"], "", None, None),
     "data_files elsewhere": (SHARDS, configs("- config_name: x\n  data_files: hf://datasets/a/b/c.parquet\n"), None, None),
     "two stars within a name": (SHARDS, configs("- config_name: x\n  data_files: 'data/**.parquet'\n"), None, None),
     "a hidden directory that is asked for": (
@@ -100,6 +103,13 @@ LAYOUTS = {
         configs("- config_name: a\n  data_dir: d\n  data_files: '*.parquet'\n"),
         None,
         None,
+    ),
+    "another config without files": (SHARDS, configs("- config_name: x\n- config_name: y\n  data_dir: none\n"), "x", None),
+    "another config with files that are not there": (
+        SHARDS,
+        configs("- config_name: x\n- config_name: y\n  data_files: y/*\n"),
+        "x",
+        {"fast": SHARDS[:1], "full": SHARDS[1:]},
     ),
     "columns": (SHARDS, configs("- config_name: x\n  columns: [a]\n"), None, None),
     "no such config": (SHARDS, configs("- config_name: x\n"), "y", None),
@@ -233,6 +243,7 @@ def distinct(paths):
 
 @given(st.lists(PATHS, max_size=5) | st.lists(PLAIN, max_size=5), st.none() | ENTRIES)
 @example(["data/x.parquet", "train.py"], None)
+@example(["train.parquet"], [{"config_name": "default", "data_dir": "data"}, {"config_name": "a"}])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_layout_is_found_as_datasets_does_or_left_to_it(library, place, paths, entries):
     import yaml
