@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_gpueval.errors import Conflict, DataError
 
-from . import card, infos, metadata
+from . import infos, metadata
 from .card import CARD, SplitInfo
 from .fast import choose, write
 from .hub import MAIN, Hub, Repository
@@ -107,9 +107,10 @@ def rebalance(hub: Hub, base: Repository, wish: Wish, folder: Path) -> Proposal:
     old = splits.get(wish.split, ())
     removed = [file.path for file in old if file.path != path]
     same = [file.sha256 for file in old if file.path == path] == [file_hash(written.path)]
-    others = [file for split, files in splits.items() if split != wish.split for file in files]
+    size = written.path.stat().st_size + sum(file.bytes or 0 for split, files in splits.items() if split != wish.split for file in files)
     info = SplitInfo(wish.split, written.rows, _num_bytes(written.path))
-    texts = _with_split(base.metadata, config, info, others, written.path.stat().st_size)
+    others = _others(hub, base, config, wish.split, splits)
+    texts = metadata.with_split(base.metadata, info, others, config, size, f"{path.removesuffix('00000-of-00001.parquet')}*")
     labels, rows = _before(hub, base, wish, old)
     return Proposal(
         base=base,
@@ -130,10 +131,7 @@ def mend(hub: Hub, base: Repository, config: str | None = None) -> tuple[Proposa
     splits = base.splits(config)
     if not splits:
         raise DataError(f"{base.words}: has no plain parquet files whose rows could be counted")
-    actual = {}
-    for split, files in splits.items():
-        found = hub.fetch(RemoteSplit(base.name, base.revision, split, config, files))
-        actual[split] = SplitInfo(split, found.rows, sum(map(_num_bytes, (found.path, *found.more))))
+    actual = {split: _counted(hub, base, config, split, files) for split, files in splits.items()}
     size = sum(file.bytes or 0 for files in splits.values() for file in files)
     wrong = metadata.disagreements(base.metadata, actual, config, size)
     texts = _changed(base.metadata, metadata.repaired(base.metadata, actual, config, size))
@@ -145,16 +143,16 @@ def _folder(files: Sequence[RemoteFile]) -> str:
     return files[0].path.rpartition("/")[0] + "/" if "/" in files[0].path else ""
 
 
-def _with_split(told: Metadata, config: str, info: SplitInfo, others: Sequence[RemoteFile], new_bytes: int) -> Metadata:
-    """The texts with the numbers of one split; those of others stay as they are told."""
-    download_size = sum(file.bytes or 0 for file in others) + new_bytes
-    entry = told.effective().info(config)
-    sizes = [split.num_bytes for split in (entry.splits if entry else None) or () if split.name != info.name]
-    dataset_size = None if None in sizes or info.num_bytes is None else sum(size for size in sizes if size is not None) + info.num_bytes
-    text = card.with_split(told.card or "", config, info, download_size=download_size, dataset_size=dataset_size)
-    legacy = None if told.infos is None else infos.with_splits(told.infos, config, [info], download_size=download_size, dataset_size=dataset_size)
-    single = None if told.info is None else infos.with_splits_of_one(told.info, config, [info], download_size=download_size, dataset_size=dataset_size)
-    return Metadata(text, told.yaml, legacy, single)
+def _others(hub: Hub, base: Repository, config: str, split: str, splits: Mapping[str, Sequence[RemoteFile]]) -> dict[str, SplitInfo]:
+    """The other splits, which have to be listed too where none is: fetched and counted only then. Raises as `Hub.fetch`."""
+    if metadata.expected(base.metadata, config) is not None:
+        return {}
+    return {name: _counted(hub, base, config, name, files) for name, files in splits.items() if name != split and files}
+
+
+def _counted(hub: Hub, base: Repository, config: str, split: str, files: Sequence[RemoteFile]) -> SplitInfo:
+    found = hub.fetch(RemoteSplit(base.name, base.revision, split, config, tuple(files)))
+    return SplitInfo(split, found.rows, sum(map(_num_bytes, (found.path, *found.more))))
 
 
 def _changed(before: Metadata, after: Metadata) -> dict[str, str]:

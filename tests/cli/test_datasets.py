@@ -273,3 +273,12 @@ def test_assets_that_do_not_fit_are_not_begun(place, tmp_path):
     hub = None  # is not asked
     with pytest.raises(StorageError, match=r"1,152,921,504\.61 GB are to be fetched, but [\d,.]+ GB are free"):
         assets.download(hub, tmp_path / "there", [huge], [huge], lambda _: None)
+
+
+def test_a_card_without_a_word_on_splits_gets_all_of_them(place):
+    place.repo.commit({"README.md": "# Nothing but words\r\n".encode(), ".gitattributes": b"*.parquet filter=lfs\n"})
+    place.gpueval("datasets", "rebalance", "people")
+    text = place.repo.files()["README.md"].decode()
+    assert text.endswith("# Nothing but words\r\n")
+    assert text.count("num_examples: 60") == text.count("num_examples: 900") == 1
+    assert place.loads("new") == 60
