@@ -276,7 +276,7 @@ def test_assets_that_do_not_fit_are_not_begun(place, tmp_path):
 
 
 def test_a_card_without_a_word_on_splits_gets_all_of_them(place):
-    place.repo.commit({"README.md": "# Nothing but words\r\n".encode(), ".gitattributes": b"*.parquet filter=lfs\n"})
+    place.repo.commit({"README.md": b"# Nothing but words\r\n", ".gitattributes": b"*.parquet filter=lfs\n"})
     place.gpueval("datasets", "rebalance", "people")
     text = place.repo.files()["README.md"].decode()
     assert text.endswith("# Nothing but words\r\n")
