@@ -68,8 +68,8 @@ def seconds(demands: Sequence[Demand], rows: Mapping[str, int], limits: Limits) 
 def propose(demands: Sequence[Demand], limits: Limits) -> dict[str, int]:
     """Dataset -> rows. Raises UsageProblem where the floors alone exceed the budget.
 
-    Rows grow in steps, always of the dataset with the largest MDE, until that one's step does not fit: so a larger budget only ever adds steps. A dataset
-    at its ceiling is out; what then is left over stays.
+    Rows grow in steps, always of the dataset with the largest MDE, until that one's step does not fit: so a larger budget takes no rows from any dataset, and
+    what is left over is less than that step. A dataset at its ceiling is out.
     """
     tops = {demand.name: _top(demand, limits) for demand in demands}
     rows = {demand.name: _at_least(demand.floor, tops[demand.name], limits.step) for demand in demands}

@@ -103,6 +103,8 @@ def test_more_minutes_and_gpus_never_raise_the_largest_drop(demands, limit, fact
     rows = proposed(demands, limit)
     more_time = propose(demands, Limits(limit.seconds * factor, limit.gpus, limit.startup_s, limit.step))
     assert largest(demands, more_time) <= largest(demands, rows)
+    if all(demand.places is None and demand.mde(demand.floor) < math.inf for demand in demands):
+        assert all(more_time[name] >= rows[name] for name in rows), "a fast split that is chosen nested in size only grows"
     if all(demand.gpus == 1 and demand.places is None for demand in demands):
         more_gpus = propose(demands, Limits(limit.seconds, limit.gpus + gpus, limit.startup_s, limit.step))
         assert largest(demands, more_gpus) <= largest(demands, rows)
