@@ -69,11 +69,12 @@ def propose(demands: Sequence[Demand], limits: Limits) -> dict[str, int]:
     """Dataset -> rows. Raises UsageProblem where the floors alone exceed the budget.
 
     Rows grow in steps, always of the dataset with the largest MDE, until that one's step does not fit: so a larger budget takes no rows from any dataset, and
-    what is left over is less than that step. A dataset at its ceiling is out.
+    what is left over is less than that step. A dataset at its ceiling is out, and so is one that shows no drop whatever it gets.
     """
     tops = {demand.name: _top(demand, limits) for demand in demands}
     rows = {demand.name: _at_least(demand.floor, tops[demand.name], limits.step) for demand in demands}
     _check(demands, rows, limits)
+    tops |= _hopeless(demands, tops, rows, limits)
     rows = _down_to_a_level(demands, tops, rows, limits)
     left_s = limits.gpu_seconds - sum(demand.gpu_seconds(rows[demand.name]) for demand in demands)
     # What the level leaves: datasets that reach it together need not all fit.
@@ -127,6 +128,17 @@ def _check(demands: Sequence[Demand], rows: Mapping[str, int], limits: Limits) -
         f"of the {_duration(sum(costs_s.values()))} of GPU time that all need{start_up}.\n"
         f"Give it --minutes {math.ceil((limits.seconds + over_s) / 6) / 10:g}, more --gpus, or a lower --floor."
     )
+
+
+def _hopeless(demands: Sequence[Demand], tops: Mapping[str, int], least: Mapping[str, int], limits: Limits) -> dict[str, int]:
+    """The rows of datasets that would show no drop if they had all the time that the others' fewest rows leave."""
+    left_s = limits.gpu_seconds - sum(demand.gpu_seconds(least[demand.name]) for demand in demands)
+    found: dict[str, int] = {}
+    for demand in demands:
+        most = min(tops[demand.name], least[demand.name] + math.floor(max(0.0, left_s) * demand.rate / demand.gpus))
+        if math.isinf(demand.mde(most)):
+            found[demand.name] = least[demand.name]
+    return found
 
 
 def _down_to_a_level(demands: Sequence[Demand], tops: Mapping[str, int], least: dict[str, int], limits: Limits) -> dict[str, int]:

@@ -76,6 +76,7 @@ def test_budget_floors_ceilings_and_steps_are_kept(demands, limit):
 @given(suites(), limits())
 def test_drops_are_even_to_within_a_step_and_nothing_better_fits(demands, limit):
     rows = proposed(demands, limit)
+    assume(largest(demands, rows) < math.inf)
     free = [demand for demand in demands if _grown(demand, rows, limit) is not None]
     level = max((demand.mde(rows[demand.name]) for demand in free), default=0.0)
     for demand in demands:
@@ -177,6 +178,13 @@ def test_a_bound_near_0_needs_rows_before_it_shows_any_drop():
     assert rare.mde(200) == math.inf
     rows = propose([rare, of_share("a", 100)], Limits(60))
     assert rare.mde(rows["rare"]) < 0.01
+
+
+def test_what_can_show_nothing_in_the_time_takes_none_of_it():
+    hopeless = of_share("hopeless", 1, bound=0.001)
+    rows = propose([hopeless, of_share("a", 100)], Limits(600))
+    assert hopeless.mde(600) == math.inf and hopeless.mde(10_000) < math.inf
+    assert rows == {"hopeless": 200, "a": 40_000}
 
 
 def test_floors_that_do_not_fit():
