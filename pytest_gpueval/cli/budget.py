@@ -33,6 +33,8 @@ def budget(
     ceiling: Annotated[int | None, typer.Option(min=1, metavar="ROWS", help="Most rows of a dataset; never more than its 'full' split has.")] = None,
     against: Annotated[str, typer.Option(metavar="bound|baseline", help="Drops below the gate's bound, or below a baseline of as many rows.")] = "bound",
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Sessions that measured speed and spread.")] = Path("reports/evaluations"),
+    apply: Annotated[bool, typer.Option("--apply", help="Publish fast splits of these sizes, as `gpueval datasets rebalance` does.")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --apply: show what would be published, and publish nothing.")] = False,  # noqa: FBT002
     json_: Json = False,  # noqa: FBT002 - command-line switch
     pretty: Pretty = False,  # noqa: FBT002 - command-line switch
 ) -> None:
@@ -40,15 +42,19 @@ def budget(
 
     MDE is the minimum detectable drop: the smallest true drop that so many rows show with 80 % power, one-sided at 5 %. Speed and spread come from earlier
     sessions in --output-dir, else speed from `rate` in the suite, and a row counts as one unit. The gate is the headline metric's, else the one with the
-    largest MDE. Nothing is written.
+    largest MDE. Without --apply nothing is written.
 
     Examples:
       gpueval datasets budget guardrails_ru --minutes 10 --gpus 1
 
       gpueval datasets budget guardrails_ru --gpus 8 --gpu-name "NVIDIA H100 80GB HBM3" --floor 400 --json
+
+      gpueval datasets budget guardrails_ru --minutes 10 --apply --dry-run
     """
     from pytest_gpueval.errors import UsageProblem, valid_values
     from pytest_gpueval.session.sizing import Against, Wishes
+
+    from . import datasets
 
     with user_errors():
         if against not in list(Against):
@@ -56,8 +62,15 @@ def budget(
         if ceiling is not None and ceiling < floor:
             raise UsageProblem(f"--ceiling {ceiling} is below --floor {floor}")
         wishes = Wishes(gpus=gpus, minutes=minutes, gpu_name=gpu_name, floor=floor, ceiling=ceiling, against=Against(against))
+        if dry_run and not apply:
+            raise UsageProblem("--dry-run belongs to --apply: without it nothing is published anyway")
         sizing = sized(suite, wishes, split=split, runtime=runtime, output_dir=output_dir)
-    _print(sizing, form(json_, pretty))
+        if not apply:
+            _print(sizing, form(json_, pretty))
+            return
+        if form(json_, pretty) is Form.TABLE:
+            _print(sizing, Form.TABLE)
+        datasets.publish(suite, {one.dataset: one.rows for one in sizing.datasets}, split, form(json_, pretty), dry_run=dry_run)
 
 
 def sized(suite: str, wishes: Wishes, *, split: str | None = "fast", runtime: str | None = None, output_dir: Path = Path("reports/evaluations")) -> Sizing:
@@ -67,13 +80,6 @@ def sized(suite: str, wishes: Wishes, *, split: str | None = "fast", runtime: st
 
     settings = Settings(root=Path.cwd(), suite=(suite,), split=split, runtime=runtime, output_dir=output_dir)
     return sizing.size(cases.suite_named(suite, settings.root), settings, wishes)
-
-
-def proposals(
-    suite: str, wishes: Wishes, *, split: str | None = "fast", runtime: str | None = None, output_dir: Path = Path("reports/evaluations")
-) -> dict[str, int]:
-    """Dataset -> rows, as `gpueval datasets budget` proposes them. Raises UsageProblem."""
-    return {one.dataset: one.rows for one in sized(suite, wishes, split=split, runtime=runtime, output_dir=output_dir).datasets}
 
 
 def _print(sizing: Sizing, form: Form) -> None:

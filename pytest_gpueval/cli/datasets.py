@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .budget import budget
 from .output import Form, Json, Pretty, form, show, show_document, user_errors
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command()(budget)
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite: a folder in suites/.")]
 Only = Annotated[list[str] | None, typer.Option("--dataset", metavar="NAME", help="Only this dataset of the suite; may be given several times.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
@@ -130,6 +132,11 @@ def rebalance(
         sizes = {name: rows or _rows(read, name, split) for name in names}
         done = publish_sizes(read, sizes, negatives=negatives, seed=seed, split=split, source=source, dry_run=dry_run)
         _report(done, form(json_, pretty), dry_run=dry_run)
+
+
+def publish(suite: str, sizes: Mapping[str, int], split: str, wanted: Form, *, dry_run: bool) -> None:
+    """Publish splits of these sizes, and say so. Raises GpuevalError."""
+    _report(publish_sizes(_suite(suite), sizes, split=split, dry_run=dry_run), wanted, dry_run=dry_run)
 
 
 def publish_sizes(

@@ -13,7 +13,6 @@ from pytest_gpueval.cli import budget
 from pytest_gpueval.runs.records import Figure, RowCounts, SessionRecord, SessionRun, Summary
 from pytest_gpueval.scoring.estimates import wilson
 from pytest_gpueval.scoring.power import ONE_UNIT_A_ROW, Spread, against_baseline, against_bound
-from pytest_gpueval.session.sizing import Wishes
 
 SUITE = """
 task = "classification"
@@ -113,7 +112,6 @@ def test_without_a_session(toy):
     }  # fmt: skip
     assert slow["mde_now"] == against_bound(ONE_UNIT_A_ROW, 0.8, 400)
     assert document["largest_mde"] == slow["mde"] < document["largest_mde_now"] == slow["mde_now"]
-    assert budget.proposals("toy", Wishes()) == {"slow": 500, "quick": 500}
 
 
 def test_the_table(toy):

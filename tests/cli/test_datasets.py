@@ -32,6 +32,7 @@ target = "model.py:Model"
 kind = "openai"
 vllm = { model = "acme/tiny" }
 [datasets.people]
+rate = 20.0
 repo = "acme/people"
 splits.fast = { rows = 60 }
 splits.full = {}
@@ -273,6 +274,19 @@ def test_assets_that_do_not_fit_are_not_begun(place, tmp_path):
     hub = None  # is not asked
     with pytest.raises(StorageError, match=r"1,152,921,504\.61 GB are to be fetched, but [\d,.]+ GB are free"):
         assets.download(hub, tmp_path / "there", [huge], [huge], lambda _: None)
+
+
+def test_the_sizes_of_a_time_budget_are_published_when_told(place):
+    asked = ("datasets", "budget", "people", "--minutes", "0.2", "--ceiling", "700", "--floor", "50")
+    before = place.repo.head
+    ((one,), (shown,)) = place.as_json(*asked)["datasets"], place.as_json(*asked, "--apply", "--dry-run")
+    assert 50 <= one["rows"] <= 240
+    assert shown["rows"] == one["rows"]
+    assert place.repo.head == before
+    assert "belongs to --apply" in place.gpueval(*asked, "--dry-run", code=2)
+    place.gpueval(*asked, "--apply")
+    assert place.repo.head != before
+    assert pq.read_table(io.BytesIO(place.repo.files()[FAST])).num_rows == one["rows"]
 
 
 def test_a_card_without_a_word_on_splits_gets_all_of_them(place):
