@@ -177,12 +177,14 @@ class TritonRuntime:
         if _MEMORY.search(message):
             self._take_fewer(rows, text)
             return TooMuch(text)
-        if status == "StatusCode.RESOURCE_EXHAUSTED" or _RAISED.search(message):  # a message above the limit, the server's or ours; a row that raises
+        if status == "StatusCode.RESOURCE_EXHAUSTED":  # a message above the limit, the server's or ours
             return TooMuch(text)
         if status == "StatusCode.DEADLINE_EXCEEDED":
             return Gone(f"no answer within {self._deadline_s:g} s")
         if status in _GONE or _DEAD_STUB.search(message):
             return Gone(f"the model's process ended ({text})" if _DEAD_STUB.search(message) else text)
+        if _RAISED.search(message):
+            return TooMuch(text)
         return RuntimeFault(f"{self._endpoint} at {self._endpoint.url} refuses a request of {rows} rows: {text}")
 
     def _take_fewer(self, rows: int, text: str) -> None:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_gpueval.errors import MissingExtra, RuntimeFault, Unreachable, UsageProblem
+from pytest_gpueval.runtimes import window
 from pytest_gpueval.runtimes.inprocess import InProcess
 from pytest_gpueval.runtimes.triton import TritonRuntime
 from pytest_gpueval.runtimes.window import Batching, Gone, TooMuch
@@ -146,7 +147,6 @@ def test_batches_are_bounded_in_bytes(runtime):
     assert [len(batch) for batch in one._batching.cut(rows(["x" * 300] * 5 + ["x" * 3000] + ["x"]))] == [3, 2, 1, 1]  # rows of 328 bytes
 
 
-@both
 def test_a_model_that_runs_out_of_memory_gets_fewer_rows(runtime, server):
     found = list(runtime(most=4).answers(rows(["ok"] * 40)))
     assert [answer.error for answer in found] == [None] * 40
@@ -174,6 +174,7 @@ def test_a_model_that_runs_out_of_memory_gets_fewer_rows(runtime, server):
     ],
 )
 def test_what_an_error_means(server, directory, status, message, kind):
+    server.start()
     assert type(TritonRuntime(server.endpoint(model(directory)))._classified(f"StatusCode.{status}", message, 8)) is kind
 
 
@@ -226,7 +227,8 @@ def test_a_call_that_ends_python_is_that_rows_error(runtime, by_engine, director
         assert [answer.error is None for answer in found] == [True, False, True] and "SystemExit: 5" in found[1].error
 
 
-def test_a_row_that_ends_the_program_of_pytriton(runtime, by_engine, directory):
+def test_a_row_that_ends_the_program_of_pytriton(runtime, by_engine, directory, monkeypatch):
+    monkeypatch.setattr(window, "_CHANCES", 1)  # each costs a start
     one = by_engine["pytriton"].endpoint(model(directory))
     found = list(runtime(one, {"rows": 1, "in_flight": 2}).answers(rows(["ok", "x" * 100_000, "exit", "ok", "ok"])))
     assert [i for i, answer in enumerate(found) if answer.error] == [2]
