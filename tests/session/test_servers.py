@@ -117,7 +117,7 @@ def test_a_model_whose_close_was_cut_off_is_named(toy, triton, engine):
         (signal.SIGINT, "pytriton"),
         (signal.SIGKILL, "pytriton"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "name", value),
 )
 def test_nothing_is_left_when_the_session_is_ended(toy, triton, how, engine):
     environment = triton({f"d{number}": ["pass", "time.sleep(1000)"] for number in range(2)}, engine=engine)
