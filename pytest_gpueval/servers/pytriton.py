@@ -6,6 +6,7 @@ a server of its own, so ports that are fixed serve one model at a time; a model 
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -166,6 +167,8 @@ class PyTritonModel(Server):
     """One model: `runtimes.triton.TritonEndpoint`, and the server behind it. It starts when it is prepared."""
 
     kind: PyTriton
+    # The second instance gives the first one second to start, which a busy machine does not.
+    luckless = re.compile(rf"{Server.luckless.pattern}|Timeout occurred while waiting for config file")
 
     def __init__(self, kind: PyTriton, log: Path, redactor: Redactor, most_restarts: int) -> None:
         super().__init__(kind, log, redactor, most_restarts)

@@ -69,7 +69,8 @@ def main() -> int:
 
     gpueval_model.whole_lines()
     instances: list[Instance] = []
-    given = {}
+    given: Mapping[str, Any] = {}
+    triton: Any = None
     try:
         given = gpueval_wire.decode(sys.stdin.buffer.readline())
         try:
@@ -81,22 +82,30 @@ def main() -> int:
             return NO_MODEL
         triton = started(given, [instance.infer for instance in instances])
         Path(given["ready"]).touch()
-        while True:
-            signal.pause()
+        wait()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         whole = closed(instances, given.get("stop_s", 0.0))
-        if "triton" in locals():
+        if triton is not None:
             unload(triton, given)
             triton.stop()
         return 0 if whole else CUT_OFF
+
+
+def wait() -> NoReturn:
+    """Until INT, which raises KeyboardInterrupt. Not signal.pause(), which sleeps on if the signal comes a moment before it."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    while True:
+        os.read(reader, 1)
 
 
 def started(given: Mapping[str, Any], callables: Sequence[Callable[..., Any]]) -> Any:
     """PyTriton with its server, ready. Ends this process where it does not start, or once its server has ended."""
     import numpy as np  # noqa: PLC0415 - of the interpreter that runs this
     from pytriton.model_config import ModelConfig, Tensor  # noqa: PLC0415 - as above
-    from pytriton.triton import Triton, TritonConfig  # noqa: PLC0415 - as above
+    from pytriton.triton import Triton, TritonConfig, TritonLifecyclePolicy  # noqa: PLC0415 - as above
 
     class Watched(Triton):  # type: ignore[misc] # untyped
         """PyTriton has no setting for these. Where a later version calls them otherwise, its own names and ways remain."""
@@ -121,7 +130,9 @@ def started(given: Mapping[str, Any], callables: Sequence[Callable[..., Any]]) -
         if name not in known:
             end(f"{given['usage']}: arguments: PyTriton does not take --{name.replace('_', '-')}. It takes: {', '.join(known)}.", NO_MODEL)
     try:
-        triton = Watched(config=TritonConfig.from_dict(given["config"]), workspace=given["workspace"])
+        # Its files in the workspace: what is sent to the server instead stays in /tmp when that is killed.
+        policy = TritonLifecyclePolicy(launch_triton_on_startup=True, local_model_store=True)
+        triton = Watched(config=TritonConfig.from_dict(given["config"]), workspace=given["workspace"], triton_lifecycle_policy=policy)
         triton.bind(
             model_name=given["name"],
             infer_func=callables,

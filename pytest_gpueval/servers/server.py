@@ -76,6 +76,9 @@ class Kind(Protocol):
 class Server:
     """A server that is ready from `start` to `stop`. Calls may come from several threads."""
 
+    # In the log of a start that failed by bad luck: it is tried again.
+    luckless = _PORT_TAKEN
+
     def __init__(self, kind: Kind, log: Path, redactor: Redactor, most_restarts: int = 20) -> None:
         self.kind = kind
         self.log = log
@@ -223,7 +226,7 @@ class Server:
             program.stop()
             file.wait(_LOG_END_S)
             text = self._said(mark)
-            if not launch.fixed and _PORT_TAKEN.search(text):
+            if not launch.fixed and self.luckless.search(text):
                 raise _PortTaken(self._failure(what, text))
             raise self._not_started(what, text)
 
@@ -262,7 +265,7 @@ class Server:
 
 
 class _PortTaken(Exception):
-    """Somebody was faster."""
+    """Somebody was faster, as a rule at taking a port."""
 
 
 def environment_with(**variables: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 import socket
 
@@ -82,6 +83,23 @@ def test_arguments_are_fields_of_its_configuration(fresh, directory):
 def test_options_are_bounded(fresh, directory):
     with pytest.raises(UsageProblem, match=r"its options take \d\d,\d\d\d bytes; at most some 60,000 can be handed to PyTriton"):
         fresh().load(model(directory, note="x" * 70_000))
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("ModuleNotFoundError: No module named 'zmq'", "nvidia-pytriton in /p is incomplete"),
+        ("ImportError: cannot import name 'Tensor' from 'pytriton.model_config'", "or another version than 0.7"),
+        ("A module that was compiled using NumPy 1.x cannot be run in NumPy 2.1.0", "the interpreter has numpy 2"),
+        ("failed to start HTTP service: Unavailable - Socket '127.0.0.1:1' already in use", "somebody else took the port first"),
+        ("pinned_memory_manager.cc:273] Unable to allocate pinned system memory: CUDA driver version is insufficient", None),
+        ("RuntimeError: CUDA driver version is insufficient for CUDA runtime version", "the NVIDIA driver does not fit"),
+    ],
+)
+def test_probable_causes(directory, said, cause):
+    causes = PyTriton(TritonSettings("/p"), model(directory), "m").causes
+    found = next((advice for pattern, advice in causes.items() if re.search(pattern, f"before\n{said}\nafter")), None)
+    assert found is None if cause is None else cause in found
 
 
 def test_a_model_that_takes_too_long_to_start(fresh, directory):

@@ -85,6 +85,7 @@ def test_it_is_up_and_nothing_is_left_of_it(fresh, directory, engine):
     assert triton.segments(prefix) and {ports.listener(port) for port in chosen.values()} == set(found["tritonserver"])
     assert {path.name.partition("_")[0] for path in store if not path.name.startswith(prefix)} == ({"psm"} if engine == "pytriton" else set())
     assert place.stat().st_mode & 0o777 == 0o700
+    assert all(str(place) in words(pid) for pid in found["triton_python_b"]), "the server makes no folders elsewhere, where they would stay"
     assert not [file for file in place.rglob("*") if file.is_file() and SECRET in file.read_text(errors="replace")]
     assert not [pid for pid in everyone if SECRET in words(pid)]
     one.stop()
@@ -124,7 +125,7 @@ def test_a_model_that_cannot_be_unloaded_takes_the_server_with_it(fresh, directo
     one = fresh(stop_s=0.5)
     names = [one.load(model(directory, note=note)) for note in ("stays", "hangs")]
     one.unload(model(directory, note="hangs"))
-    assert not one.running
+    assert not one.running and "close() was cut off" in one.notes[0]
     assert one.load(model(directory, note="stays")) == names[0] and one.problem() is None and len(processes(one)["triton_python_b"]) == 1
 
 
