@@ -1,4 +1,4 @@
-"""What a Triton server costs beside its model: `python -m benchmarks.triton [--quick] [--only start,leak,rate] [--perf-analyzer COMMAND]`.
+"""What a Triton server costs beside its model: `python -m benchmarks.triton [--quick] [--only start,leak,rate,memory] [--perf-analyzer COMMAND]`.
 
 The package perf-analyzer has NVIDIA's own client; where its binary needs a newer C library, COMMAND is that library's loader with its arguments and the
 binary. With the real server (`make triton-server`). The model waits 1 ms a sample, as for a GPU: what is measured is everything around it.
@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,11 +36,11 @@ from pytest_gpueval.servers.triton_server import TritonServer
 from .measure import Figure, RunFailed, print_table, run
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON = ROOT / ".venv-triton/bin/python"
-START_S, STOP_S, IN_PROCESS, ANALYZER = 0.5, 3.0, 0.9, 1.0
+PYTHON = os.environ.get("GPUEVAL_TRITON_PYTHON") or str(ROOT / ".venv-triton/bin/python")
+START_S, STOP_S, IN_PROCESS, ANALYZER, MEMORY_MIB = 0.5, 3.0, 0.9, 1.0, 16.0
 LOAD_S = 0.5
 ROWS, IN_FLIGHT = 32, 4
-_PARTS = ("start", "leak", "rate")
+_PARTS = ("start", "leak", "rate", "memory")
 _MODEL = """import time
 class Model:
     def __init__(self, load_s=0.0, sample_s=0.0):
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
             figures += (
                 rate(directory, 1000 if options.quick else 4000, 1 if options.quick else 3, shlex.split(options.perf_analyzer)) if "rate" in parts else []
             )
+            figures += memory(20_000, 200_000 if options.quick else 1_000_000) if "memory" in parts else []
             return figures
     except GpuevalError as problem:
         raise RunFailed(str(problem)) from None
@@ -109,6 +111,25 @@ def leak(directory: Path, cycles: int) -> list[Figure]:
     print_table(f"More after {cycles} servers than before", tuple(more), [tuple(map(str, more.values()))])
     left = sum(max(0, count) for count in more.values())
     return [Figure(f"triton: processes, segments, folders and files left by {cycles} servers", "0", f"{left}", left == 0)]
+
+
+def memory(few: int, many: int) -> list[Figure]:
+    """How much the peaks of this side and of the server's processes grow from few rows to many, of 1 kB each; also where answers are read slowly."""
+    turns = {
+        "": ("tritonserver", few, many, 0.0),
+        ", read slowly": ("tritonserver", few // 10, many // 10, 0.2),
+        ", PyTriton": ("pytriton", few, many // 5, 0.0),
+    }
+    figures, lines = [], []
+    for name, (engine, first, then, pause_ms) in turns.items():
+        said = run([sys.executable, "-m", "benchmarks.triton_memory", engine, str(first), str(then), str(pause_ms), PYTHON], ROOT).output
+        before, after = json.loads(said.splitlines()[-1])
+        lines += [(f"{engine}{', slowly' if pause_ms else ''}: {process}", f"{before[process]:,.1f}", f"{after[process]:,.1f}") for process in before]
+        growth = max(after[process] - before[process] for process in before)
+        what = f"triton: memory from {first:,} to {then:,} rows{name}, the process that grows most"
+        figures.append(Figure(what, f"<= {MEMORY_MIB:g} MiB", f"{growth:.1f} MiB", growth <= MEMORY_MIB))
+    print_table(f"Peak memory, MiB, after {few:,} rows of 1 kB (slowly: {few // 10:,}), and after many", ("", "few", "many"), lines)
+    return figures
 
 
 def rate(directory: Path, rows: int, repeats: int, analyzer: Sequence[str]) -> list[Figure]:
@@ -243,7 +264,7 @@ def _descends(pid: int, parents: dict[int, int]) -> bool:
 
 
 def _server(directory: Path) -> TritonServer:
-    return TritonServer(TritonSettings(str(PYTHON)), directory / "triton.log", Redactor([]))
+    return TritonServer(TritonSettings(PYTHON), directory / "triton.log", Redactor([]))
 
 
 def _model(directory: Path, **options: float) -> TritonModel:

@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_gpueval.datasets.parquet import ParquetSplit
+    from pytest_gpueval.servers.pytriton import PyTritonServer
     from pytest_gpueval.servers.triton_server import TritonServer
     from pytest_gpueval.session.evaluation import Evaluation
     from pytest_gpueval.session.recorder import Run
@@ -64,6 +65,14 @@ def triton_server(request: pytest.FixtureRequest, triton_settings: Mapping[str, 
     from pytest_gpueval.session import servers  # noqa: PLC0415
 
     yield from servers.lent(request.session, "triton", servers.triton_server, triton_settings)
+
+
+@pytest.fixture(scope="session")
+def pytriton_server(request: pytest.FixtureRequest, triton_settings: Mapping[str, Any]) -> Iterator[PyTritonServer]:
+    """The same through the library PyTriton, which has a server for each model: `pytriton_server.load(TritonModel(...))`."""
+    from pytest_gpueval.session import servers  # noqa: PLC0415
+
+    yield from servers.lent(request.session, "pytriton", servers.pytriton_server, triton_settings)
 
 
 @pytest.fixture(scope="session")

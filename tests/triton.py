@@ -1,5 +1,6 @@
 """Real Triton servers for tests, and a model that does whatever its rows say."""
 
+import os
 import select
 import time
 from pathlib import Path
@@ -7,11 +8,13 @@ from types import SimpleNamespace
 
 from pytest_gpueval.processes.supervisor import look
 from pytest_gpueval.runs.redact import Redactor
+from pytest_gpueval.servers.pytriton import PyTritonServer
 from pytest_gpueval.servers.triton import TritonModel, TritonSettings
 from pytest_gpueval.servers.triton_server import TritonServer
 
 # `make triton-server` makes it. Where it is missing, tests fail with the message that says so.
-PYTHON = str(Path(__file__).resolve().parent.parent / ".venv-triton/bin/python")
+PYTHON = os.environ.get("GPUEVAL_TRITON_PYTHON") or str(Path(__file__).resolve().parent.parent / ".venv-triton/bin/python")
+ENGINES = ("tritonserver", "pytriton")
 DEADLINE_S = 60
 SECRET = "very-secret-value"
 
@@ -65,6 +68,8 @@ class Model:
             raise Nasty
         if word == "exit":
             os._exit(3)
+        if word == "quit":
+            sys.exit(5)
         if word == "segv":
             os.kill(os.getpid(), signal.SIGSEGV)
         if word == "hang":
@@ -99,8 +104,15 @@ def model(directory, target="model.py:Model", **options):
     return TritonModel(target, directory, options)
 
 
-def server(log, python=PYTHON, **settings):
-    return TritonServer(TritonSettings(python, **{"stop_s": 5.0, **settings}), log, Redactor([SECRET]))
+def server(log, python=PYTHON, engine="tritonserver", **settings):
+    made = {"tritonserver": TritonServer, "pytriton": PyTritonServer}[engine]
+    return made(TritonSettings(python, **{"stop_s": 5.0, **settings}), log, Redactor([SECRET]))
+
+
+def behind(one, loaded):
+    """The server of a model: one for all of them, or one each."""
+    endpoint = one.endpoint(loaded)
+    return getattr(endpoint, "_server", endpoint)
 
 
 def rows(texts):

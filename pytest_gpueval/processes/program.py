@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_gpueval.errors import RuntimeFault
@@ -12,6 +14,8 @@ from pytest_gpueval.errors import RuntimeFault
 from .command import supervised
 from .supervisor import SETTLE_S, TERM_S, Process, descendants, look, pids
 
+# What a pipe takes at once: 16 pages (man 7 pipe).
+MOST_STDIN = 1 << 16
 # The supervisor's own words: something could not be ended.
 _NOT_ENDED = 70
 
@@ -19,8 +23,23 @@ _NOT_ENDED = 70
 class Program:
     """Started at once. It ends with `stop`, by itself, or with this process, also by SIGKILL: the supervisor's stdin then hangs up."""
 
-    def __init__(self, argv: Sequence[str], *, output: int, environment: Mapping[str, str], directory: Path | None = None, grace_s: float = 8.0) -> None:
-        """Start `argv`; `output` gets its stdout and stderr. It has `grace_s` between the request to end and TERM and KILL."""
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        output: int,
+        environment: Mapping[str, str],
+        directory: Path | None = None,
+        grace_s: float = 8.0,
+        stdin: bytes = b"",
+    ) -> None:
+        """Start `argv`; `output` gets its stdout and stderr. It has `grace_s` between the request to end and TERM and KILL.
+
+        It reads `stdin` first, and never meets its end: up to MOST_STDIN bytes, which the pipe holds, so that nobody waits for a program that does not read.
+        Raises ValueError for more.
+        """
+        if len(stdin) > MOST_STDIN:
+            raise ValueError(f"{len(stdin)} bytes of stdin; at most {MOST_STDIN}")
         self._grace_s = grace_s
         # No preexec_fn: a fork in a process that uses gRPC can abort the child.
         self._supervisor = subprocess.Popen(  # noqa: S603 - an argv list
@@ -31,6 +50,9 @@ class Program:
             cwd=directory,
             env=dict(environment),
         )
+        if stdin and self._supervisor.stdin is not None:
+            with suppress(BrokenPipeError):  # it has ended already, which `exit_code` says
+                os.write(self._supervisor.stdin.fileno(), stdin)
 
     @property
     def exit_code(self) -> int | None:

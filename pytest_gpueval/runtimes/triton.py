@@ -23,7 +23,8 @@ MESSAGE_BYTES = 256 << 20
 _CLOSE_S = 5.0
 # gRPC calls its own errors by these names: github.com/grpc/grpc, doc/statuscodes.md.
 _GONE = frozenset({"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED", "StatusCode.ABORTED"})
-_DEAD_STUB = re.compile(r"(?i)stub process .{0,200}(not healthy|unhealthy)|stub process is not ready|failed to .{0,40}stub")
+# The last: PyTriton's part in the server for anything that goes wrong between it and PyTriton. What the model raises never gets there.
+_DEAD_STUB = re.compile(r"(?i)stub process .{0,200}(not healthy|unhealthy)|stub process is not ready|failed to .{0,40}stub|model execute error: traceback")
 _MEMORY = re.compile(r"(?i)out of memory|OutOfMemory|cannot allocate memory|bad_alloc|increase the shared memory pool|No space left on device")
 # The python backend's words for an exception that a model's code let through.
 _RAISED = re.compile(r"Failed to process the request\(s\)")
@@ -176,12 +177,14 @@ class TritonRuntime:
         if _MEMORY.search(message):
             self._take_fewer(rows, text)
             return TooMuch(text)
-        if status == "StatusCode.RESOURCE_EXHAUSTED" or _RAISED.search(message):  # a message above the limit, the server's or ours; a row that raises
+        if status == "StatusCode.RESOURCE_EXHAUSTED":  # a message above the limit, the server's or ours
             return TooMuch(text)
         if status == "StatusCode.DEADLINE_EXCEEDED":
             return Gone(f"no answer within {self._deadline_s:g} s")
         if status in _GONE or _DEAD_STUB.search(message):
             return Gone(f"the model's process ended ({text})" if _DEAD_STUB.search(message) else text)
+        if _RAISED.search(message):
+            return TooMuch(text)
         return RuntimeFault(f"{self._endpoint} at {self._endpoint.url} refuses a request of {rows} rows: {text}")
 
     def _take_fewer(self, rows: int, text: str) -> None:

@@ -10,7 +10,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,10 +17,9 @@ from typing import Literal
 from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.gpus import nvml
 from pytest_gpueval.processes import identity
-from pytest_gpueval.processes.leftovers import SHARED_MEMORY
 from pytest_gpueval.processes.program import Program
 
-from . import ports
+from . import ports, segments
 from .openai_causes import CAUSES
 from .openai_probe import First, Probe
 from .server import Launch, Server, environment_with
@@ -169,7 +167,7 @@ class _OpenAIKind:
         """Raises UsageProblem."""
         port = self.settings.port or ports.free(1)[0]
         self._first, self._segments = None, set()
-        self._foreign, self._looked_at = _segments(), 0.0
+        self._foreign, self._looked_at = segments.named(), 0.0
         argv, environment, made = self._start(port)
         return Launch(argv=argv, environment=environment, ports={_HTTP: port}, fixed=self.settings.port is not None, made=made)
 
@@ -197,10 +195,8 @@ class _OpenAIKind:
 
     def clean(self, launch: Launch) -> None:
         """Remove the segments of shared memory that its processes had mapped, and folders made for it."""
-        segments, self._segments = self._segments, set()
-        for path in segments:
-            with suppress(OSError):  # gone, as it should be
-                path.unlink()
+        segments.remove(self._segments)
+        self._segments = set()
         for folder in launch.made:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -208,7 +204,7 @@ class _OpenAIKind:
         """Once a second: what is killed leaves its segments, and nothing tells then whose they were."""
         if time.monotonic() - self._looked_at >= 1:
             self._looked_at = time.monotonic()
-            self._segments |= {path for process in program.processes() for path in _mapped(process.pid)} - self._foreign
+            self._segments |= {path for process in program.processes() for path in segments.mapped(process.pid)} - self._foreign
 
     def _start(self, port: int) -> tuple[list[str], dict[str, str], tuple[Path, ...]]:
         raise NotImplementedError
@@ -332,21 +328,3 @@ def _filled(word: str, values: Mapping[str, str], used: set[str]) -> str:
 def _reached(host: str) -> str:
     """The host that reaches a server which listens on every address."""
     return {"0.0.0.0": ports.LOOPBACK, "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound
-
-
-def _segments() -> set[Path]:
-    """All segments that have a name."""
-    try:
-        return set(SHARED_MEMORY.iterdir())
-    except OSError:
-        return set()
-
-
-def _mapped(pid: int) -> set[Path]:
-    """Segments of shared memory that a process has mapped, and that have a name still."""
-    try:
-        lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:  # it has ended
-        return set()
-    names = {line.split(maxsplit=5)[5] for line in lines if f" {SHARED_MEMORY}/" in line}
-    return {Path(name) for name in names if not name.endswith(" (deleted)")}

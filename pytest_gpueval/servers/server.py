@@ -40,6 +40,8 @@ class Launch:
     directory: Path | None = None
     # What `Kind` made for this start, and removes at its end.
     made: Sequence[Path] = field(default_factory=tuple)
+    # What the program reads first; `Program` says how much it may be.
+    stdin: bytes = b""
 
 
 class Kind(Protocol):
@@ -74,12 +76,19 @@ class Kind(Protocol):
 class Server:
     """A server that is ready from `start` to `stop`. Calls may come from several threads."""
 
+    # In the log of a start that failed by bad luck: it is tried again.
+    luckless = _PORT_TAKEN
+
     def __init__(self, kind: Kind, log: Path, redactor: Redactor, most_restarts: int = 20) -> None:
         self.kind = kind
         self.log = log
         # Counts the starts: who found a server gone says which one.
         self.generation = 0
         self.start_s = 0.0
+        # For whoever stops it: what the user should hear of. Lines, not redacted.
+        self.notes: list[str] = []
+        # How the last start ended that `stop` has ended.
+        self.exit_code: int | None = None
         self._redactor = redactor
         self._most_restarts = most_restarts
         self._lock = threading.RLock()
@@ -124,7 +133,7 @@ class Server:
             self._program = self._launch = self._file = None
             try:
                 if program is not None:
-                    program.stop()
+                    self.exit_code = program.stop()
             finally:
                 if file is not None:
                     file.wait(_LOG_END_S)
@@ -183,11 +192,18 @@ class Server:
             mark = self.log.stat().st_size if self.log.exists() else 0
             file = LogFile(self.log, self._redactor)
             try:
-                program = Program(launch.argv, output=file.writer, environment=launch.environment, directory=launch.directory, grace_s=self.kind.stop_s)
+                program = Program(
+                    launch.argv,
+                    output=file.writer,
+                    environment=launch.environment,
+                    directory=launch.directory,
+                    grace_s=self.kind.stop_s,
+                    stdin=launch.stdin,
+                )
             finally:
                 file.close_writer()
             try:
-                self._wait_until_ready(launch, program, begin, mark)
+                self._wait_until_ready(launch, program, file, begin, mark)
             except BaseException:
                 program.stop()
                 raise
@@ -198,7 +214,7 @@ class Server:
         self.generation += 1
         self.start_s = round(time.monotonic() - begin, 3)
 
-    def _wait_until_ready(self, launch: Launch, program: Program, begin: float, mark: int) -> None:
+    def _wait_until_ready(self, launch: Launch, program: Program, file: LogFile, begin: float, mark: int) -> None:
         """Raises RuntimeFault once it has ended, or takes too long; its words are those in the log after `mark`."""
         while not self.kind.ready(launch, program):
             if program.wait(_POLL_S):
@@ -208,10 +224,15 @@ class Server:
             else:
                 continue
             program.stop()
+            file.wait(_LOG_END_S)
             text = self._said(mark)
-            if not launch.fixed and _PORT_TAKEN.search(text):
+            if not launch.fixed and self.luckless.search(text):
                 raise _PortTaken(self._failure(what, text))
-            raise RuntimeFault(self._failure(what, text))
+            raise self._not_started(what, text)
+
+    def _not_started(self, what: str, text: str) -> GpuevalError:
+        """The error of a start that failed; `text` is what it said."""
+        return RuntimeFault(self._failure(what, text))
 
     def _failure(self, what: str, text: str) -> str:
         return f"{self.kind.name} did not start: {what}.{self._because(text)}\n{self._end_of_log(text)}"
@@ -232,6 +253,11 @@ class Server:
         lines = (self._said() if text is None else text).splitlines()[-_LAST_LINES:]
         return "\n".join([f"Last lines of {self.log}:", *(f"  {line}" for line in lines)]) if lines else f"It wrote nothing to {self.log}"
 
+    def _note(self, text: str) -> None:
+        """A line of ours in the log, and for the user."""
+        self._say(text)
+        self.notes.append(text)
+
     def _say(self, text: str) -> None:
         """A line of ours in the log."""
         with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
@@ -239,7 +265,7 @@ class Server:
 
 
 class _PortTaken(Exception):
-    """Somebody was faster."""
+    """Somebody was faster, as a rule at taking a port."""
 
 
 def environment_with(**variables: str) -> dict[str, str]:

@@ -11,12 +11,12 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_gpueval.errors import StorageError, UsageProblem
+from pytest_gpueval.errors import RuntimeFault, StorageError, UsageProblem
 from pytest_gpueval.processes.identity import own_name
 from pytest_gpueval.processes.leftovers import SHARED_MEMORY
 from pytest_gpueval.processes.program import Program
@@ -25,11 +25,16 @@ from pytest_gpueval.runtimes import wire
 from . import ports, triton_python
 from .server import Launch
 from .triton_control import Control
+from .triton_model import MISSING, RAISED, USAGE
 
 HTTP, GRPC = "http", "grpc"
 NAME = "tritonserver"
 _MODEL_FILE = "gpueval_model.py"
-_LINKS = {_MODEL_FILE: Path(__file__).with_name("triton_model.py"), "gpueval_wire.py": Path(wire.__file__)}
+# What another interpreter imports of this package, by the names it has there.
+LINKS = {_MODEL_FILE: Path(__file__).with_name("triton_model.py"), "gpueval_wire.py": Path(wire.__file__)}
+_REASON = re.compile(rf"({USAGE}|{MISSING}|{RAISED}): (.*)", re.DOTALL)
+# What the server adds to the exception of a model: where its own lines were, the file of this package.
+_AT = re.compile(r"\s*At:\n  .*", re.DOTALL)
 _CONFIG = 'backend: "python"\n'  # the server looks for a file; what it says comes with each load
 
 
@@ -38,7 +43,7 @@ class TritonSettings:
     """How to run the server. `server_python` has nvidia-pytriton, numpy 1, and what the models import: `make triton-server` makes one.
 
     Ports that are None are chosen. `start_s` bounds, in seconds, the server's start and each load of a model; `stop_s` its end, the models' `close()`
-    included. `arguments` are added to the server's command. `gpu=False` hides the GPUs that this process sees.
+    included: what takes longer is cut off, and said. `arguments` are added to the server's command. `gpu=False` hides the GPUs that this process sees.
     """
 
     server_python: str
@@ -85,10 +90,15 @@ class TritonModel:
         return re.sub(r"[^A-Za-z0-9]+", "_", self.target).strip("_") or "model"
 
     @property
+    def given(self) -> dict[str, Any]:
+        """What the model is told of itself: `triton_model.Elements`."""
+        return {"target": self.target, "directory": str(self.directory), "options": self.options, "place": str(Path.cwd())}
+
+    @property
     def parameters(self) -> str:
-        """What the model is told of itself. ASCII: it passes through protocol buffers. Raises UsageProblem."""
+        """The same as text. ASCII: it passes through protocol buffers. Raises UsageProblem."""
         try:
-            return json.dumps(wire.pack({"target": self.target, "directory": str(self.directory), "options": self.options, "place": str(Path.cwd())}))
+            return json.dumps(wire.pack(self.given))
         except wire.NotSendable as problem:
             raise UsageProblem(f"model {self.target}: an option cannot be handed to another process: {problem}") from None
 
@@ -147,7 +157,9 @@ class Triton:
         return {
             r"(?i)cuda.{0,40}out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|OutOfMemoryError": "the GPU's memory is full; "
             "`gpueval gpus` says who uses it. Take fewer `instances`, or a GPU of its own.",
-            r"(?i)CUDA driver version is insufficient|driver/library version mismatch|no CUDA-capable device|forward compatibility was attempted": "the "
+            # Not what the server says of its pinned memory wherever there is no GPU.
+            r"(?im)^(?!.*pinned_memory_manager).*(CUDA driver version is insufficient|driver/library version mismatch|no CUDA-capable device"
+            r"|forward compatibility was attempted)": "the "
             "NVIDIA driver does not fit the CUDA version that the server, or the model's framework, was built for. Update the driver, or set gpu = false.",
             r"libpython[\d.]+so\S*: cannot open shared object": f"the stub does not find its libpython. Is LD_LIBRARY_PATH set for the server? It needs "
             f"the LIBDIR of {python}.",
@@ -164,10 +176,9 @@ class Triton:
     def launch(self) -> Launch:
         """A start with ports of its own and an empty repository. Raises UsageProblem, StorageError."""
         found = self.interpreter
-        self._identity, self._segments = str(uuid.uuid4()), own_name()
         directory = Path(tempfile.gettempdir()) / own_name()
         settings = self.settings
-        chosen = {HTTP: settings.http_port or self._reserve(), GRPC: settings.grpc_port or self._reserve()}
+        identity, chosen = self._begin()
         try:
             directory.mkdir(mode=0o700)
             (directory / "repository").mkdir()
@@ -178,7 +189,7 @@ class Triton:
         return Launch(
             argv=[
                 str(found.tritonserver),
-                f"--id={self._identity}",
+                f"--id={identity}",
                 f"--model-repository={directory / 'repository'}",
                 "--model-control-mode=explicit",
                 "--disable-auto-complete-config",
@@ -215,9 +226,14 @@ class Triton:
         if not version.is_dir():
             version.mkdir(parents=True)
             (directory / "config.pbtxt").write_text(_CONFIG, encoding="utf-8")
-            for link, source in _LINKS.items():
+            for link, source in LINKS.items():
                 (version / link).symlink_to(source)
         return directory
+
+    def _begin(self) -> tuple[str, dict[str, int]]:
+        """A new identity, a new prefix of segments, and the ports."""
+        self._identity, self._segments = str(uuid.uuid4()), own_name()
+        return self._identity, {HTTP: self.settings.http_port or self._reserve(), GRPC: self.settings.grpc_port or self._reserve()}
 
     def _forget(self, made: Sequence[Path]) -> None:
         while self._reserved:
@@ -244,6 +260,31 @@ class Triton:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((ports.LOOPBACK, 0))
         return int(held.getsockname()[1])
+
+
+def refused(model: TritonModel, kind: Triton, text: str, because: Callable[[str], str]) -> RuntimeFault | UsageProblem | None:
+    """The reason in what a model's process said, in the model's own words; None where there is none."""
+    reason = _REASON.search(text)
+    if reason is None:
+        return None
+    said = _AT.sub("", reason[2]).rstrip("; \n")
+    if reason[1] == USAGE:
+        return UsageProblem(said)
+    if reason[1] == MISSING:
+        what = f"'pytest-gpueval[{model.extra}]'" if model.extra else said
+        python = kind.settings.server_python
+        return UsageProblem(
+            f"model {model.target} needs the package {said!r}, which Triton's interpreter does not have.\nInstall it:  {python} -m pip install {what}"
+        )
+    return RuntimeFault(f"model {model.target} did not start on {kind.name}: {said}{because(said)}")
+
+
+def cut_off(targets: Iterable[str], seconds: float) -> str:
+    """What the user is told of models that did not close in time."""
+    return (
+        f"{', '.join(targets)}: close() was cut off, {seconds:g} s after it was asked for. To give it more, let the fixture triton_settings return "
+        f'{{"stop_s": {max(10, round(4 * seconds))}}} in conftest.py.'
+    )
 
 
 def _listening(name: str, port: int, *, shared: bool) -> list[str]:

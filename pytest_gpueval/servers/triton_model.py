@@ -1,7 +1,7 @@
 """The model that Triton's python backend runs: a suite's class behind one tensor of rows and one of answers.
 
-Linked into a model repository and run by another interpreter, where this package is not installed: it imports the standard library, numpy, the
-backend's own module, and `gpueval_wire`, which is `runtimes/wire.py` linked beside it.
+Linked into a model repository, or beside `servers/pytriton_program.py`, and run by another interpreter, where this package is not installed: it imports the
+standard library, numpy, the backend's own module, and `gpueval_wire`, which is `runtimes/wire.py` linked beside it.
 
     rows      BYTES [n, 1]  each element a mapping, as `predict` gets it; `null` asks only whether anybody is there
     answers   BYTES [n, 1]  `{"value": ...}`, `{"error": text}` for a row that fails, `{"fault": text}` when the model broke its contract
@@ -91,55 +91,23 @@ class Rows:
         return [{"fault": fault}] * len(rows)
 
 
-class TritonPythonModel:
-    """What the python backend looks for. Its methods and their arguments are Triton's: the README of triton-inference-server/python_backend."""
+class Elements:
+    """A model behind the elements of two tensors: rows as JSON, answers as JSON. `wire` is `gpueval_wire`."""
 
-    def initialize(self, args: Mapping[str, str]) -> None:
-        """Load the model. Raises the backend's TritonModelException with the reason."""
-        for stream in (sys.stdout, sys.stderr):  # the last words of a process that is killed; the stub does not heed PYTHONUNBUFFERED
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(line_buffering=True, errors="backslashreplace")
-        import numpy as np  # noqa: PLC0415 - of the interpreter that runs this
-        import triton_python_backend_utils as backend  # noqa: PLC0415 - as above
-        from gpueval_wire import NotSendable, decode, encode  # noqa: PLC0415 - as above
+    def __init__(self, given: Mapping[str, Any], wire: ModuleType) -> None:
+        """Load the model that `given` names: `TritonModel.parameters`. Raises as `Rows` does."""
+        self._wire = wire
+        self._rows = Rows(given["target"], Path(given["directory"]), given["options"], given["place"])
 
-        self._np, self._backend, self._decode, self._encode, self._not_sendable = np, backend, decode, encode, NotSendable
-        given = decode(json.loads(args["model_config"])["parameters"]["gpueval"]["string_value"].encode("utf-8", "surrogatepass"))
-        try:
-            self._rows = Rows(given["target"], Path(given["directory"]), given["options"], given["place"])
-        except BadTarget as error:
-            self._refuse(USAGE, str(error))
-        except ModuleNotFoundError as error:
-            self._refuse(MISSING, error.name or "?")
-        except BaseException as error:  # noqa: BLE001 - sys.exit() too: nobody else tells why there is no model
-            traceback.print_exc()
-            self._refuse(RAISED, f"{describe(error)}\n{traceback.format_exc()}")
-
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer requests: their rows together in one call of the model."""
-        sizes, elements = [], []
-        for request in requests:
-            tensor = self._backend.get_input_tensor_by_name(request, "rows").as_numpy().ravel().tolist()
-            sizes.append(len(tensor))
-            elements += tensor
-        answers = iter(self._answer(elements))
-        return [self._response([next(answers) for _ in range(size)]) for size in sizes]
-
-    def finalize(self) -> None:
-        """Close the model. One that cannot be closed says so in the log."""
-        try:
-            self._rows.close()
-        except Exception:  # noqa: BLE001 - whatever a model raises
-            traceback.print_exc()
-
-    def _answer(self, elements: Sequence[bytes]) -> list[bytes]:
+    def answers(self, elements: Sequence[bytes]) -> list[bytes]:
+        """An element for each, in their order: all rows in one call of the model."""
         encoded: list[bytes | None] = [None] * len(elements)
         rows, places = [], []
         for place, element in enumerate(elements):
             try:
-                row = self._decode(element)
+                row = self._wire.decode(element)
             except ValueError as error:
-                encoded[place] = self._encode({"fault": f"a row is not JSON: {error}"})
+                encoded[place] = self._wire.encode({"fault": f"a row is not JSON: {error}"})
                 continue
             if row is None:
                 encoded[place] = b'{"value":null}'
@@ -150,18 +118,75 @@ class TritonPythonModel:
             encoded[place] = self._encoded(answer)
         return encoded  # type: ignore[return-value] # each place is filled
 
+    def close(self) -> None:
+        """Close the model. One that cannot be closed says so in the log."""
+        try:
+            self._rows.close()
+        except Exception:  # noqa: BLE001 - whatever a model raises
+            traceback.print_exc()
+
     def _encoded(self, answer: Mapping[str, Any]) -> bytes:
         try:
-            return self._encode(answer)  # type: ignore[no-any-return]
-        except (self._not_sendable, ValueError, RecursionError) as error:
-            return self._encode({"error": describe(error)})  # type: ignore[no-any-return]
+            return self._wire.encode(answer)  # type: ignore[no-any-return]
+        except (self._wire.NotSendable, ValueError, RecursionError) as error:
+            return self._wire.encode({"error": describe(error)})  # type: ignore[no-any-return]
+
+
+class TritonPythonModel:
+    """What the python backend looks for. Its methods and their arguments are Triton's: the README of triton-inference-server/python_backend."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Load the model. Raises the backend's TritonModelException with the reason."""
+        whole_lines()
+        import gpueval_wire  # noqa: PLC0415 - of the interpreter that runs this
+        import numpy as np  # noqa: PLC0415 - as above
+        import triton_python_backend_utils as backend  # noqa: PLC0415 - as above
+
+        self._np, self._backend = np, backend
+        given = gpueval_wire.decode(json.loads(args["model_config"])["parameters"]["gpueval"]["string_value"].encode("utf-8", "surrogatepass"))
+        try:
+            self._elements = Elements(given, gpueval_wire)
+        except BaseException as error:  # noqa: BLE001 - sys.exit() too: nobody else tells why there is no model
+            reason = refusal(error)
+            if reason.startswith(RAISED):
+                traceback.print_exc()
+            raise backend.TritonModelException(reason) from None
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer requests: their rows together in one call of the model."""
+        sizes, elements = [], []
+        for request in requests:
+            tensor = self._backend.get_input_tensor_by_name(request, "rows").as_numpy().ravel().tolist()
+            sizes.append(len(tensor))
+            elements += tensor
+        answers = iter(self._elements.answers(elements))
+        return [self._response([next(answers) for _ in range(size)]) for size in sizes]
+
+    def finalize(self) -> None:
+        """Close the model."""
+        self._elements.close()
 
     def _response(self, answers: Sequence[bytes]) -> Any:
         tensor = self._np.array(answers, dtype=self._np.object_).reshape(len(answers), 1)
         return self._backend.InferenceResponse([self._backend.Tensor("answers", tensor)])
 
-    def _refuse(self, kind: str, reason: str) -> None:
-        raise self._backend.TritonModelException(f"{kind}: {reason}".encode("utf-8", "backslashreplace").decode()) from None
+
+def whole_lines() -> None:
+    """Let the last words of a process that is killed be read; the stub does not heed PYTHONUNBUFFERED."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def refusal(error: BaseException) -> str:
+    """Why there is no model, for whoever asked for it. Called where `error` is handled."""
+    if isinstance(error, BadTarget):
+        text = f"{USAGE}: {error}"
+    elif isinstance(error, ModuleNotFoundError):
+        text = f"{MISSING}: {error.name or '?'}"
+    else:
+        text = f"{RAISED}: {describe(error)}\n{traceback.format_exc()}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def load_object(target: str, directory: Path, place: str) -> Any:

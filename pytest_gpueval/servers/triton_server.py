@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 from collections.abc import Iterable, Sequence
@@ -16,9 +15,8 @@ from pytest_gpueval.runs.redact import Redactor
 
 from . import ports
 from .server import Server
-from .triton import GRPC, HTTP, Triton, TritonModel, TritonSettings
+from .triton import GRPC, HTTP, Triton, TritonModel, TritonSettings, cut_off, refused
 from .triton_control import Control, Refused
-from .triton_model import MISSING, RAISED, USAGE
 
 _POLL_S = 0.02
 _PING_S = 60.0
@@ -27,9 +25,6 @@ _REPAIR_S = 0.5
 # A model that is being loaded has a process. The server may wait for ever for one that could not start.
 _WITHOUT_STUB_S = 10.0
 _LOADING_POLL_S = 0.25
-_REASON = re.compile(rf"({USAGE}|{MISSING}|{RAISED}): (.*)", re.DOTALL)
-# What the server adds to the exception of a model: where its own lines were, the file of this package.
-_AT = re.compile(r"\s*At:\n  .*", re.DOTALL)
 
 
 @dataclass
@@ -90,7 +85,7 @@ class TritonServer(Server):
         with self._lock:
             loaded = self._models.pop(model.key, None)
             if loaded is not None and self.running and (loaded.broken or not self._unloaded([loaded], self.kind.stop_s)):
-                self._say(f"is killed: {loaded.name} did not close in time")
+                self._cut_off([loaded])
                 self._kill()
 
     def start(self) -> None:
@@ -115,7 +110,7 @@ class TritonServer(Server):
                 whole = [loaded for loaded in self._models.values() if not loaded.broken]
                 closed = self._unloaded(whole, self.kind.stop_s)
                 if not closed:
-                    self._say("is killed: a model did not close in time")
+                    self._cut_off(whole)
                 if not closed or len(whole) < len(self._models):  # it would wait for what is gone
                     self._kill()
             super().stop(hurry=hurry)
@@ -211,22 +206,21 @@ class TritonServer(Server):
             loaded.stubs = []
         return True
 
+    def _cut_off(self, many: Sequence[_Loaded]) -> None:
+        """Say which of these had no time to close."""
+        late = [loaded.model.target for loaded in many if any(map(lives, loaded.stubs))]
+        if late:
+            self._note(cut_off(late, self.kind.stop_s))
+        self._say("is killed: a model did not close in time" if late else "is killed: it does not answer")
+
     def _failed(self, loaded: _Loaded, problem: str, mark: int) -> RuntimeFault | UsageProblem:
         """Why a model was not loaded, in the model's own words where it has some."""
-        target, python = loaded.model.target, self._triton.settings.server_python
-        if (reason := _REASON.search(problem)) is not None:
-            kind, text = reason[1], _AT.sub("", reason[2]).rstrip("; \n")
-            if kind == USAGE:
-                return UsageProblem(text)
-            if kind == MISSING:
-                what = f"'pytest-gpueval[{loaded.model.extra}]'" if loaded.model.extra else text
-                return UsageProblem(
-                    f"model {target} needs the package {text!r}, which Triton's interpreter does not have.\nInstall it:  {python} -m pip install {what}"
-                )
-            return RuntimeFault(f"model {target} did not start on {self.kind.name}: {text}{self._because(text)}")
+        reason = refused(loaded.model, self._triton, problem, self._because)
+        if reason is not None:
+            return reason
         text = self._said(mark)
         because = self._because(f"{problem}\n{text}")
-        return RuntimeFault(f"model {target} did not start on {self.kind.name}: {problem}{because}\n{self._end_of_log(text)}")
+        return RuntimeFault(f"model {loaded.model.target} did not start on {self.kind.name}: {problem}{because}\n{self._end_of_log(text)}")
 
     def _stubs(self, name: str) -> list[Process]:
         """The processes of a model, one for each instance."""

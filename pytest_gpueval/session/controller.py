@@ -114,6 +114,9 @@ class Controller:
             self.retiring.add(message["id"])
             self.display.note(f"{message['worker']} is replaced: {message['reason']}")
             return
+        if event == "note":
+            self.display.note(f"{message['worker']}: {message['text']}")
+            return
         if event == "sample":
             self._sampled(message["readings"])
             self.display.hear(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_gpueval.runs.redact import Redactor
     from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.servers.openai import CommandServer, CommandSettings, Started, Vllm, VllmSettings
+    from pytest_gpueval.servers.pytriton import PyTritonServer
     from pytest_gpueval.servers.server import Server
     from pytest_gpueval.servers.triton_server import TritonServer
     from pytest_gpueval.suites.model import Case
@@ -46,7 +47,7 @@ def triton_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
     if entry.target is None:
         raise UsageProblem(f"suite {case.suite!r}: runtimes.{case.runtime_name}.target: missing; a model behind Triton is 'file.py:Class'")
     model = TritonModel(entry.target, case.directory, entry.options, triton.instances, triton.most_rows, entry.extra)
-    server: TritonServer = fixture("triton_server")
+    server: TritonServer | PyTritonServer = fixture("pytriton_server" if triton.engine == "pytriton" else "triton_server")
     return TritonRuntime(server.endpoint(model), **bounds)
 
 
@@ -79,6 +80,10 @@ def openai_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
 class Stoppable(Protocol):
     """A server."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user should hear of, once it was stopped."""
+
     def stop(self, *, hurry: bool = False) -> None:
         """Raises RuntimeFault if something is left."""
 
@@ -94,7 +99,11 @@ def lent(session: pytest.Session, name: str, make: Callable[[Settings, Path, Red
     server = make(worker.settings, worker.session_dir / "servers" / f"{worker.name}-{name}.log", worker.redactor, changes)
     yield server
     worker.close_runtimes()  # their connections
-    server.stop(hurry=session.exitstatus == pytest.ExitCode.INTERRUPTED)  # xdist kills a worker ten seconds after Ctrl-C
+    try:
+        server.stop(hurry=session.exitstatus == pytest.ExitCode.INTERRUPTED)  # xdist kills a worker ten seconds after Ctrl-C
+    finally:
+        for note in server.notes:
+            worker.tell(note)
 
 
 def triton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any]) -> TritonServer:
@@ -103,6 +112,14 @@ def triton_server(settings: Settings, log: Path, redactor: Redactor, changes: Ma
     from pytest_gpueval.servers.triton_server import TritonServer  # noqa: PLC0415
 
     return TritonServer(_changed(TritonSettings, {"server_python": triton_python(settings)}, changes, "triton_settings"), log, redactor)
+
+
+def pytriton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any]) -> PyTritonServer:
+    """PyTriton, for each model once; `changes` as of `triton_server`. Raises UsageProblem."""
+    from pytest_gpueval.servers.pytriton import PyTritonServer  # noqa: PLC0415
+    from pytest_gpueval.servers.triton import TritonSettings  # noqa: PLC0415
+
+    return PyTritonServer(_changed(TritonSettings, {"server_python": triton_python(settings)}, changes, "triton_settings"), log, redactor)
 
 
 def triton_python(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:
@@ -121,6 +138,7 @@ class OpenAIServers:
         self._given: tuple[Any, str] | None = None
         self._started: Started | None = None
         self._server: Server | None = None
+        self.notes: list[str] = []
 
     def serve(self, given: VllmSettings | CommandSettings, endpoint: Literal["chat", "completions"] = "chat") -> Started:
         """The server of these settings, ready; another one is stopped for it. Raises UsageProblem, RuntimeFault, Conflict."""

@@ -53,8 +53,11 @@ Count = Annotated[int, Field(ge=1)]
 class TritonEntry(Strict):
     """A model behind Triton, of kind 'triton'."""
 
+    engine: Literal["tritonserver", "pytriton"] = Field(
+        "tritonserver", description="'tritonserver' runs the model in processes of the server; 'pytriton' is the library PyTriton, around the same server"
+    )
     model: str | None = Field(None, description="its name on a server that runs elsewhere (default: the suite's)")
-    instances: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that each hold the model")
+    instances: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that each hold the model; under PyTriton, threads of one process")
     batch_rows: Annotated[int, Field(ge=1, le=4096)] = Field(32, description="rows of one request")
     most_rows: Annotated[int, Field(ge=1, le=65536)] = Field(128, description="rows of one call of the model, of as many requests as wait")
     in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(4, description="requests on the way at a time; no more than --gpueval-workers")

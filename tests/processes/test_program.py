@@ -12,7 +12,7 @@ import pytest
 
 from pytest_gpueval.processes import leftovers
 from pytest_gpueval.processes.identity import own_name
-from pytest_gpueval.processes.program import Program
+from pytest_gpueval.processes.program import MOST_STDIN, Program
 from pytest_gpueval.processes.supervisor import look
 
 # Says its pid and those of two children, one of which left its session; then waits. "deaf" processes know no signal but KILL.
@@ -33,6 +33,19 @@ for away in (False, True):
         settle()
 settle()
 """
+
+
+def test_it_reads_what_it_is_told(tmp_path):
+    """As much as a pipe takes, also where nobody reads it, or the program has ended."""
+    told = b"x" * (MOST_STDIN - 1) + b"\n"
+    log = tmp_path / "log"
+    for code in ("import sys; print(len(sys.stdin.buffer.readline()))", "pass"):
+        with log.open("wb") as file:
+            program = Program([sys.executable, "-c", code], output=file.fileno(), environment=os.environ, stdin=told)
+        assert program.wait(60) and program.stop() == 0
+        assert log.read_text() == (f"{MOST_STDIN}\n" if "sys" in code else "")
+    with pytest.raises(ValueError, match="at most 65536"):
+        Program(["true"], output=2, environment={}, stdin=told + b"x")
 
 
 def wait_for(condition, seconds=60):
@@ -87,7 +100,7 @@ def test_what_cannot_be_run_is_named(log):
 def test_it_ends_with_whoever_started_it(log):
     source = f"""
         import os, time
-        from pytest_gpueval.processes.program import Program
+        from pytest_gpueval.processes.program import MOST_STDIN, Program
         with open({str(log)!r}, "wb") as output:
             program = Program([{sys.executable!r}, "-c", {FAMILY!r}, "deaf"], output=output.fileno(), environment=os.environ, grace_s=0.2)
         print("up", flush=True)

@@ -5,8 +5,11 @@ with the length of its text and fails on the text "fail".
 """
 
 import atexit
+import shutil
 import sys
+import tempfile
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +20,9 @@ from pytest_gpueval.runtimes.inprocess import InProcess
 from pytest_gpueval.runtimes.judged import Judged
 from pytest_gpueval.runtimes.openai import OpenAIRuntime
 from pytest_gpueval.runtimes.openai_request import Request
+from pytest_gpueval.runtimes.triton import TritonRuntime
 from pytest_gpueval.servers.external import External
+from tests import triton
 from tests.openai_faults import FaultServer, reply, status
 
 _MODEL = """
@@ -121,7 +126,32 @@ def _shown(sample, text):
     return {"id": sample.id, "text": text}
 
 
-RUNTIMES = {"inprocess": _in_process, "command": _command, "openai": _openai, "judged": _judged, "judged_openai": _judged_openai}
+@cache
+def _triton_server(engine):
+    directory = Path(tempfile.mkdtemp(prefix="contract-"))
+    (directory / "model.py").write_text(_MODEL)
+    server = triton.server(directory / f"{engine}.log", engine=engine)
+    atexit.register(shutil.rmtree, directory)
+    atexit.register(server.stop)
+    return server, triton.model(directory)
+
+
+def _triton(engine):
+    def make(_directory, in_flight):
+        server, model = _triton_server(engine)
+        return TritonRuntime(server.endpoint(model), rows=1, in_flight=in_flight - 1)  # where a batch ends shows with the row after it
+
+    return make
+
+
+RUNTIMES = {
+    "inprocess": _in_process,
+    "command": _command,
+    "openai": _openai,
+    "judged": _judged,
+    "judged_openai": _judged_openai,
+    **{engine: _triton(engine) for engine in triton.ENGINES},
+}
 IN_FLIGHT = 4
 
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_gpueval.errors import MissingExtra, RuntimeFault, Unreachable, UsageProblem
+from pytest_gpueval.runtimes import window
 from pytest_gpueval.runtimes.inprocess import InProcess
 from pytest_gpueval.runtimes.triton import TritonRuntime
 from pytest_gpueval.runtimes.window import Batching, Gone, TooMuch
@@ -28,11 +29,20 @@ def directory(tmp_path_factory):
     return triton.suite(tmp_path_factory.mktemp("suite"))
 
 
+both = pytest.mark.parametrize("server", triton.ENGINES, indirect=True)
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    one = triton.server(tmp_path_factory.mktemp("server") / "triton.log")
-    yield one
-    one.stop()
+def by_engine(tmp_path_factory):
+    made = {engine: triton.server(tmp_path_factory.mktemp("server") / f"{engine}.log", engine=engine) for engine in triton.ENGINES}
+    yield made
+    for one in made.values():
+        one.stop()
+
+
+@pytest.fixture
+def server(by_engine, request):
+    return by_engine[getattr(request, "param", "tritonserver")]
 
 
 @pytest.fixture
@@ -58,7 +68,8 @@ def told(answers):
 # What it answers.
 
 
-def test_the_same_as_in_process(runtime, directory):
+@both
+def test_the_same_as_in_process(runtime, directory, server):
     texts = ["tuple", "spans", "numpy", "array", "nan", "keys", "tag", "none", "surrogates", "big", "beside", "raise", "nasty"]
     texts += ["", "\0", "пример", "\ud800", "\ud83d\ude00", "😀" * 1000, "\r\n\u2028", '"\\', "x" * 200_000, "long300000", *(["ok"] * 50), "raise", "tuple"]
     own = InProcess("model.py:Model", {}, directory, 16)
@@ -69,7 +80,8 @@ def test_the_same_as_in_process(runtime, directory):
     assert sum(error is not None for _, _, error in expected) == 3
 
 
-def test_an_answer_that_cannot_travel_is_that_rows_error(runtime):
+@both
+def test_an_answer_that_cannot_travel_is_that_rows_error(runtime, server):
     found = list(runtime().answers(rows(["ok", "set", "ok"])))
     assert [answer.error for answer in found] == [None, found[1].error, None]
     assert found[1].error.startswith("NotSendable: a value of type builtins.set cannot be sent")
@@ -80,12 +92,14 @@ def test_a_row_that_cannot_travel_is_named(runtime):
         list(runtime().answers(rows(["ok", object()])))
 
 
-def test_a_wrong_number_of_answers(runtime):
+@both
+def test_a_wrong_number_of_answers(runtime, server):
     with pytest.raises(RuntimeFault, match=r"model model.py:Model returned \d predictions for a batch of \d \(first row: 'r0'\)"):
         list(runtime().answers(rows(["ok", "fewer", "ok"])))
 
 
-def test_latencies_and_several_requests_at_a_time(runtime):
+@both
+def test_latencies_and_several_requests_at_a_time(runtime, server):
     found = list(runtime(settings={"rows": 4}).answers(rows(["slow"] * 64)))
     assert len(found) == 64 and all(answer.latency_ms > 0 for answer in found)
 
@@ -119,7 +133,8 @@ def test_without_the_client_library(server, directory, monkeypatch):
 # Sizes and memory.
 
 
-def test_a_message_above_the_limit_is_that_rows_error(runtime):
+@both
+def test_a_message_above_the_limit_is_that_rows_error(runtime, server):
     texts = ["ok", "x" * 200_000, "ok", "long200000", "ok", *(["y" * 20_000] * 8)]
     found = list(runtime(settings={"message_bytes": 100_000}).answers(rows(texts)))
     assert [answer.sample.id for answer in found] == [f"r{i}" for i in range(len(texts))]
@@ -152,11 +167,14 @@ def test_a_model_that_runs_out_of_memory_gets_fewer_rows(runtime, server):
         ("INTERNAL", "CUDA out of memory. Tried to allocate 2 GiB", TooMuch),
         ("INTERNAL", "Failed to increase the shared memory pool size", TooMuch),
         ("INTERNAL", "Failed to process the request(s) for model instance 'm', message: SystemExit: 3", TooMuch),
+        ("INTERNAL", "Failed to process the request(s) for model instance 'm', message: ..: Model execute error: Traceback (..) EOFError", Gone),
+        ("INTERNAL", "Model execute error: Traceback (..) OSError: No space left on device", TooMuch),
         ("INVALID_ARGUMENT", "unexpected shape for input 'rows'", RuntimeFault),
         ("NOT_FOUND", "no such thing", RuntimeFault),
     ],
 )
 def test_what_an_error_means(server, directory, status, message, kind):
+    server.start()
     assert type(TritonRuntime(server.endpoint(model(directory)))._classified(f"StatusCode.{status}", message, 8)) is kind
 
 
@@ -172,16 +190,49 @@ def test_after_a_lack_of_memory_batches_are_smaller(server, directory, capsys):
 # Servers and models that go away.
 
 
-@pytest.mark.parametrize("victim", ["tritonserver", "triton_python_b"])
-def test_nothing_is_lost_when_it_is_killed(runtime, server, victim):
-    generation = server.generation
-    answers = runtime(settings={"rows": 8}).answers(rows(["slow"] * 400))
+@pytest.mark.parametrize(
+    ("server", "victim"),
+    [
+        ("tritonserver", "tritonserver"),
+        ("tritonserver", "triton_python_b"),
+        *(("pytriton", name) for name in ("tritonserver", "triton_python_b", "model", "store")),
+    ],
+    indirect=["server"],
+)
+def test_nothing_is_lost_when_it_is_killed(runtime, server, directory, victim):
+    one = runtime(settings={"rows": 8})
+    behind = triton.behind(server, model(directory))
+    generation, segments = behind.generation, list(getattr(behind.kind, "_seen", []))
+    answers = one.answers(rows(["slow"] * 400))
     found = [next(answers) for _ in range(50)]
-    for pid in processes(server)[victim]:
+    for pid in victims(behind, victim):
         os.kill(pid, signal.SIGKILL)
     found += answers
     assert [(answer.sample.id, answer.error) for answer in found] == [(f"r{i}", None) for i in range(400)]
-    assert server.generation > generation and server.problem() is None
+    assert behind.generation > generation and server.problem() is None and not [path for path in segments if path.exists()]
+
+
+def victims(server, name):
+    """Pids of processes by their names; of PyTriton, the program that has the model, or the store of tensors between it and the server."""
+    if name == "model":
+        return [process.pid for process in server._program.processes() if process.parent == server._program._supervisor.pid]
+    if name == "store":
+        return [process.pid for process in server.kind.helpers if process.name not in ("tritonserver", "triton_python_b")]
+    return processes(server)[name]
+
+
+def test_a_call_that_ends_python_is_that_rows_error(runtime, by_engine, directory):
+    for server in by_engine.values():
+        found = list(runtime(server.endpoint(model(directory))).answers(rows(["ok", "quit", "ok"])))
+        assert [answer.error is None for answer in found] == [True, False, True] and "SystemExit: 5" in found[1].error
+
+
+def test_a_row_that_ends_the_program_of_pytriton(runtime, by_engine, directory, monkeypatch):
+    monkeypatch.setattr(window, "_CHANCES", 1)  # each costs a start
+    one = by_engine["pytriton"].endpoint(model(directory))
+    found = list(runtime(one, {"rows": 1, "in_flight": 2}).answers(rows(["ok", "x" * 100_000, "exit", "ok", "ok"])))
+    assert [i for i, answer in enumerate(found) if answer.error] == [2]
+    assert "model model.py:Model on pytriton does not survive this row" in found[2].error and one.problem() is None
 
 
 @pytest.mark.parametrize(("word", "said"), [("exit", "the model's process ended"), ("segv", "the model's process ended"), ("hang", "no answer within 2 s")])
@@ -254,8 +305,9 @@ class TritonPythonModel:
 
 
 @pytest.fixture(scope="module")
-def foreign(server):
+def foreign(by_engine):
     """Loads a model of somebody else's."""
+    server = by_engine["tritonserver"]
 
     def load(kind):
         server.start()

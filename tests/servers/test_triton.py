@@ -28,12 +28,21 @@ def directory(tmp_path_factory):
     return triton.suite(tmp_path_factory.mktemp("suite"))
 
 
+both = pytest.mark.parametrize("engine", triton.ENGINES)
+
+
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """One server for tests that leave it as they found it."""
-    one = triton.server(tmp_path_factory.mktemp("shared") / "triton.log")
-    yield one
-    one.stop()
+def shared_by_engine(tmp_path_factory):
+    """A server of each engine for tests that leave it as they found it."""
+    made = {engine: triton.server(tmp_path_factory.mktemp("shared") / f"{engine}.log", engine=engine) for engine in triton.ENGINES}
+    yield made
+    for one in made.values():
+        one.stop()
+
+
+@pytest.fixture
+def shared(shared_by_engine):
+    return shared_by_engine["tritonserver"]
 
 
 @pytest.fixture
@@ -61,23 +70,28 @@ def words(pid):
 # Its life.
 
 
-def test_it_is_up_and_nothing_is_left_of_it(fresh, directory):
+@both
+def test_it_is_up_and_nothing_is_left_of_it(fresh, directory, engine):
     files = open_files()
-    one = fresh()
-    name = one.load(model(directory, secret=SECRET, note="by itself", start="child"))
-    Control(one.launch.ports["http"]).ping(name, 10)
-    place, chosen, found = one.launch.made[0], dict(one.launch.ports), processes(one)
+    one, loaded = fresh(engine=engine), model(directory, secret=SECRET, note="by itself", start="child")
+    name, server = one.load(loaded), triton.behind(one, loaded)
+    Control(server.launch.ports["http"]).ping(name, 10)
+    place, chosen, found = server.launch.made[0], dict(server.launch.ports), processes(server)
     child = int(re.search(r"child (\d+)", until(lambda: "child " in one.log.read_text() and one.log.read_text()))[1])
     everyone = [*(pid for pids in found.values() for pid in pids), child]
-    assert set(found) == {"tritonserver", "triton_python_b", "sleep"} and one.problem() is None
-    assert triton.segments(one._triton._segments) and {ports.listener(port) for port in chosen.values()} == set(found["tritonserver"])
+    own = {"python", "python3", f"python{sys.version_info[0]}.{sys.version_info[1]}"} if engine == "pytriton" else set()
+    assert set(found) - own == {"tritonserver", "triton_python_b", "sleep"} and one.problem() is None
+    prefix, store = server.kind._segments, getattr(server.kind, "_seen", set())
+    assert triton.segments(prefix) and {ports.listener(port) for port in chosen.values()} == set(found["tritonserver"])
+    assert {path.name.partition("_")[0] for path in store if not path.name.startswith(prefix)} == ({"psm"} if engine == "pytriton" else set())
     assert place.stat().st_mode & 0o777 == 0o700
+    assert all(str(place) in words(pid) for pid in found["triton_python_b"]), "the server makes no folders elsewhere, where they would stay"
     assert not [file for file in place.rglob("*") if file.is_file() and SECRET in file.read_text(errors="replace")]
     assert not [pid for pid in everyone if SECRET in words(pid)]
-    prefix = one._triton._segments
     one.stop()
     assert not [pid for pid in everyone if alive(pid)]
-    assert not triton.segments(prefix) and not place.exists()
+    assert not triton.segments(prefix) and not [path for path in store if path.exists()] and not place.exists()
+    assert one.notes == [] and "leaked" not in one.log.read_text()
     assert [ports.listener(port) for port in chosen.values()] == [None, None]
     assert open_files() <= files
     text = one.log.read_text()
@@ -111,7 +125,7 @@ def test_a_model_that_cannot_be_unloaded_takes_the_server_with_it(fresh, directo
     one = fresh(stop_s=0.5)
     names = [one.load(model(directory, note=note)) for note in ("stays", "hangs")]
     one.unload(model(directory, note="hangs"))
-    assert not one.running
+    assert not one.running and "close() was cut off" in one.notes[0]
     assert one.load(model(directory, note="stays")) == names[0] and one.problem() is None and len(processes(one)["triton_python_b"]) == 1
 
 
@@ -141,32 +155,38 @@ def test_a_server_that_was_killed_comes_back_with_its_models(fresh, directory):
         Control(one.launch.ports["http"]).ping(name, 10)
 
 
-def test_a_model_that_does_not_close_holds_nothing_up_for_long(fresh, directory):
-    one = fresh(stop_s=0.5)
-    one.load(model(directory, note="hangs"))
-    found = processes(one)
+@both
+def test_a_model_that_does_not_close_holds_nothing_up_for_long(fresh, directory, engine):
+    one, loaded = fresh(engine=engine, stop_s=0.5), model(directory, note="hangs")
+    one.load(loaded)
+    found = processes(triton.behind(one, loaded))
     one.stop()
-    assert "is killed: a model did not close in time" in one.log.read_text()
+    (note,) = one.notes
+    assert note.startswith("model.py:Model: close() was cut off, 0.5 s after it was asked for. To give it more, let the fixture triton_settings return")
+    assert note in one.log.read_text()
     assert not [pid for pids in found.values() for pid in pids if alive(pid)]
 
 
-def test_it_ends_with_a_session_that_is_killed(directory, tmp_path):
+@both
+def test_it_ends_with_a_session_that_is_killed(directory, tmp_path, engine):
     code = (
         "import json, sys, time; from pathlib import Path; from tests import triton\n"
-        "one = triton.server(Path(sys.argv[1]) / 'log'); one.load(triton.model(Path(sys.argv[2]), start='child'))\n"
-        "triton.until(lambda: 'sleep' in triton.processes(one))\n"
-        "pids = [pid for pids in triton.processes(one).values() for pid in pids]\n"
-        "print(json.dumps([pids, dict(one.launch.ports), str(one.launch.made[0]), one._triton._segments]), flush=True); time.sleep(1000)"
+        "one, loaded = triton.server(Path(sys.argv[1]) / 'log', engine=sys.argv[3]), triton.model(Path(sys.argv[2]), start='child')\n"
+        "one.load(loaded); server = triton.behind(one, loaded)\n"
+        "triton.until(lambda: 'sleep' in triton.processes(server))\n"
+        "pids = [pid for pids in triton.processes(server).values() for pid in pids]\n"
+        "left = [str(server.launch.made[0]), *map(str, getattr(server.kind, '_seen', []))]\n"
+        "print(json.dumps([pids, dict(server.launch.ports), left, server.kind._segments]), flush=True); time.sleep(1000)"
     )
-    session = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(directory)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    session = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(directory), engine], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with session:
-        pids, chosen, place, prefix = json.loads(session.stdout.readline())
-        assert len(pids) == 3
+        pids, chosen, left, prefix = json.loads(session.stdout.readline())
+        assert len(pids) >= 3
         session.kill()
     until(lambda: not any(map(alive, pids)))
     assert [ports.listener(port) for port in chosen.values()] == [None, None]
     leftovers.end()
-    assert not Path(place).exists() and not triton.segments(prefix)
+    assert not [path for path in left if Path(path).exists()] and not triton.segments(prefix)
 
 
 # Ports.
@@ -185,11 +205,12 @@ def test_a_port_that_was_chosen_is_nobody_elses():
         other.bind(("127.0.0.1", launch.ports["grpc"]))
 
 
-def test_a_fixed_port_in_use_names_its_owner(fresh):
+@both
+def test_a_fixed_port_in_use_names_its_owner(fresh, directory, engine):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(Conflict, match=rf"the grpc port {port} is in use by pid {os.getpid()} "):
-            fresh(grpc_port=port).start()
+            fresh(engine=engine, grpc_port=port).load(model(directory))
 
 
 @pytest.mark.parametrize("given", [{"http_port": 0}, {"grpc_port": 70000}, {"http_port": 9, "grpc_port": 9}])
@@ -207,7 +228,7 @@ def test_ports_that_are_none(given):
         (
             {"start": "raise"},
             RuntimeFault,
-            r"(?s)model model.py:Model did not start on tritonserver: ValueError: no such weights: /nowhere\n.*model.py\", line \d+, in __init__",
+            r"(?s)model model.py:Model did not start on \w+: ValueError: no such weights: /nowhere\n.*model.py\", line \d+, in __init__",
         ),
         (
             {"start": "import"},
@@ -215,7 +236,7 @@ def test_ports_that_are_none(given):
             r"(?s)needs the package 'no_such_package', which Triton's interpreter does not have.*-m pip install no_such_package",
         ),
         ({"start": "exit"}, RuntimeFault, r"SystemExit: enough"),
-        ({"start": "die"}, RuntimeFault, r"(?s)model model.py:Model did not start on tritonserver: .*Last lines of .*last words"),
+        ({"start": "die"}, RuntimeFault, r"(?s)model model.py:Model did not start on \w+: .*Last lines of .*last words"),
         ({"wrong": 1}, RuntimeFault, r"TypeError: .*unexpected keyword argument 'wrong'"),
         ({"target": "model.py:Missing"}, UsageProblem, r"target 'model.py:Missing': model.py has no 'Missing'. Valid names: .*Model, "),
         ({"target": "missing.py:Model"}, UsageProblem, r"missing.py: no such file"),
@@ -225,11 +246,14 @@ def test_ports_that_are_none(given):
         ({"target": "Model"}, UsageProblem, r"is not of the form"),
     ],
 )
-def test_a_model_that_does_not_start_says_why(shared, directory, options, error, said):
+@both
+def test_a_model_that_does_not_start_says_why(shared_by_engine, directory, options, error, said, engine):
+    shared = shared_by_engine[engine]
     (directory / "broken.py").write_text("1 / 0\n")
     with pytest.raises(error, match=said):
         shared.load(model(directory, **options))
-    assert shared.load(model(directory)) and shared.problem() is None  # the server is none the worse for it
+    if engine == "tritonserver":
+        assert shared.load(model(directory)) and shared.problem() is None  # the server is none the worse for it
 
 
 def test_a_model_that_takes_too_long_to_start(fresh, directory):
@@ -241,9 +265,10 @@ def test_a_model_that_takes_too_long_to_start(fresh, directory):
     assert not one.running
 
 
-def test_an_option_that_cannot_travel(shared, directory):
+@both
+def test_an_option_that_cannot_travel(shared_by_engine, directory, engine):
     with pytest.raises(UsageProblem, match=r"an option cannot be handed to another process: a value of type builtins.object"):
-        shared.load(model(directory, note=object()))
+        shared_by_engine[engine].load(model(directory, note=object()))
 
 
 # The interpreter.
@@ -256,7 +281,7 @@ def test_the_interpreter_has_what_it_takes():
 
 def fake(tmp_path, **facts):
     """A program that says of itself what an interpreter would say."""
-    pytriton = next((ROOT / ".venv-triton/lib").glob("python3.*/site-packages/pytriton"))
+    pytriton = next((Path(PYTHON).parents[1] / "lib").glob("python3.*/site-packages/pytriton"))
     told = {
         "version": "3.11",
         "libpython": "libpython3.11.so.1.0",

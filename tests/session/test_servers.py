@@ -12,6 +12,7 @@ import pytest
 
 from pytest_gpueval.processes import leftovers
 from tests import llama
+from tests import triton as real
 from tests.session.conftest import processes_of, wait_for
 
 CONFTEST = """
@@ -19,7 +20,7 @@ import json, os
 with open(os.environ["TOY_EVENTS"], "a") as file:
     file.write(json.dumps({"event": "conftest", "at": 0, "pid": os.getpid()}) + "\\n")
 """
-TRITON_PYTHON = Path(__file__).parents[2] / ".venv-triton/bin/python"
+both = pytest.mark.parametrize("engine", real.ENGINES)
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -27,12 +28,12 @@ SHARED_MEMORY = Path("/dev/shm")
 def triton(toy):
     """A toy suite whose model lives on Triton, and an environment for it."""
 
-    def make(texts, *gpus):
+    def make(texts, *gpus, engine="tritonserver"):
         toy.datasets(texts)
-        toy.edit('kind = "inprocess"', 'kind = "triton"')
+        toy.edit('kind = "inprocess"', f'kind = "triton"\ntriton = {{ engine = "{engine}" }}')
         toy.append("[runtimes.inside]\nkind = 'inprocess'\ntarget = 'model.py:Model'\n")
         toy.pytester.makeconftest(CONFTEST)
-        return {**toy.on_gpus(*gpus or (2,)), "GPUEVAL_TRITON_PYTHON": str(TRITON_PYTHON)}
+        return {**toy.on_gpus(*gpus or (2,)), "GPUEVAL_TRITON_PYTHON": real.PYTHON}
 
     yield make
     assert not segments(toy)
@@ -48,8 +49,9 @@ def plain(lines):
     return [{key: value for key, value in line.items() if key != "latency_ms"} for line in lines]
 
 
-def test_it_answers_as_in_this_process(toy, triton):
-    environment = triton({"d0": ["pass"] * 40, "d1": "meet(2)", "d2": ["pass", "raise ValueError('no')", "pass"]})
+@both
+def test_it_answers_as_in_this_process(toy, triton, engine):
+    environment = triton({"d0": ["pass"] * 40, "d1": "meet(2)", "d2": ["pass", "raise ValueError('no')", "pass"]}, engine=engine)
     toy.edit("max_error_share = 0.0", "max_error_share = 0.5")
     toy.finish(environment, "--gpus", "0-1")
     toy.finish(environment, "--gpus", "0-1", "--gpueval-runtime", "inside", "--gpueval-session=inside")
@@ -57,7 +59,8 @@ def test_it_answers_as_in_this_process(toy, triton):
         assert plain(toy.lines(run, "it")) == plain(toy.lines(run, "inside"))
     assert toy.lines("toy-d2-fast", "it")[1]["error"] == "ValueError: no"
     logs = sorted(path.name for path in (toy.session("it") / "servers").iterdir())
-    assert logs == ["gpu0-triton.log", "gpu1-triton.log"], "each worker has a server of its own"
+    name = "triton" if engine == "tritonserver" else engine
+    assert logs == [f"gpu0-{name}.log", f"gpu1-{name}.log"], "each worker has a server of its own"
     gpus = {(line["worker"], line["gpus"]) for line in toy.events("load") if line["worker"]}
     assert len(gpus) == 2, "which sees its GPU"
 
@@ -94,9 +97,30 @@ def test_settings_come_from_a_fixture(toy, triton):
     assert "fixture triton_settings: 'nonsense' is no setting." in output
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
-def test_nothing_is_left_when_the_session_is_ended(toy, triton, how):
-    environment = triton({f"d{number}": ["pass", "time.sleep(1000)"] for number in range(2)})
+@both
+def test_a_model_whose_close_was_cut_off_is_named(toy, triton, engine):
+    environment = triton({"d0": "pass"}, engine=engine)
+    model = toy.root / "suites/toy/model.py"
+    model.write_text(model.read_text().replace('record("close")', "time.sleep(1000)"))
+    toy.pytester.makeconftest(f"{CONFTEST}\nimport pytest\n@pytest.fixture(scope='session')\ndef triton_settings():\n    return {{'stop_s': 0.5}}\n")
+    said = "gpu0: model.py:Model: close() was cut off, 0.5 s after it was asked for. To give it more, let the fixture triton_settings return"
+    assert said in toy.finish(environment, "--gpus", "0")
+    assert "close() was cut off" in next((toy.session("it") / "servers").iterdir()).read_text()
+
+
+@pytest.mark.parametrize(
+    ("how", "engine"),
+    [
+        (signal.SIGINT, "tritonserver"),
+        (signal.SIGTERM, "tritonserver"),
+        (signal.SIGKILL, "tritonserver"),
+        (signal.SIGINT, "pytriton"),
+        (signal.SIGKILL, "pytriton"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_nothing_is_left_when_the_session_is_ended(toy, triton, how, engine):
+    environment = triton({f"d{number}": ["pass", "time.sleep(1000)"] for number in range(2)}, engine=engine)
     session = toy.start(environment, "--gpus", "0-1")
     wait_for(lambda: len([line for line in toy.events("begin") if line["id"].endswith("-1")]) == 2)
     assert len(segments(toy)) >= 2
@@ -123,16 +147,17 @@ def test_what_was_cleaned_is_said(toy, monkeypatch):
     assert "of a session that is gone" not in str(toy.run("--gpueval-suite", "toy", "--collect-only").stdout), "looking ends nothing"
 
 
-def test_a_users_own_test_has_the_server(toy, triton):
+@pytest.mark.parametrize("fixture", ["triton_server", "pytriton_server"])
+def test_a_users_own_test_has_the_server(toy, triton, fixture):
     environment = triton({"d0": "pass"})
     toy.pytester.makepyfile(
-        test_mine="""
+        test_mine=f"""
         from pathlib import Path
         from pytest_gpueval.servers.triton import TritonModel
 
-        def test_mine(triton_server):
-            name = triton_server.load(TritonModel("model.py:Model", Path("suites/toy").resolve()))
-            assert triton_server.problem() is None and name
+        def test_mine({fixture}):
+            name = {fixture}.load(TritonModel("model.py:Model", Path("suites/toy").resolve()))
+            assert {fixture}.problem() is None and name
         """
     )
     toy.finish(environment, "--gpus", "0", "test_mine.py")
