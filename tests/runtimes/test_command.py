@@ -85,6 +85,12 @@ def test_a_row_that_ends_it_is_the_one_error(program, place):
     assert found == [1] * 19
 
 
+def test_the_first_of_many_rows_ends_it(program):
+    """However many starts it takes to find that row: the program answers the others."""
+    found = told(program(in_flight=64).answers(rows("!os._exit(3)", *["x"] * 80)))
+    assert found == [f"{sys.executable} does not survive this row: it ended with exit code 3", *[1] * 80]
+
+
 def test_a_row_that_hangs_is_the_one_error(program):
     texts = ["x"] * 6
     texts[2] = "!time.sleep(1000)"
