@@ -66,7 +66,7 @@ class _Unanswered(Generic[A]):
     found: dict[int, Answer[A]]
     generation: int
     problem: str
-    failure: Exception | None = None
+    failure: BaseException | None = None
 
     @property
     def rows(self) -> list[A]:
@@ -181,7 +181,7 @@ class Window(Generic[A]):
                 if row is not None:
                     found[id(row)] = _failed(row, f"{self._name} does not survive this row: {problems[0]}", (time.perf_counter() - begin) * 1000)
                 await self._recover(generation, problems[0])
-        except Exception as failure:  # noqa: BLE001 - each of them raises it
+        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - each of them raises it
             for one in together:
                 one.failure = failure
         for one in together:

@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from types import SimpleNamespace
 
 import pytest
 
 from pytest_gpueval.errors import RuntimeFault
-from pytest_gpueval.processes.supervisor import look
 from pytest_gpueval.runtimes.command import Command
+from tests.waiting import alive, gone, wait_for
 
 # Does what a row says after its "!", then answers with the length of the text.
 PROGRAM = """
@@ -141,7 +140,7 @@ def test_close_ends_it_and_all_that_it_started(program):
     runtime = program(source)
     (pids,) = told(runtime.answers(rows("x")))
     runtime.close()
-    assert all((process := look(pid)) is None or process.dead for pid in pids)
+    assert gone(pids)
 
 
 def test_one_that_ends_when_its_rows_end_is_let_finish(program, tmp_path):
@@ -158,6 +157,7 @@ def test_a_killed_session_leaves_no_program(tmp_path):
         from pathlib import Path
         from types import SimpleNamespace
         from pytest_gpueval.runtimes.command import Command
+from tests.waiting import alive, gone, wait_for
         program = "import json, os, sys\\nfor line in sys.stdin: print(json.dumps({{'id': 'r', 'prediction': os.getpid()}}), flush=True)"
         runtime = Command([sys.executable, "-c", program], Path({str(tmp_path)!r}))
         runtime.start()
@@ -169,7 +169,4 @@ def test_a_killed_session_leaves_no_program(tmp_path):
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True) as session:
         pid = int(session.stdout.readline())
         session.send_signal(signal.SIGKILL)
-    end = time.monotonic() + 60
-    while (process := look(pid)) is not None and not process.dead:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for(lambda: not alive(pid))

@@ -12,7 +12,8 @@ import pytest
 
 from pytest_gpueval.processes import leftovers
 from tests import llama
-from tests.session.conftest import processes_of, wait_for
+from tests.session.conftest import processes_of
+from tests.waiting import wait_for
 
 CONFTEST = """
 import json, os
