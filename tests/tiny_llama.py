@@ -1,6 +1,7 @@
 """Writes a tiny Llama with random weights as a folder that vLLM serves: `python tiny_llama.py FOLDER`. Needs transformers, as an environment with vLLM has it.
 
 Two layers, heads of 64 (vLLM's attention on the CPU takes no smaller ones), a vocabulary of bytes and a few merges, a chat template.
+It writes A, B, C and D: of two choices or more, the letter of one is always among its likeliest tokens.
 """
 
 import sys
@@ -25,7 +26,14 @@ def main(folder):
     whole.save_pretrained(folder)
     shape = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64}
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(whole), max_position_embeddings=2048, tie_word_embeddings=False, **shape, **special)).save_pretrained(folder)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(whole), max_position_embeddings=2048, tie_word_embeddings=False, **shape, **special))
+    rows = model.lm_head.weight
+    with torch.no_grad():
+        for likely, other in ("AB", "CD"):
+            first, second = whole.convert_tokens_to_ids([likely, other])
+            rows[first] *= 100
+            rows[second] = -rows[first]
+    model.save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -39,11 +39,14 @@ def model(tmp_path_factory):
 def smoke(model, tmp_path):
     """Sessions of the suite, one after the other."""
     environment = {**os.environ, MARK: uuid.uuid4().hex}
-    arguments = ["--gpueval-suite", "llm_smoke", "--gpueval-runtime", "vllm", "--gpus", "none", f"--vllm-bin={VLLM}", f"--gpueval-model={model}"]
+    eager = tmp_path / "vllm"
+    eager.write_text(f'#!/bin/sh\nexec {VLLM} "$@" --enforce-eager\n')  # to compile takes minutes on a CPU
+    eager.chmod(0o755)
+    arguments = ["--gpueval-suite=llm_smoke", "--gpueval-runtime=vllm", "--gpus=none", "-n1", f"--vllm-bin={eager}", f"--gpueval-model={model}"]
     before = left()
 
     def start(name, *more):
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, f"--gpueval-output-dir={tmp_path}", "--gpueval-session", name, *more]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, f"--gpueval-output-dir={tmp_path}", f"--gpueval-session={name}", *more]
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
     def finish(session):
