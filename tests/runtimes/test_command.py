@@ -157,7 +157,6 @@ def test_a_killed_session_leaves_no_program(tmp_path):
         from pathlib import Path
         from types import SimpleNamespace
         from pytest_gpueval.runtimes.command import Command
-from tests.waiting import alive, gone, wait_for
         program = "import json, os, sys\\nfor line in sys.stdin: print(json.dumps({{'id': 'r', 'prediction': os.getpid()}}), flush=True)"
         runtime = Command([sys.executable, "-c", program], Path({str(tmp_path)!r}))
         runtime.start()
