@@ -1,12 +1,9 @@
 """Real Triton servers for tests, and a model that does whatever its rows say."""
 
 import os
-import select
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from pytest_gpueval.processes.supervisor import look
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.servers.pytriton import PyTritonServer
 from pytest_gpueval.servers.triton import TritonModel, TritonSettings
@@ -15,7 +12,6 @@ from pytest_gpueval.servers.triton_server import TritonServer
 # `make triton-server` makes it. Where it is missing, tests fail with the message that says so.
 PYTHON = os.environ.get("GPUEVAL_TRITON_PYTHON") or str(Path(__file__).resolve().parent.parent / ".venv-triton/bin/python")
 ENGINES = ("tritonserver", "pytriton")
-DEADLINE_S = 60
 SECRET = "very-secret-value"
 
 MODEL = """
@@ -119,26 +115,12 @@ def rows(texts):
     return [SimpleNamespace(id=f"r{i}", inputs={"id": f"r{i}", "text": text}) for i, text in enumerate(texts)]
 
 
-def until(condition, deadline_s=DEADLINE_S):
-    """Wait for what nothing announces."""
-    end = time.monotonic() + deadline_s
-    while not (value := condition()):
-        assert time.monotonic() < end, "waited too long"
-        select.select([], [], [], 0.01)
-    return value
-
-
 def processes(one):
     """Pids by name of all that a server started."""
     found = {}
     for process in one._program.processes():
         found.setdefault(process.name, []).append(process.pid)
     return found
-
-
-def alive(pid):
-    process = look(pid)
-    return process is not None and not process.dead
 
 
 def segments(prefix):

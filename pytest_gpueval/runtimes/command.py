@@ -22,15 +22,15 @@ from pytest_gpueval.errors import RuntimeFault
 from pytest_gpueval.processes.command import supervised
 
 from .base import A, Answer
+from .suspects import most_ends
 from .window import Gone, Window
 
 _LAST_LINES = 30
 _LONGEST_LINE = 64 << 20
 _END_S = 10.0
 _GRACE_S = 2.0
-_MOST_STARTS = 20
-# So many starts without a single answer: it is the program, not its rows.
-_MOST_BARREN = 6
+# For some six rows that end it, each with 16 in flight.
+_MOST_STARTS = 32
 # Of the supervisor: the program is not there, or cannot be run.
 _NOT_RUN = (126, 127)
 
@@ -38,7 +38,7 @@ _NOT_RUN = (126, 127)
 class Command:
     """Runs `argv` in `directory`, with `in_flight` rows on their way at a time.
 
-    A row that gets no answer within `deadline_s` has the program started anew, and so has its end; a row that ends it twice is an error.
+    A row that gets no answer within `deadline_s` has the program started anew, and so has its end; a row that ends it twice by itself is an error.
     """
 
     # Its address, as other servers have one.
@@ -53,6 +53,8 @@ class Command:
         self._in_flight = in_flight
         self._deadline_s = deadline_s
         self._environment = dict(os.environ if environment is None else environment)
+        # So many starts one after another without a single answer, and it is the program: its very first rows may end it too.
+        self._most_barren = most_ends(in_flight) + 2
         self._barren = 0
         self._window: Window[Any] | None = None
         self._process: _Process | None = None
@@ -97,9 +99,9 @@ class Command:
             raise RuntimeFault(f"{self._argv[0]} was closed")
         await process.kill()
         self._barren = 0 if process.answered else self._barren + 1
-        if self._barren == _MOST_BARREN or process.exit_code in _NOT_RUN:
+        if self._barren >= self._most_barren or process.exit_code in _NOT_RUN:
             raise RuntimeFault(f"{self._argv[0]} answers nothing: {problem}{process.last_words()}")
-        if self.generation == _MOST_STARTS:
+        if self.generation >= _MOST_STARTS:
             raise RuntimeFault(f"{self._argv[0]} was started {_MOST_STARTS} times, and again: {problem}{process.last_words()}")
         await self._begin()
 

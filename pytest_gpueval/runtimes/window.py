@@ -1,7 +1,7 @@
 """Several requests at a time, answers in the order of the samples, bounded memory; and what happens when a server goes away.
 
-Whoever sends requests raises `Gone` when the server, and `TooMuch` when the batch is at fault. A server that is gone is brought back. What was in
-flight then is asked again alone, one batch after the other, so that a row which ends the server betrays itself: the rows of its batch are then asked alone.
+Whoever sends requests raises `Gone` when the server, and `TooMuch` when the batch is at fault. A server that is gone is brought back. What was in flight
+then is asked again in two halves, and in ever smaller groups if that ends the server again, until a row which does so stands alone (`suspects.py`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from .base import A, Answer, Endpoint
+from .suspects import Suspects
 
 T = TypeVar("T")
 
-# How often a single row may end a server before it is the row's fault: others end servers too.
-_CHANCES = 2
 _CLOSE_S = 5.0
 
 
@@ -56,6 +58,22 @@ class Batching(Generic[A]):
             yield batch
 
 
+@dataclass(eq=False, slots=True)
+class _Unanswered(Generic[A]):
+    """The `turn`-th batch, which the end of the server's start `generation` left without all its answers; those `found`, by the id() of their samples."""
+
+    turn: int
+    batch: list[A]
+    found: dict[int, Answer[A]]
+    generation: int
+    problem: str
+    failure: BaseException | None = None
+
+    @property
+    def rows(self) -> list[A]:
+        return [sample for sample in self.batch if id(sample) not in self.found]
+
+
 class Window(Generic[A]):
     """Sends batches through `serve`, `in_flight` at a time, in an event loop of a thread of its own."""
 
@@ -65,6 +83,8 @@ class Window(Generic[A]):
         self._endpoint = endpoint
         self._name = name
         self._traffic = _Traffic(in_flight)
+        self._turns = count()
+        self._unanswered: list[_Unanswered[A]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"gpueval-{name}", daemon=True)
         self._thread.start()
@@ -111,39 +131,68 @@ class Window(Generic[A]):
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _answer(self, batch: list[A]) -> list[Answer[A]]:
-        try:
-            async with self._traffic.beside_others():
-                generation = self._endpoint.generation
-                return await self._serve(batch)
-        except TooMuch as problem:
-            too_much = str(problem)
-        except Gone as problem:
-            async with self._traffic.alone():
-                await self._recover(generation, str(problem))
-                return await self._alone(batch)
-        if len(batch) == 1:
-            return [_failed(batch[0], too_much, 0.0)]
-        return [answer for half in _halves(batch) for answer in await self._answer(half)]
-
-    async def _alone(self, batch: list[A]) -> list[Answer[A]]:
-        """With nobody else's request on the way: what ends the server now is in this batch."""
-        problem = ""
-        pieces: Sequence[list[A]] = _halves(batch)
-        begin = time.perf_counter()
-        for _ in range(_CHANCES if len(batch) == 1 else 1):
+        turn = next(self._turns)
+        found: dict[int, Answer[A]] = {}
+        async with self._traffic.beside_others():
             generation = self._endpoint.generation
-            try:
-                return await self._serve(batch)
-            except TooMuch as error:
-                problem = str(error)
-                break
-            except Gone as error:
-                problem = f"{self._name} does not survive this row: {error}"
-                pieces = [[row] for row in batch]  # to halve would end the server once for each half that has the row
-                await self._recover(generation, str(error))
-        if len(batch) == 1:
-            return [_failed(batch[0], problem, (time.perf_counter() - begin) * 1000)]
-        return [answer for piece in pieces for answer in await self._alone(piece)]
+            problem = await self._served(batch, found)
+            if problem is not None:
+                unanswered = _Unanswered(turn, batch, found, generation, problem)
+                self._unanswered.append(unanswered)  # before the place is left: whoever is alone then knows of all
+        if problem is not None:
+            await self._settled(unanswered)
+        return [found[id(sample)] for sample in batch]
+
+    async def _served(self, batch: Sequence[A], found: dict[int, Answer[A]]) -> str | None:
+        """Answers into `found`; in halves what is too much at once. Returns how the server went away, None where it did not. Raises RuntimeFault."""
+        try:
+            answers = await self._serve(list(batch))
+        except Gone as problem:
+            return str(problem)
+        except TooMuch as problem:
+            if len(batch) > 1:
+                first, second = _halves(batch)
+                gone = await self._served(first, found)
+                return await self._served(second, found) if gone is None else gone
+            answers = [_failed(batch[0], str(problem), 0.0)]
+        found.update((id(answer.sample), answer) for answer in answers)
+        return None
+
+    async def _settled(self, mine: _Unanswered[A]) -> None:
+        """Wait until nothing else is on its way and `mine` has its answers: whoever comes first asks for all. Raises RuntimeFault."""
+        try:
+            async with self._traffic.alone():
+                together, self._unanswered = sorted(self._unanswered, key=attrgetter("turn")), []
+                if together:
+                    await self._ask_again(together)
+        finally:
+            if mine in self._unanswered:  # cancelled meanwhile
+                self._unanswered.remove(mine)
+        if mine.failure is not None and mine.rows:
+            raise mine.failure
+
+    async def _ask_again(self, together: Sequence[_Unanswered[A]]) -> None:
+        """Bring the server back, and find out which rows end it. A failure is that of all who have no answer then."""
+        found: dict[int, Answer[A]] = {}
+        suspects = Suspects([one.rows for one in together])
+        generation, problem = max(one.generation for one in together), together[0].problem
+        try:
+            await self._recover(generation, problem)
+            while batches := suspects.group:
+                generation, begin = self._endpoint.generation, time.perf_counter()
+                problems = await _all([self._served(batch, found) for batch in batches])
+                if not problems:
+                    suspects.answered()
+                    continue
+                row = suspects.ended([left for batch in batches if (left := [sample for sample in batch if id(sample) not in found])])
+                if row is not None:
+                    found[id(row)] = _failed(row, f"{self._name} does not survive this row: {problems[0]}", (time.perf_counter() - begin) * 1000)
+                await self._recover(generation, problems[0])
+        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - each of them raises it
+            for one in together:
+                one.failure = failure
+        for one in together:
+            one.found.update((id(sample), found[id(sample)]) for sample in one.rows if id(sample) in found)
 
     async def _recover(self, generation: int, problem: str) -> None:
         await asyncio.to_thread(self._endpoint.recover, generation, problem)
@@ -205,10 +254,19 @@ class _Traffic:
                 most -= 1
 
 
+async def _all(served: Iterable[Coroutine[Any, Any, str | None]]) -> list[str]:
+    """How the server went away, for each request that met it; once all have ended. Raises what one of them raised."""
+    ends = await asyncio.gather(*served, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return [end for end in ends if isinstance(end, str)]
+
+
 def _failed(sample: A, problem: str, latency_ms: float) -> Answer[A]:
     return Answer(sample, None, problem, latency_ms)
 
 
-def _halves(batch: list[A]) -> tuple[list[A], list[A]]:
+def _halves(batch: Sequence[A]) -> tuple[Sequence[A], Sequence[A]]:
     middle = len(batch) // 2
     return batch[:middle], batch[middle:]

@@ -27,7 +27,6 @@ from .server import Launch, Server, environment_with
 _HTTP = "http"
 # Characters of a socket's path, sockaddr_un.sun_path.
 _SOCKET_PATH = 107
-_FIELDS = ("host", "model", "port", "python")
 # Options of vLLM that settings of ours stand for, or that would show a secret to whoever lists processes.
 _SETTINGS_OF = {
     "--host": "host",
@@ -95,9 +94,9 @@ class VllmSettings:
 
 @dataclass(frozen=True)
 class CommandSettings:
-    """Any server: `argv` with the fields `{host}`, `{port}`, `{model}` and `{python}`, braces that are text written twice.
+    """Any server: `argv` with the fields `{host}`, `{port}`, `{model}`, `{python}` and, where `suite` says it, `{suite}`; braces that are text written twice.
 
-    `environment` is added to this process's own. `key_variable` names the variable that holds the key which server and client agree on.
+    `suite` is its folder. `environment` is added to this process's own. `key_variable` names the variable with the key which server and client agree on.
     """
 
     argv: Sequence[str]
@@ -105,6 +104,7 @@ class CommandSettings:
     served_name: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     key_variable: str | None = None
+    suite: Path | None = None
     host: str = ports.LOOPBACK
     port: int | None = None
     start_s: float = 300.0
@@ -118,6 +118,7 @@ class CommandSettings:
     def command(self, port: int) -> list[str]:
         """The argv with its fields filled in. Raises UsageProblem for other fields, and for none that tells the port."""
         values = {"host": self.host, "model": self.model, "port": str(port), "python": sys.executable}
+        values |= {} if self.suite is None else {"suite": str(self.suite.resolve())}
         used: set[str] = set()
         argv = [_filled(word, values, used) for word in self.argv]
         if not argv:
@@ -267,6 +268,11 @@ class Started:
         return self._server.generation
 
     @property
+    def model(self) -> str:
+        """What requests call its model."""
+        return self._kind.settings.name
+
+    @property
     def key(self) -> str | None:
         """The key for its requests."""
         return self._kind.key
@@ -317,7 +323,7 @@ def _filled(word: str, values: Mapping[str, str], used: set[str]) -> str:
             if name is None:
                 continue
             if name not in values or form or conversion:
-                raise UsageProblem(f"server.argv: {word!r}: unknown field {{{name}}}. {valid_values(name, _FIELDS, what='fields')}")
+                raise UsageProblem(f"server.argv: {word!r}: unknown field {{{name}}}. {valid_values(name, values, what='fields')}")
             used.add(name)
             pieces.append(values[name])
     except ValueError as error:  # an unmatched brace

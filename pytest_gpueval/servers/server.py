@@ -79,7 +79,8 @@ class Server:
     # In the log of a start that failed by bad luck: it is tried again.
     luckless = _PORT_TAKEN
 
-    def __init__(self, kind: Kind, log: Path, redactor: Redactor, most_restarts: int = 20) -> None:
+    def __init__(self, kind: Kind, log: Path, redactor: Redactor, most_restarts: int = 32) -> None:
+        """`most_restarts` is for some six rows that end it: each costs five with 16 requests in flight (`runtimes/suspects.py`)."""
         self.kind = kind
         self.log = log
         # Counts the starts: who found a server gone says which one.

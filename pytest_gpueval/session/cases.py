@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from pytest_gpueval.runs.directory import RESULTS
 from pytest_gpueval.suites import load
 from pytest_gpueval.suites.model import Case, Shard, Suite
-from pytest_gpueval.suites.schema import PolicyEntry
+from pytest_gpueval.suites.schema import PolicyEntry, RuntimeEntry
 
 from .rows import is_own_test, summary_or_none
 from .settings import Settings
@@ -62,7 +62,19 @@ def chosen(suite: Suite, settings: Settings) -> list[Case]:
     policy: tuple[str, PolicyEntry] | str | None = settings.policy
     if isinstance(policy, str) and ":" in policy:
         policy = load.read_policy(policy)
-    return suite.cases(settings.split, settings.runtime, policy)
+    found = suite.cases(settings.split, settings.runtime, policy)
+    return found if settings.model is None else [replace(case, runtime=_asking(settings.model, case)) for case in found]
+
+
+def _asking(model: str, case: Case) -> RuntimeEntry:
+    """The runtime of a case with another language model: the one its server is started with, or the one that a server elsewhere is asked for."""
+    entry = case.runtime
+    if entry.kind != "openai":
+        raise UsageProblem(f"--gpueval-model {model}: suite {case.suite!r}: runtime {case.runtime_name!r} is of kind {entry.kind!r}, not 'openai'")
+    for name in ("vllm", "server"):
+        if (server := getattr(entry, name)) is not None:
+            return entry.model_copy(update={name: server.model_copy(update={"model": model})})
+    return entry.model_copy(update={"request": entry.request.model_copy(update={"model": model})})
 
 
 def key(case: Case) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_gpueval.servers.server import Server
     from pytest_gpueval.servers.triton_server import TritonServer
     from pytest_gpueval.suites.model import Case
+    from pytest_gpueval.suites.schema import ServerEntry, VllmEntry
 
     from .settings import Settings
     from .worker import Worker
@@ -68,13 +69,20 @@ def openai_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
         external.reach()
         return OpenAIRuntime(external, Request(**asked), settings.workers, key=external.key, key_name=external.key_name)
     if entry.vllm is not None:
-        given: VllmSettings | CommandSettings = VllmSettings(**{"binary": settings.vllm_bin, **entry.vllm.model_dump(exclude_unset=True)})
+        given: VllmSettings | CommandSettings = VllmSettings(**{"binary": settings.vllm_bin, **_placed(entry.vllm, case.directory)})
     else:
         assert entry.server is not None  # noqa: S101 - the only one left
-        command = entry.server.model_dump(exclude_unset=True)
-        given = CommandSettings(**{"argv": command.pop("command"), **command})
+        command = _placed(entry.server, case.directory)
+        given = CommandSettings(**{"argv": command.pop("command"), "suite": case.directory, **command})
     started = fixture("openai_server").serve(given, asked.get("endpoint", "chat"))
-    return OpenAIRuntime(started, Request(**{"model": given.name, **asked}), settings.workers, key=started.key, key_name=started.key_name)
+    return OpenAIRuntime(started, Request(**{"model": started.model, **asked}), settings.workers, key=started.key, key_name=started.key_name)
+
+
+def _placed(entry: VllmEntry | ServerEntry, directory: Path) -> dict[str, Any]:
+    """What the suite says of a server; a `model` that lies in the suite's folder by its path."""
+    said = entry.model_dump(exclude_unset=True)
+    inside = directory / entry.model
+    return {**said, "model": str(inside.resolve()) if inside.exists() else entry.model}
 
 
 class Stoppable(Protocol):

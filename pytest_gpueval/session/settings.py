@@ -54,6 +54,7 @@ OPTIONS = (
     Option("--gpueval-triton-url", "ask the Triton server at this gRPC address instead of starting one", metavar="HOST:PORT"),
     Option("--gpueval-triton-python", "interpreter that runs Triton and its models (default: .venv-triton, else this one)", metavar="PATH"),
     Option("--vllm-bin", "the vllm command", default="vllm", metavar="PATH"),
+    Option("--gpueval-model", "language model that is served and asked, instead of the suite's: a folder, a file or a name on the Hub", metavar="MODEL"),
     Option("--gpueval-output-dir", "sessions are written here", "reports/evaluations", "DIR"),
     Option("--gpueval-session", "name of the session; an existing one is finished (default: a new name)", metavar="NAME"),
     Option("--gpueval-force", "run again what an earlier run of this session left; its files are backed up", switch=True),
@@ -87,6 +88,7 @@ class Settings:
     triton_url: str | None = None
     triton_python: str | None = None
     vllm_bin: str = "vllm"
+    model: str | None = None
     output_dir: Path = Path("reports/evaluations")
     session: str | None = None
     force: bool = False
@@ -122,6 +124,7 @@ class Settings:
             triton_url=raw["triton_url"],
             triton_python=raw["triton_python"],
             vllm_bin=raw["vllm_bin"],
+            model=_place_or_name(raw["model"], config.invocation_params.dir),
             output_dir=config.invocation_params.dir / raw["output_dir"],
             session=_session_name(raw["session"]),
             force=bool(raw["force"]),
@@ -204,6 +207,14 @@ def _choice(flag: str, value: str, valid: tuple[Any, ...]) -> Any:
     if value not in valid:
         raise UsageProblem(f"{flag} {value}: {valid_values(value, valid, what='values')}")
     return value
+
+
+def _place_or_name(model: str | None, here: Path) -> str | None:
+    """A file or folder by its full path, so that it is the same for all workers; anything else as it is."""
+    if model is None:
+        return None
+    path = here / Path(model).expanduser()
+    return str(path.resolve()) if path.exists() else model
 
 
 def _session_name(name: str | None) -> str | None:

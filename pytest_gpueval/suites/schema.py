@@ -66,7 +66,7 @@ class TritonEntry(Strict):
 class VllmEntry(Strict):
     """vLLM, started for the session. What is left out is left to vLLM."""
 
-    model: str = Field(description="Hub repository or folder")
+    model: str = Field(description="Hub repository, or a folder: of the suite's folder, or where pytest was started")
     served_name: str | None = None
     tensor_parallel: Annotated[int, Field(ge=1, le=64)] = Field(1, description="GPUs of one copy; say as many in runtimes.<name>.gpus")
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -84,8 +84,8 @@ class VllmEntry(Strict):
 class ServerEntry(Strict):
     """Any OpenAI-compatible server, started for the session."""
 
-    command: list[str] = Field(min_length=1, description="argv with the fields {python}, {model}, {host} and {port}")
-    model: str
+    command: list[str] = Field(min_length=1, description="argv with the fields {python}, {suite} (its folder), {model}, {host} and {port}")
+    model: str = Field(description="a file or folder, of the suite's folder or where pytest was started, or whatever the command takes")
     served_name: str | None = Field(None, description="what requests call the model (default: `model`)")
     environment: dict[str, str] = Field({}, description="added to the environment; no secrets")
     port: Port | None = Field(None, description="default: a free one")

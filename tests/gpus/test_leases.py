@@ -23,6 +23,7 @@ from pytest_gpueval.errors import Conflict, StorageError
 from pytest_gpueval.gpus import leases, locks
 from pytest_gpueval.gpus.devices import Device
 from pytest_gpueval.gpus.leases import Leased, acquire, holder
+from tests.waiting import wait_for
 
 ZERO, ONE = Device(0, "GPU-0", "H100"), Device(1, "GPU-1", "H100")
 LEFT, RIGHT = Device(2, "MIG-a", "H100 MIG", "GPU-2", 0), Device(2, "MIG-b", "H100 MIG", "GPU-2", 1)
@@ -213,8 +214,7 @@ def supervisor(place):
     """A worker's supervisor, in a process of its own."""
     take(place, ZERO).release()
     with subprocess.Popen(["flock", "--shared", "--no-fork", place / "GPU-0.workers", "sleep", "60"]) as process:
-        while "sleep" not in Path(f"/proc/{process.pid}/comm").read_text():
-            time.sleep(0.01)
+        wait_for(lambda: "sleep" in Path(f"/proc/{process.pid}/comm").read_text())
         yield process
         process.kill()
 

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from pytest_gpueval.processes import leftovers
 from pytest_gpueval.processes.identity import own_name
 from pytest_gpueval.processes.program import MOST_STDIN, Program
-from pytest_gpueval.processes.supervisor import look
+from tests.waiting import gone, wait_for
 
 # Says its pid and those of two children, one of which left its session; then waits. "deaf" processes know no signal but KILL.
 FAMILY = """
@@ -46,17 +45,6 @@ def test_it_reads_what_it_is_told(tmp_path):
         assert log.read_text() == (f"{MOST_STDIN}\n" if "sys" in code else "")
     with pytest.raises(ValueError, match="at most 65536"):
         Program(["true"], output=2, environment={}, stdin=told + b"x")
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
-def gone(pids):
-    return all((process := look(pid)) is None or process.dead for pid in pids)
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ import pytest
 from pytest_gpueval.hosts.workers import spec_python
 from pytest_gpueval.processes import supervisor
 from pytest_gpueval.processes.command import SUPERVISOR, supervised
-
-DEADLINE_S = 60  # for a machine under load; nothing here waits that long when all is well
+from tests.waiting import DEADLINE_S, alive, wait_for
 
 WORKER = """
 import ctypes, os, signal, sys, time
@@ -54,15 +53,6 @@ def start(*, session=False, orphan=False, deaf=False):
 """
 
 
-def until(condition):
-    """Wait for what nothing announces."""
-    end = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < end, "waited too long"
-        select.select([], [], [], 0.01)
-    return value
-
-
 def until_gone(pid):
     with contextlib.suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
@@ -70,11 +60,6 @@ def until_gone(pid):
             assert select.select([handle], [], [], DEADLINE_S)[0], f"{pid} lives"
         finally:
             os.close(handle)
-
-
-def alive(pid):
-    process = supervisor.look(pid)
-    return process is not None and not process.dead
 
 
 def marked(mark):
@@ -373,7 +358,7 @@ def test_a_lease_that_somebody_has_alone_is_waited_for(run, tmp_path):
     with lease.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         one = run("say('up'); sys.stdin.read()", "--lease", tmp_path / "other", "--lease", lease)
-        until(lambda: waiting_for(lease))
+        wait_for(lambda: waiting_for(lease))
         assert not lockable(tmp_path / "other")
         assert select.select([one.read], [], [], 0)[0] == []
     assert one.line() == "up"
@@ -388,7 +373,7 @@ def test_waiting_for_a_lease_can_be_ended(run, tmp_path, how):
     with lease.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         one = run("say('up')", "--lease", lease)
-        until(lambda: waiting_for(lease))
+        wait_for(lambda: waiting_for(lease))
         if how == "hang-up":
             one.popen.stdin.close()
         else:

@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from types import SimpleNamespace
 
 import pytest
 
 from pytest_gpueval.errors import RuntimeFault
-from pytest_gpueval.processes.supervisor import look
 from pytest_gpueval.runtimes.command import Command
+from tests.waiting import alive, gone, wait_for
 
 # Does what a row says after its "!", then answers with the length of the text.
 PROGRAM = """
@@ -85,6 +84,12 @@ def test_a_row_that_ends_it_is_the_one_error(program, place):
     assert found == [1] * 19
 
 
+def test_the_first_of_many_rows_ends_it(program):
+    """However many starts it takes to find that row: the program answers the others."""
+    found = told(program(in_flight=64).answers(rows("!os._exit(3)", *["x"] * 80)))
+    assert found == [f"{sys.executable} does not survive this row: it ended with exit code 3", *[1] * 80]
+
+
 def test_a_row_that_hangs_is_the_one_error(program):
     texts = ["x"] * 6
     texts[2] = "!time.sleep(1000)"
@@ -135,7 +140,7 @@ def test_close_ends_it_and_all_that_it_started(program):
     runtime = program(source)
     (pids,) = told(runtime.answers(rows("x")))
     runtime.close()
-    assert all((process := look(pid)) is None or process.dead for pid in pids)
+    assert gone(pids)
 
 
 def test_one_that_ends_when_its_rows_end_is_let_finish(program, tmp_path):
@@ -163,7 +168,4 @@ def test_a_killed_session_leaves_no_program(tmp_path):
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True) as session:
         pid = int(session.stdout.readline())
         session.send_signal(signal.SIGKILL)
-    end = time.monotonic() + 60
-    while (process := look(pid)) is not None and not process.dead:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for(lambda: not alive(pid))

@@ -21,7 +21,8 @@ from pytest_gpueval.servers import ports, triton_external
 from pytest_gpueval.servers.triton_control import Control
 from pytest_gpueval.servers.triton_external import ExternalTriton
 from tests import triton
-from tests.triton import alive, model, processes, rows, until
+from tests.triton import model, processes, rows
+from tests.waiting import DEADLINE_S, alive, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,7 @@ def test_batches_are_bounded_in_bytes(runtime):
 def test_a_model_that_runs_out_of_memory_gets_fewer_rows(runtime, server):
     found = list(runtime(most=4).answers(rows(["ok"] * 40)))
     assert [answer.error for answer in found] == [None] * 40
-    until(lambda: "gpueval: out of memory with" in server.log.read_text())
+    wait_for(lambda: "gpueval: out of memory with" in server.log.read_text())
     found = list(runtime(most=0).answers(rows(["ok"] * 3)))
     assert [answer.error for answer in found] == ["MemoryError: 1 rows"] * 3
 
@@ -273,7 +274,7 @@ def test_children_that_are_forked_live(runtime):
             if child == 0:
                 os._exit(7)
             handle = os.pidfd_open(child)
-            assert select.select([handle], [], [], triton.DEADLINE_S)[0], "a forked child hangs"
+            assert select.select([handle], [], [], DEADLINE_S)[0], "a forked child hangs"
             os.close(handle)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
             next(answers)
@@ -365,13 +366,13 @@ def test_an_external_server_that_comes_back(runtime, directory, tmp_path):
     one = triton.server(tmp_path / "triton.log", http_port=http, grpc_port=grpc)
     try:
         name = one.load(model(directory))
-        endpoint = ExternalTriton(f"127.0.0.1:{grpc}", name, patience_s=triton.DEADLINE_S)
+        endpoint = ExternalTriton(f"127.0.0.1:{grpc}", name, patience_s=DEADLINE_S)
         answers = runtime(endpoint, {"rows": 4}).answers(rows(["slow"] * 100))
         assert endpoint.most_rows == 128
         found = [next(answers) for _ in range(10)]
         pid = processes(one)["tritonserver"][0]
         os.kill(pid, signal.SIGKILL)
-        until(lambda: not alive(pid) and not one.running)
+        wait_for(lambda: not alive(pid) and not one.running)
         one.restart()  # its own business
         found += answers
         assert [(answer.sample.id, answer.error) for answer in found] == [(f"r{i}", None) for i in range(100)]

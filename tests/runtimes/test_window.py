@@ -5,9 +5,12 @@ import threading
 from itertools import count
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pytest_gpueval.errors import RuntimeFault
 from pytest_gpueval.runtimes.base import Answer
+from pytest_gpueval.runtimes.suspects import most_ends
 from pytest_gpueval.runtimes.window import Batching, Gone, TooMuch, Window
 
 PATIENCE_S = 30
@@ -25,23 +28,33 @@ class Server:
 
     url = "here"
 
-    def __init__(self, kills=(), refuses=(), most=None, dies_at=()):
+    def __init__(self, kills=(), refuses=(), most=None, dies_at=(), dies_full=None):
         self.generation = 1
         self.up = True
         self.problems = []
         self.kills, self.refuses, self.most = set(kills), set(refuses), most
         self.dies_at = set(dies_at)
+        self.dies_full, self.full = dies_full, asyncio.Event()  # answers nobody until so many are on their way, and dies then
         self.asked = 0
         self.inside = 0
         self.peak = 0
         self.served = []
+        self.together = []  # rows that were on their way beside each other, for each time that there were none
 
     async def serve(self, batch):
         self.asked += 1
+        if not self.inside:
+            self.together.append([])
+        self.together[-1] += [row.number for row in batch]
         self.inside += 1
         self.peak = max(self.peak, self.inside)
         generation, number = self.generation, self.asked
         try:
+            if self.dies_full and generation == 1:
+                if number == self.dies_full:
+                    self.up = False
+                    self.full.set()
+                await self.full.wait()
             await asyncio.sleep(0)
             if number in self.dies_at or self.kills & {row.number for row in batch}:
                 self.up = False
@@ -109,8 +122,36 @@ def test_the_row_that_ends_the_server_is_found(ask, size):
     server = Server(kills=[17, 30])
     expected = [2 * number if number not in (17, 30) else "toy does not survive this row: connection reset" for number in range(40)]
     assert values(ask(server, map(Row, range(40)), size=size)) == expected
-    assert len(server.problems) <= 2 * 4, "once beside others, once with its batch, twice by itself"
+    assert len(server.problems) <= 2 * most_ends(4, size)
     assert sorted(server.served) == [number for number in range(40) if number not in (17, 30)]
+
+
+def test_what_was_in_flight_when_it_died_is_asked_again_in_two_halves(ask):
+    server = Server(dies_full=16)
+    assert values(ask(server, map(Row, range(16)), in_flight=16, size=1)) == [2 * number for number in range(16)]
+    assert server.together == [list(range(16)), list(range(8)), list(range(8, 16))]
+    assert server.generation == 2
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_every_row_has_its_answer_whatever_rows_end_the_server(data):
+    """And none is asked again that was answered, nor blamed for what others do."""
+    rows = data.draw(st.integers(1, 50), "rows")
+    kills = data.draw(st.sets(st.integers(0, rows - 1), max_size=4), "rows that end the server")
+    refuses = data.draw(st.sets(st.integers(0, rows - 1), max_size=2), "rows that no batch can hold")
+    in_flight, size = data.draw(st.integers(1, 20), "in flight"), data.draw(st.integers(1, 6), "rows of a batch")
+    dies_at = data.draw(st.sets(st.integers(1, 60), max_size=1), "request that meets its end for other reasons")
+    server = Server(kills, refuses - kills, data.draw(st.none() | st.integers(1, 6), "most rows of a request"), dies_at)
+    window = Window(server.serve, in_flight, server, "toy")
+    try:
+        found = values(window.answers(Batching(size, 1 << 20, lambda _: 1).cut(map(Row, range(rows)))))
+    finally:
+        window.close()
+    faults = dict.fromkeys(refuses, "cannot hold this row") | dict.fromkeys(kills, "toy does not survive this row: connection reset")
+    assert found == [faults.get(number, 2 * number) for number in range(rows)]
+    assert sorted(server.served) == [number for number in range(rows) if number not in faults]
+    assert len(server.problems) <= len(kills) * most_ends(in_flight, size) + len(dies_at) * (1 + bool(kills) * most_ends(in_flight, size))
 
 
 def test_too_large_a_batch_is_halved(ask):
@@ -129,10 +170,30 @@ def test_a_row_that_no_batch_can_hold_is_its_own_error(ask):
 def test_a_server_that_cannot_be_brought_back_ends_the_case(ask):
     class Lost(Server):
         def recover(self, generation, problem):
+            self.problems.append(problem)
             raise RuntimeFault(f"given up: {problem}")
 
+    server = Lost(dies_at=[3])
     with pytest.raises(RuntimeFault, match="given up: connection reset"):
-        list(ask(Lost(dies_at=[3]), map(Row, range(50))))
+        list(ask(server, map(Row, range(50))))
+    assert server.problems == ["connection reset"], "tried once for all that wait for it"
+
+
+def test_after_a_case_that_failed_the_next_one_begins_anew(ask):
+    class Refusing(Server):
+        async def serve(self, batch):
+            if batch[0].number == 99:
+                raise RuntimeFault("not as the protocol says")
+            return await super().serve(batch)
+
+    server = Refusing(dies_at=[4])
+    window = Window(server.serve, 4, server, "toy")
+    try:
+        with pytest.raises(RuntimeFault, match="not as the protocol says"):
+            list(window.answers([Row(number)] for number in (0, 99, 2, 3)))
+        assert values(window.answers([Row(number)] for number in range(8))) == [2 * number for number in range(8)]
+    finally:
+        window.close()
 
 
 def test_who_stops_reading_leaves_nothing_running():

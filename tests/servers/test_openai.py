@@ -2,13 +2,11 @@
 
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +14,6 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_gpueval.errors import Conflict, RuntimeFault, Unreachable, UsageProblem
-from pytest_gpueval.processes import supervisor
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.openai import OpenAIRuntime
 from pytest_gpueval.runtimes.openai_request import Request
@@ -27,23 +24,9 @@ from pytest_gpueval.servers.openai_causes import CAUSES
 from pytest_gpueval.servers.server import Server
 from tests import llama
 from tests.openai_faults import FaultServer
+from tests.waiting import DEADLINE_S, alive, wait_for
 
-DEADLINE_S = 60  # for a machine under load; nothing here waits that long when all is well
 KEY = "sk-test-0123456789abcdefghij"
-
-
-def until(condition):
-    """Wait for what nothing announces."""
-    end = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < end, "waited too long"
-        select.select([], [], [], 0.01)
-    return value
-
-
-def alive(pid):
-    process = supervisor.look(pid)
-    return process is not None and not process.dead
 
 
 def rows(*prompts, **inputs):
@@ -108,8 +91,8 @@ def test_vllm_gets_its_gpus_by_number(mask, numbers):
 
 
 def test_the_command_of_any_server():
-    settings = CommandSettings(argv=("{python}", "-m", "srv", "--at={host}:{port}", "--model", "{model}", "{{}}"), model="a {b}")
-    assert settings.command(7) == [sys.executable, "-m", "srv", "--at=127.0.0.1:7", "--model", "a {b}", "{}"]
+    settings = CommandSettings(argv=("{python}", "{suite}/srv", "--at={host}:{port}", "--model", "{model}", "{{}}"), model="a {b}", suite=Path("/s"))
+    assert settings.command(7) == [sys.executable, "/s/srv", "--at=127.0.0.1:7", "--model", "a {b}", "{}"]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +102,7 @@ def test_the_command_of_any_server():
         (("srv",), r"no field \{port\}"),
         (("srv", "{prt}"), "Did you mean 'port'"),
         (("{port.real}",), "unknown field"),
+        (("{suite}/srv", "{port}"), r"unknown field \{suite\}"),
         (("{port!r}",), "unknown field"),
         (("{port",), "braces|Braces"),
     ],
@@ -253,7 +237,7 @@ def test_nothing_is_left_of_a_vllm_whose_front_is_killed(fake):
     (segment,) = fake.kind._segments
     front = next(process for process in fake.server._program.processes() if process.pid not in pids and "python" in process.name)
     os.kill(front.pid, signal.SIGKILL)
-    until(lambda: fake.server.problem() is not None and not fake.server.running)
+    wait_for(lambda: fake.server.problem() is not None and not fake.server.running)
     assert fake.server.problem() == "it was ended by signal 9"
     fake.endpoint.recover(1, "killed")
     assert fake.endpoint.generation == 2
@@ -523,7 +507,7 @@ def test_nothing_is_left_of_a_session_that_is_killed(model, tmp_path):
         port, *pids = map(int, session.stdout.readline().split())
         assert pids and ports.listener(port) in pids
         session.kill()
-    until(lambda: not any(map(alive, pids)) and ports.listener(port) is None)
+    wait_for(lambda: not any(map(alive, pids)) and ports.listener(port) is None)
 
 
 # vLLM itself, where there is one: GPUEVAL_TEST_VLLM=/path/to/vllm, and GPUEVAL_TEST_VLLM_MODEL, a model it can serve.

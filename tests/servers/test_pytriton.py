@@ -14,7 +14,8 @@ from pytest_gpueval.servers.pytriton import PyTriton
 from pytest_gpueval.servers.triton import TritonSettings
 from pytest_gpueval.servers.triton_control import Control
 from tests import triton
-from tests.triton import PYTHON, alive, model, processes, until
+from tests.triton import PYTHON, model, processes
+from tests.waiting import alive, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_each_model_has_a_server(fresh, directory):
     assert one.load(first) == names[0] and len({server.url for server in servers}) == 2
     assert not Control(servers[0].launch.ports["http"]).answers_as(servers[1].kind._identity)
     os.kill(processes(servers[0])["triton_python_b"][0], signal.SIGKILL)
-    assert "triton_python_b" in until(one.problem)
+    assert "triton_python_b" in wait_for(one.problem)
     seen, generation = set(servers[0].kind._seen), servers[0].generation
     servers[0].recover(generation, "seen by the test")
     servers[0].recover(generation, "who comes second finds it done")
@@ -73,7 +74,7 @@ def test_a_server_that_ends_while_it_starts_is_noticed_at_once(fresh, directory,
 def test_arguments_are_fields_of_its_configuration(fresh, directory):
     one = fresh(arguments=["--log-verbose=1", "--allow-http=TRUE"])
     one.load(model(directory))
-    until(lambda: "log_verbose" in one.log.read_text() or "verbose" in one.log.read_text())
+    wait_for(lambda: "log_verbose" in one.log.read_text() or "verbose" in one.log.read_text())
     with pytest.raises(UsageProblem, match=r"arguments: PyTriton does not take --no-such-option. It takes: .*log_verbose"):
         fresh(arguments=["--no-such-option=1"]).load(model(directory))
     with pytest.raises(UsageProblem, match=r"arguments: '--log-verbose': PyTriton takes them as --name=value"):

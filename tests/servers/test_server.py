@@ -6,17 +6,16 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from pytest_gpueval.errors import Conflict, RuntimeFault
-from pytest_gpueval.processes.supervisor import look
 from pytest_gpueval.runs.redact import MARK, Redactor
 from pytest_gpueval.servers import ports
 from pytest_gpueval.servers.server import Launch, Server
+from tests.waiting import gone, wait_for
 
 SECRET = "very-secret-value"
 
@@ -85,10 +84,6 @@ def server(tmp_path):
 
 def pids(server):
     return [process.pid for process in server._program.processes()]
-
-
-def gone(found):
-    return all((process := look(pid)) is None or process.dead for pid in found)
 
 
 def test_from_start_to_stop_nothing_is_left(server):
@@ -227,7 +222,4 @@ def test_it_ends_with_a_killed_session(tmp_path):
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True) as session:
         port, *family = map(int, session.stdout.readline().split())
         session.kill()
-    end = time.monotonic() + 60
-    while not gone(family) or ports.owner(port) is not None:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for(lambda: gone(family) and ports.owner(port) is None)

@@ -18,7 +18,8 @@ from pytest_gpueval.servers import ports, triton_python, triton_server
 from pytest_gpueval.servers.triton import Triton, TritonModel, TritonSettings
 from pytest_gpueval.servers.triton_control import Control
 from tests import triton
-from tests.triton import PYTHON, SECRET, alive, model, processes, until
+from tests.triton import PYTHON, SECRET, model, processes
+from tests.waiting import alive, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,7 +78,7 @@ def test_it_is_up_and_nothing_is_left_of_it(fresh, directory, engine):
     name, server = one.load(loaded), triton.behind(one, loaded)
     Control(server.launch.ports["http"]).ping(name, 10)
     place, chosen, found = server.launch.made[0], dict(server.launch.ports), processes(server)
-    child = int(re.search(r"child (\d+)", until(lambda: "child " in one.log.read_text() and one.log.read_text()))[1])
+    child = int(re.search(r"child (\d+)", wait_for(lambda: "child " in one.log.read_text() and one.log.read_text()))[1])
     everyone = [*(pid for pids in found.values() for pid in pids), child]
     own = {"python", "python3", f"python{sys.version_info[0]}.{sys.version_info[1]}"} if engine == "pytriton" else set()
     assert set(found) - own == {"tritonserver", "triton_python_b", "sleep"} and one.problem() is None
@@ -136,7 +137,7 @@ def test_an_idle_model_whose_process_was_killed_is_loaded_again(shared, director
     (loaded,) = [one for one in shared._models.values() if one.name == name]
     before, generation, (stub,) = processes(shared)["tritonserver"], shared.generation, loaded.stubs
     os.kill(stub.pid, signal.SIGKILL)
-    assert until(shared.problem) == "the process of model model.py:Model is gone"
+    assert wait_for(shared.problem) == "the process of model model.py:Model is gone"
     shared.recover(generation, "seen by the test")
     assert processes(shared)["tritonserver"] == before and shared.generation == generation + 1
     assert shared.problem() is None and loaded.stubs[0].pid != stub.pid
@@ -148,7 +149,7 @@ def test_a_server_that_was_killed_comes_back_with_its_models(fresh, directory):
     one = fresh()
     names = [one.load(model(directory, note=note)) for note in (1, 2)]
     os.kill(processes(one)["tritonserver"][0], signal.SIGKILL)
-    until(one.problem)
+    wait_for(one.problem)
     one.recover(1, "killed")
     assert one.generation == 2 and one.problem() is None
     for name in names:
@@ -170,10 +171,10 @@ def test_a_model_that_does_not_close_holds_nothing_up_for_long(fresh, directory,
 @both
 def test_it_ends_with_a_session_that_is_killed(directory, tmp_path, engine):
     code = (
-        "import json, sys, time; from pathlib import Path; from tests import triton\n"
+        "import json, sys, time; from pathlib import Path; from tests import triton, waiting\n"
         "one, loaded = triton.server(Path(sys.argv[1]) / 'log', engine=sys.argv[3]), triton.model(Path(sys.argv[2]), start='child')\n"
         "one.load(loaded); server = triton.behind(one, loaded)\n"
-        "triton.until(lambda: 'sleep' in triton.processes(server))\n"
+        "waiting.wait_for(lambda: 'sleep' in triton.processes(server))\n"
         "pids = [pid for pids in triton.processes(server).values() for pid in pids]\n"
         "left = [str(server.launch.made[0]), *map(str, getattr(server.kind, '_seen', []))]\n"
         "print(json.dumps([pids, dict(server.launch.ports), left, server.kind._segments]), flush=True); time.sleep(1000)"
@@ -183,7 +184,7 @@ def test_it_ends_with_a_session_that_is_killed(directory, tmp_path, engine):
         pids, chosen, left, prefix = json.loads(session.stdout.readline())
         assert len(pids) >= 3
         session.kill()
-    until(lambda: not any(map(alive, pids)))
+    wait_for(lambda: not any(map(alive, pids)))
     assert [ports.listener(port) for port in chosen.values()] == [None, None]
     leftovers.end()
     assert not [path for path in left if Path(path).exists()] and not triton.segments(prefix)

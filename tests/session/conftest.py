@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,6 +19,10 @@ import pytest_gpueval.session.collect
 import pytest_gpueval.session.dryrun
 import pytest_gpueval.session.engine  # noqa: F401
 from tests import fake_gpus
+from tests.waiting import wait_for
+
+# vLLM is too large to install for all: its tests are collected where there is one.
+collect_ignore = [] if "GPUEVAL_TEST_VLLM" in os.environ else ["test_vllm.py"]
 
 SUITE = """
 description = "A toy"
@@ -91,13 +95,6 @@ class Model:
 """
 
 MARK = "TOY_MARK"
-
-
-def wait_for(condition: Callable[[], object], timeout: float = 90) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.02)
 
 
 def processes_of(environment: Mapping[str, str]) -> set[int]:

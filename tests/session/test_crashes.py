@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import processes_of, wait_for
+from tests.waiting import wait_for
+
+from .conftest import processes_of
 from .test_again import count_lines
 
 # A child in a session of its own, which ignores what asks it to end.

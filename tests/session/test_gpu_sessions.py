@@ -10,7 +10,9 @@ import sys
 
 import pytest
 
-from .conftest import MARK, processes_of, wait_for
+from tests.waiting import wait_for
+
+from .conftest import MARK, processes_of
 
 UUID = "GPU-0000000{}-0000-4000-8000-000000000000"
 

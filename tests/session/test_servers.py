@@ -13,7 +13,8 @@ import pytest
 from pytest_gpueval.processes import leftovers
 from tests import llama
 from tests import triton as real
-from tests.session.conftest import processes_of, wait_for
+from tests.session.conftest import processes_of
+from tests.waiting import wait_for
 
 CONFTEST = """
 import json, os

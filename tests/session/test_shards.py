@@ -10,7 +10,8 @@ import subprocess
 import pytest
 
 from tests.session.cut import ALONE, FILE, LANES, WATCHED, asked, gate, metadata, outcome, ran, record, runs, said, shards
-from tests.session.test_again import count_lines, start, wait_for
+from tests.session.test_again import count_lines, start
+from tests.waiting import wait_for
 
 TOY = ("--gpueval-suite", "toy")
 IT = (*TOY, "--gpueval-session", "it")
