@@ -247,7 +247,8 @@ class Controller:
         size = f"{len(chosen)} dataset{'s' if len(chosen) != 1 else ''}" + (f", {rows:,} rows" if rows else "")
         if self.settings.limit is not None:
             size += f", first {self.settings.limit:,} of each"
-        runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in chosen))
+        source = f", from {self.settings.runtime_source}" if self.settings.runtime_source else ""
+        runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind}{source})" for case in chosen))
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in chosen))
         where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
         return [

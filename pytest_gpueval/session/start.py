@@ -84,7 +84,11 @@ def prepare(config: pytest.Config) -> None:
         config.stash[SETTINGS] = settings
         if is_worker(config):
             return
-        chosen = [case for path in _named_suites(config) for case in cases.chosen(cases.read_suite(path), settings)]
+        if settings.runtime_source:  # workers may be where the variable is not set
+            config.option.gpueval_runtime = settings.runtime
+        suites = suites_of(config)
+        cases.check_runtime(suites, settings)
+        chosen = [case for suite in suites for case in cases.chosen(suite, settings)]
         config.stash[CHOSEN] = chosen
         config.stash[ALLOCATION] = allocation.lay(
             config,
@@ -133,7 +137,7 @@ def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     if settings.dry_run:
         place = settings.output_dir / settings.session if settings.session else None
         counts = expected.earlier_counts(place, earlier_record(place)["cuts"]) if place else {}
-        config.pluginmanager.register(dryrun.DryRun(expected, counts, config.stash.get(PROCESSES, 0)), "gpueval-dry-run")
+        config.pluginmanager.register(dryrun.DryRun(expected, counts, config.stash.get(PROCESSES, 0), settings.runtime_words), "gpueval-dry-run")
         return
     _end_on_sigterm(config)
     controller = Controller(config, settings, found, suites, redactor_of(suites), expected)
