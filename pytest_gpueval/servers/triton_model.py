@@ -112,6 +112,8 @@ class TritonPythonModel:
         except ModuleNotFoundError as error:
             self._refuse(MISSING, error.name or "?")
         except BaseException as error:  # noqa: BLE001 - sys.exit() too: nobody else tells why there is no model
+            if getattr(error, "for_user", False):
+                self._refuse(USAGE, f"model {given['target']}: {error}")
             traceback.print_exc()
             self._refuse(RAISED, f"{describe(error)}\n{traceback.format_exc()}")
 
