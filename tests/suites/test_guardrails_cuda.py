@@ -1,0 +1,196 @@
+"""The detector with its network on a GPU: CuPy's part is played by a stand-in that refuses what CuPy refuses; tests marked `gpu` have the real one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("slovnet", reason="needs the extra guardrails-ru")
+pytest.importorskip("phonenumbers", reason="needs the extra guardrails-ru")
+pytest.importorskip("stdnum", reason="needs the extra guardrails-ru")
+pytest.importorskip("names", reason="needs the extra guardrails-ru")
+
+from suites.guardrails_ru.detection import network
+from suites.guardrails_ru.detection.device import DeviceProblem
+from suites.guardrails_ru.detector import Detector
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "suites/guardrails_ru/data"
+DATASETS = ("russian-pii-66k", "meddies", "scanpatch", "rubai", "kaggle", "hf-sample-en", "presidio-test")
+# Scores are rounded to four decimals; see suite.toml.
+SCORES = 1e-3
+
+
+def rows(dataset: str, count: int) -> list[dict]:
+    table = pq.read_table(DATA / dataset / "fast.parquet", columns=["id", "text"])
+    return table.slice(0, count).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def on_cpu():
+    model = Detector()
+    model.warm_up()
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """Install the stand-in, with the trouble and the variables that a test wants; returns it."""
+    monkeypatch.syspath_prepend(ROOT / "tests/fake_cupy")
+
+    def install(trouble="", **variables):
+        monkeypatch.delitem(sys.modules, "cupy", raising=False)
+        for name, value in {"FAKE_CUPY": trouble, **variables}.items():
+            monkeypatch.setenv(name, value)
+        import cupy
+
+        assert cupy.__file__ == str(ROOT / "tests/fake_cupy/cupy.py")
+        return cupy
+
+    yield install
+    sys.modules.pop("cupy", None)
+
+
+@pytest.fixture
+def to_gpu(on_cpu):
+    """What the detector does with its network, again and again without loading it."""
+    return lambda: network.on(on_cpu._ner._network, "cuda")
+
+
+def same(one, other, scores=0.0):
+    """Spans are equal, and scores but for so much."""
+    assert [[span[:3] for span in spans] for spans in one] == [[span[:3] for span in spans] for spans in other]
+    return all(abs(mine[3] - theirs[3]) <= scores for some, others in zip(one, other, strict=True) for mine, theirs in zip(some, others, strict=True))
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_same_lines_on_arrays_of_another_module(cupy, on_cpu, dataset):
+    cupy()
+    batch = rows(dataset, 25)
+    model = Detector(device="cuda")
+    assert same(model.predict(batch), on_cpu.predict(batch))
+
+
+def test_float32_alone_and_the_weights_go_there_once(cupy, on_cpu):
+    done = cupy().done
+    model = Detector(device="cuda")
+    model.warm_up()
+    assert done["largest"] > 10**7
+    assert done["dtypes"] <= {"float32", "int64", "uint8"}
+    done.update(to_device=0, to_host=0, largest=0)
+    model.predict([{"id": 1, "text": "Вчера в Казань приехала Мария Кузнецова.\nЕё встретил Орлов Степан Ильич."}])
+    assert (done["to_device"], done["to_host"]) == (3, 1), "ids of words and shapes and gaps there, emissions back"
+    assert done["largest"] < 100
+    model.close()
+    assert done["freed"] == 2
+
+
+def test_sums_of_another_order_change_no_span(cupy, on_cpu):
+    cupy("other_order")
+    model = Detector(device="cuda")
+    for dataset in DATASETS:
+        batch = rows(dataset, 10)
+        assert same(model.predict(batch), on_cpu.predict(batch), SCORES)
+
+
+def test_tf32_is_off_whatever_the_environment_says(cupy, on_cpu, monkeypatch):
+    monkeypatch.setattr(network, "AGREEMENT", 10.0)
+    batch = rows("scanpatch", 40)
+    expected = on_cpu.predict(batch)
+    cupy(CUPY_TF32="1")
+    assert same(Detector(device="cuda").predict(batch), expected)
+    cupy("inexact")
+    assert not same(Detector(device="cuda").predict(batch), expected), "the stand-in's TF32 would have been noticed"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        ("no_driver", "no NVIDIA driver is loaded here."),
+        ("old_driver", "the NVIDIA driver is too old: it is for CUDA 11.4, and this CuPy for 12.9."),
+        ("no_gpu", "this process sees no GPU."),
+        ("none", "this process sees no GPU."),
+        ("mismatch", "CUDA does not start: cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver combination."),
+        ("no_blas", "CuPy sees a GPU, but cannot compute on it: ImportError: libcublas.so.12: cannot open shared object file: No such file or directory."),
+        ("inexact", "what the GPU computes differs from the CPU's float32 by 0.059, where 0.001 is allowed: "),
+    ],
+)
+def test_what_is_missing_is_said_and_nothing_falls_back(cupy, to_gpu, trouble, words):
+    cupy(trouble)
+    with pytest.raises(DeviceProblem) as caught:
+        to_gpu()
+    check_words(caught.value, words)
+
+
+def test_a_cupy_that_cannot_be_imported(cupy, to_gpu, monkeypatch):
+    cupy()
+    monkeypatch.delitem(sys.modules, "cupy")
+    monkeypatch.setenv("FAKE_CUPY", "broken")
+    with pytest.raises(DeviceProblem) as caught:
+        to_gpu()
+    check_words(caught.value, "CuPy cannot be imported: libcudart.so.12: cannot open shared object file.")
+
+
+def test_without_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(DeviceProblem) as caught:
+        Detector(device="cuda").warm_up()
+    check_words(caught.value, "the package cupy is not installed where the model runs.")
+
+
+def check_words(problem, words):
+    first, *rest = str(problem).splitlines()
+    assert first.startswith(f'device = "cuda": {words}')
+    assert "pip install 'pytest-gpueval[cuda]'" in rest[0] and "make triton-server CUDA=1" in rest[0]
+    assert rest[1].endswith("--gpueval-runtime cpu-triton")
+
+
+def test_a_full_gpu_is_called_that(cupy, to_gpu):
+    """The harness knows what to do then."""
+    cupy("full")
+    with pytest.raises(MemoryError, match="Out of memory allocating"):
+        to_gpu()
+
+
+@pytest.mark.parametrize(("version", "loaded"), [("13.6.0", ["nvrtc", "cublas"]), ("14.2.0", [])])
+def test_libraries_of_wheels_are_found_for_a_cupy_that_does_not_look_there(cupy, to_gpu, monkeypatch, version, loaded):
+    asked = []
+    monkeypatch.setitem(sys.modules, "cuda", type(sys)("cuda"))
+    pathfinder = type(sys)("cuda.pathfinder")
+    pathfinder.load_nvidia_dynamic_lib = asked.append
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", pathfinder)
+    cupy(FAKE_CUPY_VERSION=version)
+    to_gpu()
+    assert asked == loaded
+
+
+def test_options():
+    with pytest.raises(ValueError, match="device is one of cpu, cuda, not 'gpu'"):
+        Detector(device="gpu")
+    with pytest.raises(ValueError, match="goes with the Russian entity model"):
+        Detector(device="cuda", ner=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_real_gpu_gives_the_same_spans(on_cpu, monkeypatch, dataset):
+    pytest.importorskip("cupy", reason="needs CuPy")
+    monkeypatch.setenv("CUPY_TF32", "1")
+    model = Detector(device="cuda")
+    batch = rows(dataset, 400)
+    assert same(model.predict(batch), on_cpu.predict(batch), SCORES)
+    model.close()
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_has_its_memory_back():
+    cupy = pytest.importorskip("cupy", reason="needs CuPy")
+    model = Detector(device="cuda")
+    model.predict(rows("meddies", 20))
+    assert cupy.get_default_memory_pool().total_bytes() > 20 << 20
+    model.close()
+    assert cupy.get_default_memory_pool().total_bytes() == 0
