@@ -112,6 +112,9 @@ class Controller:
             self.retiring.add(message["id"])
             self.display.note(f"{message['worker']} is replaced: {message['reason']}")
             return
+        if event == "warning":
+            self.display.note(f"warning: {message['worker']}: {message['text']}")
+            return
         if event == "sample":
             self._sampled(message["readings"])
             self.display.hear(message)

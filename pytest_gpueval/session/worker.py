@@ -146,6 +146,11 @@ class Worker:
         except OSError:  # the channel is closed: the controller was killed, and nobody waits for this run
             raise KeyboardInterrupt("the controller of this session is gone") from None
 
+    def warn(self, text: str) -> None:
+        """Say something on the user's screen."""
+        with suppress(OSError):  # the controller is gone
+            self._send({"event": "warning", "worker": self.name, "text": self.redactor.text(text)})
+
     def progress(self, run: Run, done: int, total: int) -> None:
         """Tell how far a run is, twice a second at most."""
         now = time.perf_counter()
