@@ -112,15 +112,15 @@ def test_tf32_is_off_whatever_the_environment_says(cupy, on_cpu, monkeypatch):
     [
         ("no_driver", "no NVIDIA driver is loaded here."),
         ("old_driver", "the NVIDIA driver is too old: it is for CUDA 11.4, and this CuPy for 12.9."),
-        ("no_gpu", "this process sees no GPU."),
-        ("none", "this process sees no GPU."),
+        ("no_gpu", "this process sees no GPU (CUDA_VISIBLE_DEVICES is ''; CPU lanes hide all)."),
+        ("none", "this process sees no GPU (CUDA_VISIBLE_DEVICES is ''; CPU lanes hide all)."),
         ("mismatch", "CUDA does not start: cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver combination."),
         ("no_blas", "CuPy sees a GPU, but cannot compute on it: ImportError: libcublas.so.12: cannot open shared object file: No such file or directory."),
         ("inexact", "what the GPU computes differs from the CPU's float32 by 0.059, where 0.001 is allowed: "),
     ],
 )
 def test_what_is_missing_is_said_and_nothing_falls_back(cupy, to_gpu, trouble, words):
-    cupy(trouble)
+    cupy(trouble, CUDA_VISIBLE_DEVICES="")
     with pytest.raises(DeviceProblem) as caught:
         to_gpu()
     check_words(caught.value, words)

@@ -5,6 +5,7 @@ CuPy is imported, and a GPU looked for, only where it was asked for; what is mis
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def cuda() -> Device:
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise DeviceProblem(_why_none(cupy, error)) from None
     if not count:
-        raise DeviceProblem("this process sees no GPU")
+        raise DeviceProblem(_no_gpu())
     if int(cupy.__version__.partition(".")[0]) < _FINDS_WHEELS:
         _load_libraries()
     # Not TF32, whose products have ten bits, whatever CUPY_TF32 says. There is no public way; `on` in network.py looks at what comes out.
@@ -82,13 +83,18 @@ def _why_none(cupy: Any, error: Any) -> str:
     """Why CUDA does not start; `error` is a CUDARuntimeError."""
     status = getattr(error, "status", None)
     if status == _NO_DEVICE:
-        return "this process sees no GPU"
+        return _no_gpu()
     if status != _INSUFFICIENT_DRIVER:
         return f"CUDA does not start: {_first_line(error)}"
     driver, needed = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
     if not driver:
         return "no NVIDIA driver is loaded here"
     return f"the NVIDIA driver is too old: it is for CUDA {_version(driver)}, and this CuPy for {_version(needed)}"
+
+
+def _no_gpu() -> str:
+    mask = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "this process sees no GPU" + (f" (CUDA_VISIBLE_DEVICES is {mask!r}; CPU lanes hide all)" if mask is not None else "")
 
 
 def _version(number: int) -> str:
