@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 
@@ -61,6 +62,19 @@ def to_gpu(on_cpu):
     return lambda: network.on(on_cpu._ner._network, "cuda")
 
 
+@pytest.fixture
+def on_gpu(on_cpu, to_gpu):
+    """The detector with its network there, for a fraction of what loading it again would take."""
+
+    def make():
+        model = copy.copy(on_cpu)
+        model._ner = copy.copy(on_cpu._ner)
+        model._ner._network = to_gpu()
+        return model
+
+    return make
+
+
 def same(one, other, scores=0.0):
     """Spans are equal, and scores but for so much."""
     assert [[span[:3] for span in spans] for spans in one] == [[span[:3] for span in spans] for spans in other]
@@ -68,11 +82,10 @@ def same(one, other, scores=0.0):
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_the_same_lines_on_arrays_of_another_module(cupy, on_cpu, dataset):
+def test_the_same_lines_on_arrays_of_another_module(cupy, on_cpu, on_gpu, dataset):
     cupy()
     batch = rows(dataset, 25)
-    model = Detector(device="cuda")
-    assert same(model.predict(batch), on_cpu.predict(batch))
+    assert same(on_gpu().predict(batch), on_cpu.predict(batch))
 
 
 def test_float32_alone_and_the_weights_go_there_once(cupy, on_cpu):
@@ -82,29 +95,30 @@ def test_float32_alone_and_the_weights_go_there_once(cupy, on_cpu):
     assert done["largest"] > 10**7
     assert done["dtypes"] <= {"float32", "int64", "uint8"}
     done.update(to_device=0, to_host=0, largest=0)
-    model.predict([{"id": 1, "text": "Вчера в Казань приехала Мария Кузнецова.\nЕё встретил Орлов Степан Ильич."}])
+    item = {"id": 1, "text": "Вчера в Казань приехала Мария Кузнецова.\nЕё встретил Орлов Степан Ильич."}
+    assert same(model.predict([item]), on_cpu.predict([item]))
     assert (done["to_device"], done["to_host"]) == (3, 1), "ids of words and shapes and gaps there, emissions back"
     assert done["largest"] < 100
     model.close()
     assert done["freed"] == 2
 
 
-def test_sums_of_another_order_change_no_span(cupy, on_cpu):
+def test_sums_of_another_order_change_no_span(cupy, on_cpu, on_gpu):
     cupy("other_order")
-    model = Detector(device="cuda")
+    model = on_gpu()
     for dataset in DATASETS:
-        batch = rows(dataset, 10)
+        batch = rows(dataset, 6)
         assert same(model.predict(batch), on_cpu.predict(batch), SCORES)
 
 
-def test_tf32_is_off_whatever_the_environment_says(cupy, on_cpu, monkeypatch):
+def test_tf32_is_off_whatever_the_environment_says(cupy, on_cpu, on_gpu, monkeypatch):
     monkeypatch.setattr(network, "AGREEMENT", 10.0)
-    batch = rows("scanpatch", 40)
+    batch = rows("scanpatch", 12)
     expected = on_cpu.predict(batch)
     cupy(CUPY_TF32="1")
-    assert same(Detector(device="cuda").predict(batch), expected)
+    assert same(on_gpu().predict(batch), expected)
     cupy("inexact")
-    assert not same(Detector(device="cuda").predict(batch), expected), "the stand-in's TF32 would have been noticed"
+    assert not same(on_gpu().predict(batch), expected), "the stand-in's TF32 would have been noticed"
 
 
 @pytest.mark.parametrize(
