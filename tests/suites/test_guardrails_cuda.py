@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ pytest.importorskip("names", reason="needs the extra guardrails-ru")
 from suites.guardrails_ru.detection import network
 from suites.guardrails_ru.detection.device import DeviceProblem
 from suites.guardrails_ru.detector import Detector
+from tests import triton
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "suites/guardrails_ru/data"
@@ -208,3 +211,43 @@ def test_a_real_gpu_has_its_memory_back():
     assert cupy.get_default_memory_pool().total_bytes() > 20 << 20
     model.close()
     assert cupy.get_default_memory_pool().total_bytes() == 0
+
+
+# Behind a real Triton server, in its own interpreter.
+
+
+@pytest.fixture
+def session(pytester, monkeypatch):
+    monkeypatch.setenv("GPUEVAL_TRITON_PYTHON", triton.PYTHON)
+    monkeypatch.delenv("GR_RUNTIME_MODE", raising=False)
+
+    def run(runtime):
+        arguments = ("--gpueval-suite", "guardrails_ru", "--gpus", "none", "-n", "0", "-k", "meddies", "--gpueval-limit", "8", "--gpueval-session", runtime)
+        result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--gpueval-runtime", runtime, "--gpueval-policy", "everything", *arguments)
+        return result, pytester.path / "reports/evaluations" / runtime
+
+    return run
+
+
+def predictions(place):
+    (results,) = place.glob("guardrails_ru-meddies-fast*/results.jsonl")
+    return [json.loads(line)["prediction"] for line in results.read_text().splitlines()]
+
+
+def test_the_suites_runtime_answers_as_the_cpu_does(session, pytester):
+    shutil.copy(ROOT / "tests/fake_cupy/cupy.py", pytester.path)  # a model looks there first
+    (there, gpu), (here, cpu) = session("cuda"), session("cpu")
+    there.assert_outcomes(passed=1, deselected=6)
+    here.assert_outcomes(passed=1, deselected=6)
+    there.stdout.fnmatch_lines(["gpueval: guardrails_ru * runtime cuda (triton) *"])
+    assert predictions(gpu) == predictions(cpu) != []
+
+
+def test_without_a_gpu_the_suites_runtime_says_what_to_do(session):
+    """One message, whether CuPy is there or not: CPU lanes show no GPU."""
+    result, _ = session("cuda")
+    result.assert_outcomes(failed=1, deselected=6)
+    said = str(result.stdout)
+    assert 'model detector.py:Detector: device = "cuda": ' in said
+    assert "make triton-server CUDA=1" in said and "--gpueval-runtime cpu-triton" in said
+    assert "Traceback" not in said and "At:" not in said
