@@ -64,6 +64,7 @@ class Controller:
         self.data = cases.data_words(settings, suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
+        self.warnings: list[str] = []
         self.retiring: set[str] = set()
         self.lane_of: Callable[[Any], str] = lambda node: str(node.gateway.id)
         self._channels: list[Any] = []
@@ -113,7 +114,7 @@ class Controller:
             self.display.note(f"{message['worker']} is replaced: {message['reason']}")
             return
         if event == "warning":
-            self.display.note(f"warning: {message['worker']}: {message['text']}")
+            self.warnings.append(f"{message['worker']}: {message['text']}")  # for the end: it may come while pytest captures what is written
             return
         if event == "sample":
             self._sampled(message["readings"])
@@ -299,7 +300,7 @@ class Controller:
         """The table of results, and where to look next."""
         self._copy_junit()
         yield
-        self.display.summary(terminalreporter, self.rows(), self.error)
+        self.display.summary(terminalreporter, self.rows(), self.error, self.warnings)
 
     def pytest_unconfigure(self) -> None:
         """Let the directory go."""

@@ -147,7 +147,7 @@ class Worker:
             raise KeyboardInterrupt("the controller of this session is gone") from None
 
     def warn(self, text: str) -> None:
-        """Say something on the user's screen."""
+        """Have something said on the user's screen when the session ends."""
         with suppress(OSError):  # the controller is gone
             self._send({"event": "warning", "worker": self.name, "text": self.redactor.text(text)})
 
