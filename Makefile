@@ -38,7 +38,8 @@ format: $(VENV)/.check
 bench: $(VENV)/.test $(VENV_TRITON)/.made  ## figures of the README, side by side
 	$(BIN)/python -m benchmarks
 
-triton-server: $(VENV_TRITON)/.made $(VENV)/.clients  ## the interpreter that runs Triton and its models
+# With CUDA=1 the detector of guardrails_ru can use a GPU there.
+triton-server: $(VENV_TRITON)/.made $(if $(filter-out 0,$(CUDA)),$(VENV_TRITON)/.cuda) $(VENV)/.clients  ## the interpreter that runs Triton and its models
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...")'
@@ -73,6 +74,11 @@ $(VENV_TRITON)/.made: pyproject.toml constraints-triton.txt
 	@$(PYTHON_TRITON) -m venv $(VENV_TRITON)
 	@$(VENV_TRITON)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
 	@$(VENV_TRITON)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints-triton.txt '.[triton-server,guardrails-ru]'
+	@touch $@
+
+$(VENV_TRITON)/.cuda: $(VENV_TRITON)/.made
+	@echo "Installing CuPy and CUDA's libraries in $(VENV_TRITON) (about 1.5 GB on disk, a minute or two, once)"
+	@$(VENV_TRITON)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints-triton.txt '.[cuda]'
 	@touch $@
 
 # Built for what every x86-64 of the last ten years has: a build for this very CPU may crash on another one of the same name.

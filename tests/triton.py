@@ -19,6 +19,9 @@ import os, signal, subprocess, sys, time
 import numpy as np
 from beside import BESIDE
 
+class ForUser(Exception):
+    for_user = True
+
 class Nasty(Exception):
     def __str__(self):
         raise RuntimeError("no text")
@@ -37,6 +40,8 @@ class Model:
             print("child", child.pid)
         if start == "raise":
             raise ValueError("no such weights: /nowhere")
+        if start == "for the user":
+            raise ForUser("there is no GPU.\\nTake the CPU.")
         if start == "import":
             import no_such_package
         if start == "exit":

@@ -48,19 +48,21 @@ def plan(
     from pytest_gpueval.session import cases
     from pytest_gpueval.session.data import Data
     from pytest_gpueval.session.forecast import Forecast
-    from pytest_gpueval.session.settings import Settings
+    from pytest_gpueval.session.settings import Settings, runtime_of
 
     with user_errors():
         if lanes is not None and gpus is not None:
             raise UsageProblem("--gpus and --lanes both say what to plan for; leave one out")
         if lanes is None and gpu_name is not None:
             raise UsageProblem("--gpu-name names the model of --lanes N; GPUs of this machine have their own")
+        runtime, source = runtime_of(runtime)
         settings = Settings(
             root=Path.cwd(),
             suite=tuple(name.strip() for name in suite.split(",") if name.strip()),
             gpus=gpus or "auto",
             split=split,
             runtime=runtime,
+            runtime_source=source,
             policy=policy,
             data=data,
             output_dir=output_dir,
@@ -69,13 +71,14 @@ def plan(
         if not settings.suite:
             raise UsageProblem("SUITE is empty; `gpueval suites` lists them")
         suites = [cases.read_suite(path) for path in cases.suite_paths(settings)]
+        cases.check_runtime(suites, settings)
         chosen = [case for read in suites for case in cases.chosen(read, settings)]
         rows = Data(settings)
         rows.check()
         rows.settle(chosen, whole=False)
         expected = Forecast(settings, rows, suites, _lanes(settings, lanes, gpu_name, chosen))
         made = expected.whole()
-    _print(made, expected.unknown, form(json_, pretty))
+    _print(made, expected.unknown, form(json_, pretty), settings.runtime_words)
 
 
 def _lanes(settings: Settings, number: int | None, gpu_name: str | None, chosen: Sequence[Case]) -> list[Lane]:
@@ -91,7 +94,7 @@ def _lanes(settings: Settings, number: int | None, gpu_name: str | None, chosen:
     return lanes.on_gpus(found, widths) if found else lanes.on_cpu(None, max(1, len(chosen)), widths)
 
 
-def _print(made: Plan, unknown: Sequence[str], form: Form) -> None:
+def _print(made: Plan, unknown: Sequence[str], form: Form, note: str | None) -> None:
     from pytest_gpueval.reports import schedule
     from pytest_gpueval.session.forecast import UNKNOWN_ROWS
 
@@ -99,6 +102,8 @@ def _print(made: Plan, unknown: Sequence[str], form: Form) -> None:
     if form is not Form.TABLE:
         show_document({**record, "rows_unknown": list(unknown)}, form)
         return
+    if note:
+        print(note)  # noqa: T201
     print(schedule.plan_lines(record, _width()), end="")  # noqa: T201
     if unknown:
         print(f"  rows unknown, {UNKNOWN_ROWS:,} assumed: {', '.join(unknown)}")  # noqa: T201

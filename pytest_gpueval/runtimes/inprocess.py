@@ -43,7 +43,10 @@ class InProcess:
         self._model: Any = None
 
     def start(self) -> None:
-        """Import, construct and warm up the model. Raises UsageProblem for a target that is not there, RuntimeFault if it raises."""
+        """Import, construct and warm up the model.
+
+        Raises UsageProblem for a target that is not there, and for an exception of the model whose `for_user` is true; RuntimeFault for any other.
+        """
         model: Any = None
         try:
             model = load_object(self._target, self._directory)(**self._options)
@@ -59,6 +62,8 @@ class InProcess:
                 raise RuntimeFault(f"model {self._target} did not start: {describe(error)}") from error
             raise MissingExtra(error.name or "?", needed_for=f"model {self._target}", extra=self._extra) from error
         except Exception as error:
+            if getattr(error, "for_user", False):  # the model's author has written what to do
+                raise UsageProblem(f"model {self._target}: {error}") from error
             raise RuntimeFault(f"model {self._target} did not start: {describe(error)}\n{traceback.format_exc()}") from error
         finally:
             with suppress(Exception):  # a model that did not start gives its GPU back; why it did not start is the news

@@ -76,7 +76,7 @@ def main() -> int:
         try:
             instances.extend(Instance(given["model"], gpueval_model, gpueval_wire) for _ in range(given["instances"]))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model raises
-            reason = gpueval_model.refusal(error)
+            reason = gpueval_model.refusal(error, given["model"]["target"])
             closed(instances, given["stop_s"])
             say(reason)
             return NO_MODEL

@@ -73,13 +73,26 @@ class Kind(Protocol):
         """Remove what the start left: segments of shared memory, folders."""
 
 
+class Watch(Protocol):
+    """Looks at something that a server uses, before its start and after its end: whether it gave it back."""
+
+    def before(self) -> None:
+        """It is about to start."""
+
+    def after(self, *, hurry: bool) -> Sequence[str]:
+        """It has ended. What is not as it was before, in sentences; whether it will be is waited for, less patiently in a `hurry`."""
+
+    def warn(self, text: str) -> None:
+        """Tell the user."""
+
+
 class Server:
     """A server that is ready from `start` to `stop`. Calls may come from several threads."""
 
     # In the log of a start that failed by bad luck: it is tried again.
     luckless = _PORT_TAKEN
 
-    def __init__(self, kind: Kind, log: Path, redactor: Redactor, most_restarts: int = 32) -> None:
+    def __init__(self, kind: Kind, log: Path, redactor: Redactor, most_restarts: int = 32, watch: Watch | None = None) -> None:
         """`most_restarts` is for some six rows that end it: each costs five with 16 requests in flight (`runtimes/suspects.py`)."""
         self.kind = kind
         self.log = log
@@ -92,6 +105,7 @@ class Server:
         self.exit_code: int | None = None
         self._redactor = redactor
         self._most_restarts = most_restarts
+        self._watch = watch
         self._lock = threading.RLock()
         self._launch: Launch | None = None
         self._program: Program | None = None
@@ -141,6 +155,7 @@ class Server:
                 if launch is not None:
                     self.kind.clean(launch)
             if launch is not None:
+                self._look_after(hurry=hurry)
                 held = {name: owner for name, port in launch.ports.items() if (owner := ports.owner(port)) is not None}
                 if held:
                     raise RuntimeFault(f"{self.kind.name} was stopped, but {', '.join(f'its {name} port is held by {owner}' for name, owner in held.items())}")
@@ -176,6 +191,13 @@ class Server:
                 return _ended(self._program.exit_code)
             return None if self.kind.ready(self._launch, self._program) else "it does not answer as ready"
 
+    def _look_after(self, *, hurry: bool) -> None:
+        """Say what it has not given back. It is no error: somebody else may have taken it meanwhile."""
+        if self._watch is not None:
+            for words in self._watch.after(hurry=hurry):
+                self._say(f"has ended; {words}")
+                self._watch.warn(f"{self.kind.name} has ended; {words}")
+
     def _kill(self) -> None:
         """End it without asking."""
         if self._program is not None:
@@ -192,6 +214,8 @@ class Server:
                     raise Conflict(f"{self.kind.name}: the {name} port {port} is in use by {owner}.\nEnd it, or leave the port out: a free one is taken then.")
             mark = self.log.stat().st_size if self.log.exists() else 0
             file = LogFile(self.log, self._redactor)
+            if self._watch is not None:
+                self._watch.before()
             try:
                 program = Program(
                     launch.argv,
@@ -205,8 +229,9 @@ class Server:
                 file.close_writer()
             try:
                 self._wait_until_ready(launch, program, file, begin, mark)
-            except BaseException:
+            except BaseException as error:
                 program.stop()
+                self._look_after(hurry=not isinstance(error, Exception))
                 raise
         except BaseException:
             self.kind.clean(launch)

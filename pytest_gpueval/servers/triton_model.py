@@ -147,7 +147,7 @@ class TritonPythonModel:
         try:
             self._elements = Elements(given, gpueval_wire)
         except BaseException as error:  # noqa: BLE001 - sys.exit() too: nobody else tells why there is no model
-            reason = refusal(error)
+            reason = refusal(error, given["target"])
             if reason.startswith(RAISED):
                 traceback.print_exc()
             raise backend.TritonModelException(reason) from None
@@ -178,12 +178,14 @@ def whole_lines() -> None:
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
-def refusal(error: BaseException) -> str:
+def refusal(error: BaseException, target: str) -> str:
     """Why there is no model, for whoever asked for it. Called where `error` is handled."""
     if isinstance(error, BadTarget):
         text = f"{USAGE}: {error}"
     elif isinstance(error, ModuleNotFoundError):
         text = f"{MISSING}: {error.name or '?'}"
+    elif getattr(error, "for_user", False):
+        text = f"{USAGE}: model {target}: {error}"
     else:
         text = f"{RAISED}: {describe(error)}\n{traceback.format_exc()}"
     return text.encode("utf-8", "backslashreplace").decode()

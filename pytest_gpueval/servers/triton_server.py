@@ -14,7 +14,7 @@ from pytest_gpueval.processes.supervisor import Process, lives, send
 from pytest_gpueval.runs.redact import Redactor
 
 from . import ports
-from .server import Server
+from .server import Server, Watch
 from .triton import GRPC, HTTP, Triton, TritonModel, TritonSettings, cut_off, refused
 from .triton_control import Control, Refused
 
@@ -44,10 +44,10 @@ class _Loaded:
 class TritonServer(Server):
     """A server that starts with its first model. It belongs to one process, and may serve all its items one after the other."""
 
-    def __init__(self, settings: TritonSettings, log: Path, redactor: Redactor, most_restarts: int = 200) -> None:
+    def __init__(self, settings: TritonSettings, log: Path, redactor: Redactor, most_restarts: int = 200, watch: Watch | None = None) -> None:
         """`most_restarts` counts repairs too: a row that ends the model's process costs up to eight of them until it is found."""
         self._triton = Triton(settings)
-        super().__init__(self._triton, log, redactor, most_restarts)
+        super().__init__(self._triton, log, redactor, most_restarts, watch)
         self._models: dict[str, _Loaded] = {}
         self._numbers = 0
 

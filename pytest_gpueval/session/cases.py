@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
+from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.runs.directory import RESULTS
 from pytest_gpueval.suites import load
 from pytest_gpueval.suites.model import Case, Shard, Suite
@@ -59,6 +60,7 @@ def suite_paths(settings: Settings) -> list[Path]:
 
 def chosen(suite: Suite, settings: Settings) -> list[Case]:
     """The cases of a suite under the session's options. Raises UsageProblem."""
+    check_runtime([suite], settings)
     policy: tuple[str, PolicyEntry] | str | None = settings.policy
     if isinstance(policy, str) and ":" in policy:
         policy = load.read_policy(policy)
@@ -75,6 +77,18 @@ def _asking(model: str, case: Case) -> RuntimeEntry:
         if (server := getattr(entry, name)) is not None:
             return entry.model_copy(update={name: server.model_copy(update={"model": model})})
     return entry.model_copy(update={"request": entry.request.model_copy(update={"model": model})})
+
+
+def check_runtime(suites: Sequence[Suite], settings: Settings) -> None:
+    """Raise UsageProblem for a runtime that a variable names and a suite lacks; of several suites, all that do."""
+    name, source = settings.runtime, settings.runtime_source
+    without = [suite for suite in suites if name not in suite.file.runtimes] if source and name else []
+    if without and name:
+        lines = [
+            f"{source}={name}: suite {suite.name!r} has no runtime {name!r}. {valid_values(name, suite.file.runtimes, what='runtimes')}" for suite in without
+        ]
+        advice = f"Say --gpueval-runtime NAME, or leave each suite its own default:  {source}= pytest ..."
+        raise UsageProblem("\n".join([*lines, advice]))
 
 
 def key(case: Case) -> str:

@@ -65,6 +65,7 @@ class Controller:
         self.data = data.words(suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
+        self.warnings: list[str] = []
         self.retiring: set[str] = set()
         self.lane_of: Callable[[Any], str] = lambda node: str(node.gateway.id)
         self._channels: list[Any] = []
@@ -114,8 +115,8 @@ class Controller:
             self.retiring.add(message["id"])
             self.display.note(f"{message['worker']} is replaced: {message['reason']}")
             return
-        if event == "note":
-            self.display.note(f"{message['worker']}: {message['text']}")
+        if event == "warning":
+            self.warnings.append(f"{message['worker']}: {message['text']}")  # for the end: it may come while pytest captures what is written
             return
         if event == "sample":
             self._sampled(message["readings"])
@@ -253,7 +254,8 @@ class Controller:
         size = f"{len(chosen)} dataset{'s' if len(chosen) != 1 else ''}" + (f", {rows:,} rows" if rows else "")
         if self.settings.limit is not None:
             size += f", first {self.settings.limit:,} of each"
-        runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in chosen))
+        source = f", from {self.settings.runtime_source}" if self.settings.runtime_source else ""
+        runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind}{source})" for case in chosen))
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in chosen))
         judges = "/".join(dict.fromkeys(case.judge.runtime_name for case in chosen if case.judge))
         where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
@@ -302,7 +304,7 @@ class Controller:
         """The table of results, and where to look next."""
         self._copy_junit()
         yield
-        self.display.summary(terminalreporter, self.rows(), self.error)
+        self.display.summary(terminalreporter, self.rows(), self.error, self.warnings)
 
     def pytest_unconfigure(self) -> None:
         """Let the directory go."""

@@ -159,11 +159,13 @@ class Display:
             self._reporter.showfspath = False
             self._reporter._show_progress_info = False  # noqa: SLF001 - a percentage of items says nothing beside rows and ETA
 
-    def summary(self, reporter: Any, rows: Sequence[Row], error: Exception | None) -> None:
-        """The table of the session, and where to look next."""
+    def summary(self, reporter: Any, rows: Sequence[Row], error: Exception | None, warnings: Sequence[str] = ()) -> None:
+        """The table of the session, what somebody should look at, and where to look next."""
         if rows and self._config.option.verbose > -2:
             reporter.section("gpueval", sep="=")
             self._list(reporter, rows)
+        for warning in warnings:
+            reporter.write_line(f"WARNING: {warning}", yellow=True)
         if error is not None:
             reporter.write_line(f"ERROR: {error}", red=True, bold=True)
         for name, file in (("report", "report.html"), ("junit", "junit.xml"), ("runs", "*/results.jsonl")):

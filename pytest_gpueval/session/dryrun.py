@@ -25,11 +25,12 @@ def stay_alone(config: pytest.Config) -> int:
 class DryRun:
     """Plugin: prints the plan of what pytest has selected, and runs nothing."""
 
-    def __init__(self, forecast: Forecast, counts: Mapping[str, int], processes: int) -> None:
-        """`counts` are cuts that an earlier part of the session made; `processes` are xdist's workers where there are no lanes."""
+    def __init__(self, forecast: Forecast, counts: Mapping[str, int], processes: int, note: str | None = None) -> None:
+        """`counts` are cuts that an earlier part of the session made; `processes` are xdist's workers where there are no lanes; `note` is said first."""
         self._forecast = forecast
         self._counts = counts
         self._processes = processes
+        self._note = note
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -40,6 +41,6 @@ class DryRun:
             jobs = self._forecast.jobs([item.nodeid for item in session.items], shards.collected(session.items))
         lines = self._forecast.plan(jobs, [f"gw{number}" for number in range(self._processes)]).as_dict()
         reporter = config.pluginmanager.getplugin("terminalreporter")
-        for line in schedule.plan_lines(lines).splitlines():
+        for line in [*([self._note] if self._note else []), *schedule.plan_lines(lines).splitlines()]:
             reporter.write_line(line)
         return True

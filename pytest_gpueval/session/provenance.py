@@ -20,9 +20,23 @@ from pytest_gpueval.suites.schema import RuntimeEntry
 
 # Variables worth recording, by name or prefix. Everything else stays unrecorded: nobody has looked at it.
 _ALLOWED = ("CUDA_VISIBLE_DEVICES", "DATA_DIR", "LANG", "LC_ALL", "OMP_NUM_THREADS", "PYTHONHASHSEED", "TZ", "VLLM_BASE_URL", "OPENAI_API_BASE")
-_ALLOWED_PREFIXES = ("CUDA_", "GPUEVAL_", "GR_", "HF_", "NCCL_", "NVIDIA_", "OPENBLAS_", "MKL_", "PYTORCH_", "TORCH_", "TRITON_")
+_ALLOWED_PREFIXES = ("CUDA_", "CUPY_", "GPUEVAL_", "GR_", "HF_", "NCCL_", "NVIDIA_", "OPENBLAS_", "MKL_", "PYTORCH_", "TORCH_", "TRITON_")
 
-_PACKAGES = ("pytest", "pytest-xdist", "pytest-gpueval", "numpy", "pyarrow", "torch", "transformers", "datasets", "natasha", "tritonclient", "vllm")
+_PACKAGES = (
+    "pytest",
+    "pytest-xdist",
+    "pytest-gpueval",
+    "numpy",
+    "pyarrow",
+    "torch",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "transformers",
+    "datasets",
+    "natasha",
+    "tritonclient",
+    "vllm",
+)
 
 
 def code_state(root: Path) -> dict[str, Any]:

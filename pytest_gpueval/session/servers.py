@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.servers.openai import CommandServer, CommandSettings, Started, Vllm, VllmSettings
     from pytest_gpueval.servers.pytriton import PyTritonServer
-    from pytest_gpueval.servers.server import Server
+    from pytest_gpueval.servers.server import Server, Watch
     from pytest_gpueval.servers.triton_server import TritonServer
     from pytest_gpueval.suites.model import Case
     from pytest_gpueval.suites.schema import ServerEntry, VllmEntry
@@ -99,31 +99,58 @@ class Stoppable(Protocol):
 S = TypeVar("S", bound=Stoppable)
 
 
-def lent(session: pytest.Session, name: str, make: Callable[[Settings, Path, Redactor, Mapping[str, Any]], S], changes: Mapping[str, Any]) -> Iterator[S]:
+class GpuMemory:
+    """The `Watch` of a worker's servers: they give its GPUs' memory back."""
+
+    def __init__(self, worker: Worker) -> None:
+        from pytest_gpueval.gpus.memory import MemoryWatch  # noqa: PLC0415
+
+        self._memory = MemoryWatch(worker.gpus)
+        self._worker = worker
+
+    def before(self) -> None:
+        """As `Watch` says."""
+        self._memory.before()
+
+    def after(self, *, hurry: bool) -> Sequence[str]:
+        """As `Watch` says."""
+        return self._memory.after(hurry=hurry)
+
+    def warn(self, text: str) -> None:
+        """As `Watch` says."""
+        self._worker.warn(text)
+
+
+def lent(
+    session: pytest.Session, name: str, make: Callable[[Settings, Path, Redactor, Mapping[str, Any], Watch], S], changes: Mapping[str, Any]
+) -> Iterator[S]:
     """A server for as long as its fixture. Its log is `servers/<worker>-<name>.log` of the session. Raises UsageProblem."""
     worker: Worker | None = session.config.pluginmanager.getplugin("gpueval-worker")
     if worker is None:
         raise UsageProblem(f"the fixture {name}_server needs a session: add --gpueval-session NAME")
-    server = make(worker.settings, worker.session_dir / "servers" / f"{worker.name}-{name}.log", worker.redactor, changes)
+    server = make(worker.settings, worker.session_dir / "servers" / f"{worker.name}-{name}.log", worker.redactor, changes, GpuMemory(worker))
     yield server
     worker.close_runtimes()  # their connections
     try:
         server.stop(hurry=session.exitstatus == pytest.ExitCode.INTERRUPTED)  # xdist kills a worker ten seconds after Ctrl-C
     finally:
         for note in server.notes:
-            worker.tell(note)
+            worker.warn(note)
 
 
-def triton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any]) -> TritonServer:
+def triton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any], watch: Watch | None = None) -> TritonServer:
     """A server that starts with its first model; `changes` are fields of TritonSettings. Raises UsageProblem."""
     from pytest_gpueval.servers.triton import TritonSettings  # noqa: PLC0415
     from pytest_gpueval.servers.triton_server import TritonServer  # noqa: PLC0415
 
-    return TritonServer(_changed(TritonSettings, {"server_python": triton_python(settings)}, changes, "triton_settings"), log, redactor)
+    return TritonServer(_changed(TritonSettings, {"server_python": triton_python(settings)}, changes, "triton_settings"), log, redactor, watch=watch)
 
 
-def pytriton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any]) -> PyTritonServer:
-    """PyTriton, for each model once; `changes` as of `triton_server`. Raises UsageProblem."""
+def pytriton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any], watch: Watch | None = None) -> PyTritonServer:  # noqa: ARG001
+    """PyTriton, for each model once; `changes` as of `triton_server`. Raises UsageProblem.
+
+    Its servers come and go side by side, so nobody can say whose GPU memory is whose: there is no `watch`.
+    """
     from pytest_gpueval.servers.pytriton import PyTritonServer  # noqa: PLC0415
     from pytest_gpueval.servers.triton import TritonSettings  # noqa: PLC0415
 
@@ -139,10 +166,18 @@ def triton_python(settings: Settings, environment: Mapping[str, str] = os.enviro
 class OpenAIServers:
     """The language model server of this process: one at a time, since each fills its GPU."""
 
-    def __init__(self, settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any]) -> None:  # noqa: ARG002 - as `lent` makes all
+    def __init__(
+        self,
+        settings: Settings,  # noqa: ARG002 - as `lent` makes all
+        log: Path,
+        redactor: Redactor,
+        changes: Mapping[str, Any],
+        watch: Watch | None = None,
+    ) -> None:
         self._log = log
         self._redactor = redactor
         self._changes = dict(changes)
+        self._watch = watch
         self._given: tuple[Any, str] | None = None
         self._started: Started | None = None
         self._server: Server | None = None
@@ -158,7 +193,7 @@ class OpenAIServers:
             own = {field.name: getattr(given, field.name) for field in fields(given)}
             changed = _changed(type(given), own, self._changes, "openai_settings")
             kind: Vllm | CommandServer = Vllm(changed, endpoint) if isinstance(changed, VllmSettings) else CommandServer(changed, endpoint=endpoint)
-            server = Server(kind, self._log, self._redactor)
+            server = Server(kind, self._log, self._redactor, watch=self._watch)
             server.start()
             self._given, self._started, self._server = (given, endpoint), Started(server, kind), server
         return self._started

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -66,13 +68,16 @@ OPTIONS = (
 )
 
 
+# Names a runtime where neither the option nor the ini key does.
+RUNTIME_VARIABLE = "GR_RUNTIME_MODE"
+
 # Options that choose what runs where, and so are not part of the command that runs one item again.
 _OF_THE_SESSION = ("suite", "gpus", "gpus_wait", "gpus_shared", "force", "refresh", "session", "output_dir", "shard_index", "shard_count", "dry_run")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The options, checked."""
+    """The options, checked. `runtime_source` is the environment variable that `runtime` is from; None where an option or the ini file says it."""
 
     root: Path
     suite: tuple[str, ...] = ()
@@ -81,6 +86,7 @@ class Settings:
     gpus_shared: bool = False
     split: str | None = None
     runtime: str | None = None
+    runtime_source: str | None = None
     policy: str | None = None
     workers: int = 16
     data: str = "embedded"
@@ -109,6 +115,7 @@ class Settings:
         empty = [option for option in OPTIONS if raw[option.field] == ""]
         if empty:
             raise UsageProblem(f"{empty[0].flag} has an empty value; give {empty[0].metavar}, or leave the option out")
+        runtime, source = runtime_of(raw["runtime"])
         return cls(
             root=_root(config),
             suite=tuple(name.strip() for name in (raw["suite"] or "").split(",") if name.strip()),
@@ -116,7 +123,8 @@ class Settings:
             gpus_wait_s=_seconds("--gpus-wait", raw["gpus_wait"]),
             gpus_shared=bool(raw["gpus_shared"]),
             split=raw["split"],
-            runtime=raw["runtime"],
+            runtime=runtime,
+            runtime_source=source,
             policy=raw["policy"],
             workers=_count("--gpueval-workers", raw["workers"]),
             data=raw["data"],
@@ -138,10 +146,21 @@ class Settings:
         """The options that were given, as command-line arguments; those that choose suites and devices excepted."""
         given: list[str] = []
         for option in OPTIONS:
-            value = config.getoption(option.name)
+            value = self.runtime if self.runtime_source and option.field == "runtime" else config.getoption(option.name)
             if value and option.field not in _OF_THE_SESSION:
                 given.append(option.flag if option.switch else f"{option.flag}={value}")
         return given
+
+    @property
+    def runtime_words(self) -> str | None:
+        """What to say of a runtime that a variable chose; None where none did."""
+        return f"runtime {self.runtime}, from {self.runtime_source}" if self.runtime_source else None
+
+
+def runtime_of(given: str | None, environment: Mapping[str, str] = os.environ) -> tuple[str | None, str | None]:
+    """The runtime that was `given`, else the variable's; and the variable if it is from there."""
+    named = environment.get(RUNTIME_VARIABLE, "").strip()
+    return (named, RUNTIME_VARIABLE) if given is None and named else (given, None)
 
 
 def _root(config: pytest.Config) -> Path:

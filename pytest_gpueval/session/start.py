@@ -87,7 +87,11 @@ def prepare(config: pytest.Config) -> None:
             return
         config.stash[DATA] = data = Data(settings)
         data.check()
-        chosen = [case for path in _named_suites(config) for case in cases.chosen(cases.read_suite(path), settings)]
+        if settings.runtime_source:  # workers may be where the variable is not set
+            config.option.gpueval_runtime = settings.runtime
+        suites = suites_of(config)
+        cases.check_runtime(suites, settings)
+        chosen = [case for suite in suites for case in cases.chosen(suite, settings)]
         config.stash[CHOSEN] = chosen
         if not only_looks(config.option):
             data.settle(chosen, whole=not settings.dry_run and not _selects(config))
@@ -140,7 +144,7 @@ def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     if settings.dry_run:
         place = settings.output_dir / settings.session if settings.session else None
         counts = expected.earlier_counts(place, earlier_record(place)["cuts"]) if place else {}
-        config.pluginmanager.register(dryrun.DryRun(expected, counts, config.stash.get(PROCESSES, 0)), "gpueval-dry-run")
+        config.pluginmanager.register(dryrun.DryRun(expected, counts, config.stash.get(PROCESSES, 0), settings.runtime_words), "gpueval-dry-run")
         return
     _end_on_sigterm(config)
     controller = Controller(config, settings, found, suites, redactor_of(suites), expected, data)

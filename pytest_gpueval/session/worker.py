@@ -153,10 +153,10 @@ class Worker:
         except OSError:  # the channel is closed: the controller was killed, and nobody waits for this run
             raise KeyboardInterrupt("the controller of this session is gone") from None
 
-    def tell(self, text: str) -> None:
-        """A line for the user that stays, of this worker."""
+    def warn(self, text: str) -> None:
+        """Have something said on the user's screen when the session ends."""
         with suppress(OSError):  # the controller is gone
-            self._send({"event": "note", "worker": self.name, "text": self.redactor.text(text)})
+            self._send({"event": "warning", "worker": self.name, "text": self.redactor.text(text)})
 
     def progress(self, run: Run, done: int, total: int) -> None:
         """Tell how far a run is, twice a second at most."""

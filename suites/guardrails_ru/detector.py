@@ -1,7 +1,7 @@
 """The suite's real model: a detector of personal data in Russian and English that runs in-process.
 
-``Detector`` joins a Russian entity model with patterns, checksums and word lists. It needs no
-accelerator and downloads nothing: the weights are in natasha's wheel.
+``Detector`` joins a Russian entity model with patterns, checksums and word lists. It downloads
+nothing, since the weights are in natasha's wheel, and needs no accelerator; it can use one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .detection import contacts, dates, english, identifiers, russian
+from .detection.device import DEVICES
 from .detection.ner import RussianNer
 from .detection.prepare import prepare
 from .detection.spans import LABELS, Finding, Span, resolve
@@ -34,6 +35,7 @@ class Detector:
     Options, all with defaults:
 
     * ``ner`` (true): run the Russian entity model;
+    * ``device`` ("cpu"): where its network computes; "cuda" is the first GPU that the process sees;
     * ``english`` (true): look for English names, places and organisations;
     * ``english_names`` ("census"): where English names come from; "rules" leaves them to titles
       and introductions, and needs no list;
@@ -42,7 +44,7 @@ class Detector:
     * ``min_score`` (0): findings under it are left out, after overlaps are resolved.
     """
 
-    OPTIONS = ("english", "english_names", "labels", "min_score", "ner", "phone_region")
+    OPTIONS = ("device", "english", "english_names", "labels", "min_score", "ner", "phone_region")
 
     def __init__(self, **options: object) -> None:
         unknown = sorted(set(options) - set(self.OPTIONS))
@@ -53,6 +55,12 @@ class Detector:
         names = options.get("english_names", "census")
         if names not in _ENGLISH_NAMES:
             raise ValueError(f"option english_names is one of {', '.join(_ENGLISH_NAMES)}")
+        device = options.get("device", "cpu")
+        if device not in DEVICES:
+            raise ValueError(f"option device is one of {', '.join(DEVICES)}, not {device!r}")
+        if device == "cuda" and not self._with_ner:
+            raise ValueError('option device = "cuda" goes with the Russian entity model, which ner = false leaves out')
+        self._device = str(device)
         self._census = names == "census"
         self._region = _region(options.get("phone_region", "RU"))
         self._labels = _labels(options.get("labels"))
@@ -68,7 +76,7 @@ class Detector:
             return
         self._first_names = russian.load_first_names()
         if self._with_ner:
-            self._ner = RussianNer()
+            self._ner = RussianNer(self._device)
         if self._with_english:
             self._lexicon = english.load_lexicon(census=self._census)
         self._loaded = True
@@ -81,7 +89,9 @@ class Detector:
 
     def close(self) -> None:
         """Let go of the model; a later ``warm_up`` or ``predict`` loads it again."""
-        self._ner = None
+        ner, self._ner = self._ner, None
+        if ner is not None:
+            ner.close()
         self._lexicon = english.Lexicon()
         self._first_names = frozenset()
         self._loaded = False

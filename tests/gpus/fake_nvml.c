@@ -8,6 +8,8 @@
  *   memory_reserved_mib  (500), only v2 tells apart    utilization          percent (0)
  *   temperature_c (40)   power_mw (70000)              energy_mj            (grows with the clock at power_mw)
  *   processes            pid:mib[,pid:mib]             fail.FUNCTION        NVML error that the function returns
+ *   tenants              pid:mib:ms[,...]: processes whose memory counts as used while they live and for so many ms after this library first
+ *                        found them gone, for ever if negative; listed as processes for as long, unless `hidden` is 1
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,6 +244,60 @@ status nvmlDeviceGetCudaComputeCapability(device *d, int *major, int *minor)
     return SUCCESS;
 }
 
+typedef struct { u32 pid, mib; long linger_ms; } tenant;
+enum { TENANTS = 32 };
+
+static u64 now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (u64)now.tv_sec * 1000 + (u64)now.tv_nsec / 1000000;
+}
+
+static int lives(u32 pid)
+{
+    char path[32], line[512], state = 'Z';
+    snprintf(path, sizeof path, "/proc/%u/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return 0;
+    if (fgets(line, sizeof line, file) && strrchr(line, ')'))
+        state = strrchr(line, ')')[2];
+    fclose(file);
+    return state != 'Z' && state != 'X';
+}
+
+/* Whether the memory of a process still counts. */
+static int holds(const tenant *one)
+{
+    static struct { u32 pid; u64 since; } gone[TENANTS];
+    int free_place = -1;
+    if (lives(one->pid) || one->linger_ms < 0)
+        return 1;
+    for (int place = 0; place < TENANTS; place++) {
+        if (gone[place].pid == one->pid)
+            return now_ms() - gone[place].since < (u64)one->linger_ms;
+        if (!gone[place].pid && free_place < 0)
+            free_place = place;
+    }
+    if (free_place >= 0) {
+        gone[free_place].pid = one->pid;
+        gone[free_place].since = now_ms();
+    }
+    return one->linger_ms > 0;
+}
+
+static int tenants_of(const device *d, tenant *out)
+{
+    char value[1024] = "", *rest = value, *part;
+    int found = 0;
+    text_of(d, "tenants", value, sizeof value);
+    while ((part = strsep(&rest, ",")) && found < TENANTS)
+        if (sscanf(part, "%u:%u:%ld", &out[found].pid, &out[found].mib, &out[found].linger_ms) == 3 && holds(&out[found]))
+            found++;
+    return found;
+}
+
 typedef struct { u64 total, free, used; } memory_v1;
 typedef struct { u32 version; u64 total, reserved, free, used; } memory_v2;
 
@@ -249,6 +305,9 @@ static void memory_of(device *d, memory_v2 *out)
 {
     out->total = number_of(d, "memory_total_mib", d->instance < 0 ? 81559 : 9984) << 20;
     out->used = number_of(d, "memory_used_mib", 0) << 20;
+    tenant tenants[TENANTS];
+    for (int count = tenants_of(d, tenants); count--;)
+        out->used += (u64)tenants[count].mib << 20;
     out->reserved = number_of(d, "memory_reserved_mib", 500) << 20;
     out->free = out->total - out->used - out->reserved;
 }
@@ -332,6 +391,10 @@ status nvmlDeviceGetComputeRunningProcesses_v3(device *d, u32 *size, process *ou
             out[found] = one;
         found++;
     }
+    tenant tenants[TENANTS];
+    for (int count = number_of(d, "hidden", 0) ? 0 : tenants_of(d, tenants); count--; found++)
+        if (out && found < room)
+            out[found] = (process){tenants[count].pid, (u64)tenants[count].mib << 20, 0xffffffffu, 0xffffffffu};
     *size = found;
     return found > room ? INSUFFICIENT_SIZE : SUCCESS;
 }

@@ -201,11 +201,15 @@ def no_driver(monkeypatch):
 
 
 def test_a_callback_that_breaks_is_told(no_driver):
+    called = threading.Event()
+
     def on_sample(_):
+        called.set()
         raise ZeroDivisionError
 
     sampler = Sampler(["GPU-0"], on_sample)
     sampler.start()
+    assert called.wait(60)
     sampler.stop()
     assert sampler.error == "ZeroDivisionError"
 

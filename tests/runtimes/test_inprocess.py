@@ -204,6 +204,14 @@ def test_a_model_that_does_not_start_is_closed_and_says_why(write):
     assert load_object("model.py:Model", directory).log == ["made", "warm", "closed"]
 
 
+def test_an_exception_that_is_for_the_user_is_its_text_alone(write):
+    directory = write(
+        "class Missing(OSError):\n    for_user = True\nclass Model:\n    def __init__(self):\n        raise Missing('there is no GPU.\\nTake the CPU.')\n"
+    )
+    with pytest.raises(UsageProblem, match=r"^model model\.py:Model: there is no GPU\.\nTake the CPU\.$"):
+        InProcess("model.py:Model", {}, directory, 2).start()
+
+
 def test_options_that_the_model_does_not_know(write):
     directory = write("class Model:\n    def predict(self, batch): ...\n")
     with pytest.raises(RuntimeFault, match=r"did not start: TypeError: .*takes no arguments"):

@@ -82,6 +82,24 @@ def server(tmp_path):
         one.stop()
 
 
+class Watching:
+    """What a server asks of its watch, and when."""
+
+    def __init__(self, *words):
+        self.words, self.calls, self.told = words, [], []
+        self.server = None
+
+    def before(self):
+        self.calls.append(("before", self.server.running))
+
+    def after(self, *, hurry):
+        self.calls.append(("after", self.server.running, hurry))
+        return self.words
+
+    def warn(self, text):
+        self.told.append(text)
+
+
 def pids(server):
     return [process.pid for process in server._program.processes()]
 
@@ -112,6 +130,45 @@ def test_its_words_are_in_the_log_without_secrets(server):
     one.stop()
     assert one.log.read_text().startswith(f"starting with {MARK}\n")
     assert SECRET not in one.log.read_text()
+
+
+@pytest.fixture
+def watched(tmp_path, server):
+    def make(*words, **options):
+        watch = Watching(*words)
+        watch.server = server(**options)
+        watch.server._watch = watch
+        return watch.server, watch
+
+    return make
+
+
+def test_what_it_used_is_looked_at_before_it_starts_and_after_it_has_ended(watched):
+    one, watch = watched()
+    one.start()
+    one.start()
+    family = pids(one)
+    one.restart()
+    assert gone(family)
+    one.stop(hurry=True)
+    one.stop()
+    assert watch.calls == [("before", False), ("after", False, False), ("before", False), ("after", False, True)]
+    assert watch.told == []
+
+
+def test_what_it_has_not_given_back_is_told_and_no_error(watched):
+    one, watch = watched("GPU 0 has 812 MiB more in use")
+    one.start()
+    one.stop()
+    assert watch.told == ["toyserver has ended; GPU 0 has 812 MiB more in use"]
+    assert one.log.read_text().splitlines()[-1] == "gpueval: toyserver has ended; GPU 0 has 812 MiB more in use"
+
+
+def test_a_start_that_failed_must_give_it_back_too(watched):
+    one, watch = watched("GPU 0 has 812 MiB more in use", first="sys.exit(3)")
+    with pytest.raises(RuntimeFault, match=r"did not start: it ended with exit code 3"):
+        one.start()
+    assert [call[0] for call in watch.calls] == ["before", "after"] and len(watch.told) == 1
 
 
 def test_who_finds_it_gone_has_it_restarted_once(server):

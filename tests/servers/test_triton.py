@@ -244,6 +244,7 @@ def test_ports_that_are_none(given):
         ({"target": "model.py:Silent"}, UsageProblem, r"model model.py:Silent has no method predict\(batch\)"),
         ({"target": "broken.py:Model"}, UsageProblem, r"broken.py: cannot be imported: ZeroDivisionError: division by zero \(line 1\)"),
         ({"target": "no_such_module:Model"}, UsageProblem, r"cannot import no_such_module"),
+        ({"start": "for the user"}, UsageProblem, r"^model model\.py:Model: there is no GPU\.\nTake the CPU\.$"),
         ({"target": "Model"}, UsageProblem, r"is not of the form"),
     ],
 )

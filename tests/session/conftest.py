@@ -238,5 +238,6 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def toy(pytester: pytest.Pytester, request: pytest.FixtureRequest) -> Toy:
+def toy(pytester: pytest.Pytester, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    monkeypatch.delenv("GR_RUNTIME_MODE", raising=False)  # the developer's own
     return Toy(pytester, lambda: request.getfixturevalue("libraries"))

@@ -23,6 +23,7 @@ with open(os.environ["TOY_EVENTS"], "a") as file:
 """
 both = pytest.mark.parametrize("engine", real.ENGINES)
 SHARED_MEMORY = Path("/dev/shm")
+UUID = "GPU-00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
@@ -146,6 +147,20 @@ def test_what_was_cleaned_is_said(toy, monkeypatch):
     monkeypatch.setattr(leftovers, "end", lambda: ["ended process 7 (tritonserver) of a session that is gone"])
     assert "gpueval: ended process 7 (tritonserver) of a session that is gone" in toy.run("--gpueval-suite", "toy").outlines
     assert "of a session that is gone" not in str(toy.run("--gpueval-suite", "toy", "--collect-only").stdout), "looking ends nothing"
+
+
+@pytest.mark.parametrize(("lingers", "where"), [(True, ()), (True, ("-n", "0")), (False, ())])
+def test_gpu_memory_that_a_server_does_not_give_back_is_told(toy, triton, lingers, where):
+    """The driver still counts the memory of a process that has ended: the screen and the server's log say so, and nothing fails."""
+    environment = triton({"d0": "pass"})
+    model = toy.root / "suites/toy/model.py"
+    held = f'open(os.environ["FAKE_GPUS_STATE"], "a").write(f"tenants.0={{os.getpid()}}:3000:{-1 if lingers else 300}\\n")'
+    model.write_text(model.read_text().replace('record("load")', f'record("load"); {held}'))
+    output = toy.finish(environment, "--gpus", "0", *where)
+    words = f"tritonserver has ended; 10 s later GPU {UUID} has 3,000 MiB more in use than before, by no process that the driver shows; `gpueval gpus` says who"
+    log = (toy.session("it") / "servers/gpu0-triton.log").read_text()
+    assert (f"WARNING: gpu0: {words}" in output) == (words in log) == lingers, output + log
+    assert "1 passed" in output
 
 
 @pytest.mark.parametrize("fixture", ["triton_server", "pytriton_server"])

@@ -1,11 +1,11 @@
 """Russian named entities with the news model that natasha ships in its wheel.
 
-The weights are slovnet's (three convolutions over navec embeddings and a CRF); this module runs
-them itself, for three reasons. The lines of one text go through the network in a single product of
+The weights are slovnet's (three convolutions over navec embeddings and a CRF); this module and
+`network.py` run them themselves, for three reasons. The lines of one text go through the network in a single product of
 matrices, with an empty row between them, instead of padded batches over texts: so a text's result
 cannot depend on its neighbours. The CRF also gives the posterior probability of what it
 chose, which is the span's score. And tokens keep the offsets of the tokenizer, not of a later
-search for their text. Only the data files of natasha are used, never its import, which would
+search for their text. The CRF is always the CPU's; the network may be on a GPU. Only the data files of natasha are used, never its import, which would
 pull in the morphology and grammars that nothing here needs.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from . import network as networks
 
 EMBEDDINGS = "data/emb/navec_news_v1_1B_250K_300d_100q.tar"
 WEIGHTS = "data/model/slovnet_ner_news_v1.tar"
@@ -47,35 +47,12 @@ class Entity:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """One convolution of width three, the ReLU and the normalisation after it."""
-
-    weight: Floats
-    bias: Floats
-    scale: Floats
-    shift: Floats
-
-    def __call__(self, rows: Floats, gaps: npt.NDArray[np.bool_]) -> Floats:
-        size, width = rows.shape
-        windows = np.zeros((size, 3 * width), dtype=np.float32)
-        windows[1:, :width] = rows[:-1]
-        windows[:, width : 2 * width] = rows
-        windows[:-1, 2 * width :] = rows[1:]
-        result: Floats = windows @ self.weight
-        result += self.bias
-        np.maximum(result, 0, out=result)
-        result *= self.scale
-        result += self.shift
-        result[gaps] = 0
-        return result
-
-
 def natasha_file(name: str) -> Path:
     """Return the path of a data file in natasha's installed package, without importing it."""
     spec = importlib.util.find_spec("natasha")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("the detector's language model comes with the package natasha, which is not installed; install pytest-gpueval[guardrails-ru]")
+        text = "the detector's language model comes with the package natasha, which is not installed; install pytest-gpueval[guardrails-ru]"
+        raise ModuleNotFoundError(text, name="natasha")
     path = Path(next(iter(spec.submodule_search_locations)), name)
     if not path.is_file():
         raise FileNotFoundError(f"natasha is installed without its data file {name}")
@@ -83,9 +60,10 @@ def natasha_file(name: str) -> Path:
 
 
 class RussianNer:
-    """The loaded model; ``tag`` is a pure function of the text."""
+    """The loaded model; ``tag`` is a pure function of the text. ``device`` is "cpu" or "cuda"; spans are the same, scores differ by rounding."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        """Raises DeviceProblem for a GPU that cannot be used."""
         from navec import Navec  # noqa: PLC0415 - loaded with the model
         from razdel import tokenize  # noqa: PLC0415 - loaded with the model
         from slovnet import NER  # noqa: PLC0415 - loaded with the model
@@ -97,16 +75,13 @@ class RussianNer:
 
         self._word_shape = word_shape
         self._tokenize = tokenize
-        self._embed = network.emb
         self._words: dict[str, int] = encoder.words_vocab.item_ids
         self._unknown: int = encoder.words_vocab.unk_id
         self._pad: int = encoder.words_vocab.pad_id
         self._shapes: dict[str, int] = encoder.shapes_vocab.item_ids
         self._shape_pad: int = encoder.shapes_vocab.pad_id
         self._shape_unknown = encoder.shapes_vocab.unk_id
-        self._layers = [_layer(layer) for layer in network.encoder.layers]
-        self._out = network.head.proj.weight.array
-        self._out_bias = network.head.proj.bias.array
+        self._network = networks.on(networks.Network.of(network), device)
         self._tags: list[str] = loaded.infer.decoder.tags_vocab.items
         self._moves = np.asarray(network.head.crf.transitions.array, dtype=np.float64)
         self._exp_moves = np.exp(self._moves)
@@ -125,6 +100,12 @@ class RussianNer:
         if block:
             entities.extend(self._run(block))
         return entities
+
+    def close(self) -> None:
+        """Give the memory of a GPU back; the model cannot be asked any more."""
+        device = self._network.device
+        del self._network
+        device.release()
 
     def _segments(self, text: str) -> Iterator[list[Token]]:
         """Tokens line by line: an entity does not cross a line break."""
@@ -150,13 +131,8 @@ class RussianNer:
                 shapes.append(self._shapes.get(shape, self._shape_unknown))
             words.append(self._pad)
             shapes.append(self._shape_pad)
-        ids = np.array(words)
-        gaps = ids == self._pad
-        rows: Floats = self._embed(ids, np.array(shapes))
-        rows[gaps] = 0
-        for layer in self._layers:
-            rows = layer(rows, gaps)
-        emissions = (rows @ self._out + self._out_bias).astype(np.float64)
+        ids = np.array(words, dtype=np.int64)
+        emissions = self._network.emissions(ids, np.array(shapes, dtype=np.int64), np.flatnonzero(ids == self._pad))
         first = 1
         for segment in block:
             yield from self._decode(segment, emissions[first : first + len(segment)])
@@ -215,18 +191,3 @@ class RussianNer:
             forward[index - 1] *= current
         result: npt.NDArray[np.float64] = forward / forward.sum(1, keepdims=True)
         return result
-
-
-def _layer(layer: Any) -> _Layer:
-    """Turn slovnet's layer (filters x inputs x width) into matrices for whole rows."""
-    weight = layer.conv.weight.array
-    filters, inputs, width = weight.shape
-    if width != 3 or layer.conv.padding != 1:
-        raise ValueError(f"the model's convolution is {width} wide; this code runs width 3")
-    scale = layer.norm.weight.array / layer.norm.std.array
-    return _Layer(
-        np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(3 * inputs, filters)),
-        layer.conv.bias.array,
-        scale.astype(np.float32),
-        (layer.norm.bias.array - layer.norm.mean.array * scale).astype(np.float32),
-    )
