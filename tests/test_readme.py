@@ -90,15 +90,16 @@ def test_the_new_suite_of_the_readme_runs(pytester):
 
 def test_the_suite_file_of_the_readme_is_valid():
     from pytest_gpueval.suites.load import validated
-    from pytest_gpueval.suites.schema import GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
+    from pytest_gpueval.suites.schema import DatasetEntry, GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
 
-    suite, judged, policy, runtimes = blocks("toml")
+    suite, judged, policy, runtimes, data = blocks("toml")
     assert validated(SuiteFile, tomllib.loads(suite), "README").task == "classification"
     told = tomllib.loads(judged)
     judge = validated(JudgeEntry, told["judge"], "README")
     assert (judge.pattern, judge.right) == (JudgeEntry(runtime="x").pattern, JudgeEntry(runtime="x").right), "what it says are the defaults"
     assert validated(GenerationOptions, told["task_options"], "README").match == "judge"
     assert validated(RuntimeEntry, told["runtimes"][judge.runtime], "README").kind == "openai"
+    validated(DatasetEntry, tomllib.loads(data)["datasets"]["people"], "README")
     validated(PolicyEntry, tomllib.loads(policy)["policies"]["internal_strict"], "README")
     kinds = {validated(RuntimeEntry, entry, "README").kind for entry in tomllib.loads(runtimes)["runtimes"].values()}
     assert {"inprocess", *kinds} == set(re.findall(r"^\| `(\w+)` \|", README[README.index("| `kind` of a runtime") :].partition("\n\n")[0], re.MULTILINE))
