@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from . import controller, harness, model_share, openai, recovery, scheduling, startup, triton
+from . import controller, data, harness, model_share, openai, recovery, scheduling, selection, startup, triton
 from .measure import Figure, RunFailed, print_table
 
 
@@ -22,6 +22,8 @@ def main() -> None:
         "model_share": lambda: model_share.main(["--limit", "500"] if options.quick else []),
         "scheduling": lambda: scheduling.main(quick),
         "controller": lambda: controller.main(quick),
+        "data": lambda: data.main(quick),
+        "selection": lambda: selection.main(quick),
         "recovery": lambda: recovery.main(quick),
         "triton": lambda: triton.main(quick),
         "openai": lambda: openai.main(quick),

@@ -8,6 +8,7 @@ GpuevalError                1   anything below
 ├── RuntimeFault            1   the model or its server broke its contract
 ├── GateFailure             1   the gates said no
 ├── Unreachable             3   a driver or a host does not answer
+├── AccessDenied            4   somebody answers, but not to this account
 ├── StorageError            1   the output directory cannot be written
 └── Conflict                5   somebody else, or an earlier run, owns the directory or the GPU; sessions contradict each other
 """
@@ -56,6 +57,12 @@ class Unreachable(GpuevalError):
     """A driver, a server or a host does not answer."""
 
     exit_code = 3
+
+
+class AccessDenied(GpuevalError):
+    """No token, a wrong one, or an account that may not do this."""
+
+    exit_code = 4
 
 
 class StorageError(GpuevalError):

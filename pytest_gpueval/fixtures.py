@@ -48,10 +48,9 @@ def predictions(run: Run) -> Evaluation:
 @pytest.fixture
 def load_split(case: Case, request: pytest.FixtureRequest) -> Callable[[str, str], ParquetSplit]:
     """`load_split(dataset, split)`: any split of the case's suite."""
-    from pytest_gpueval.session import cases  # noqa: PLC0415
-    from pytest_gpueval.session.start import SETTINGS  # noqa: PLC0415
+    from pytest_gpueval.session.start import DATA  # noqa: PLC0415
 
-    return lambda dataset, name: cases.open_split(case, request.config.stash[SETTINGS], dataset, name)
+    return lambda dataset, name: request.config.stash[DATA].open(case, dataset, name)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,10 @@ def pytest_gpueval_runtimes() -> Mapping[str, Callable[[Case, int], Runtime]]:  
 
 @pytest.hookspec
 def pytest_gpueval_tasks() -> Mapping[str, Callable[..., Task]]:  # type: ignore[empty-body]
-    """Tasks: name -> factory(labels=, label_map=, thresholds=, ignored=, **task_options). A suite uses one by `task`."""
+    """Tasks: name -> factory(labels=, label_map=, thresholds=, ignored=, **task_options). A suite uses one by `task`.
+
+    One that takes the place of "generation" also gets `verdicts=`, a scoring.verdicts.Verdicts, where a judge is asked.
+    """
 
 
 @pytest.hookspec

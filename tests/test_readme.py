@@ -66,7 +66,7 @@ def test_every_console_command_is_of_a_known_kind():
 
 
 def test_gpueval_commands_exist():
-    for command in set(re.findall(r"`(gpueval [a-z]+(?: [a-z]+)?)", README)):
+    for command in set(re.findall(r"`(gpueval [a-z]+(?: [a-z-]+)?)", README)):
         words = command.split()[1:]
         words = words[:1] if words[0] == "init" else words
         done = subprocess.run([BIN / "gpueval", *words, "--help"], capture_output=True, text=True)
@@ -81,10 +81,15 @@ def test_the_new_suite_of_the_readme_runs(pytester):
 
 def test_the_suite_file_of_the_readme_is_valid():
     from pytest_gpueval.suites.load import validated
-    from pytest_gpueval.suites.schema import PolicyEntry, RuntimeEntry, SuiteFile
+    from pytest_gpueval.suites.schema import GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
 
-    suite, policy, runtimes = blocks("toml")
+    suite, judged, policy, runtimes = blocks("toml")
     assert validated(SuiteFile, tomllib.loads(suite), "README").task == "classification"
+    told = tomllib.loads(judged)
+    judge = validated(JudgeEntry, told["judge"], "README")
+    assert (judge.pattern, judge.right) == (JudgeEntry(runtime="x").pattern, JudgeEntry(runtime="x").right), "what it says are the defaults"
+    assert validated(GenerationOptions, told["task_options"], "README").match == "judge"
+    assert validated(RuntimeEntry, told["runtimes"][judge.runtime], "README").kind == "openai"
     validated(PolicyEntry, tomllib.loads(policy)["policies"]["internal_strict"], "README")
     kinds = {validated(RuntimeEntry, entry, "README").kind for entry in tomllib.loads(runtimes)["runtimes"].values()}
     assert {"inprocess", *kinds} == set(re.findall(r"^\| `(\w+)` \|", README[README.index("| `kind` of a runtime") :].partition("\n\n")[0], re.MULTILINE))

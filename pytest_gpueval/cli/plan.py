@@ -46,6 +46,7 @@ def plan(
     """
     from pytest_gpueval.errors import UsageProblem
     from pytest_gpueval.session import cases
+    from pytest_gpueval.session.data import Data
     from pytest_gpueval.session.forecast import Forecast
     from pytest_gpueval.session.settings import Settings
 
@@ -67,10 +68,12 @@ def plan(
         )
         if not settings.suite:
             raise UsageProblem("SUITE is empty; `gpueval suites` lists them")
-        cases.check_source(settings)
         suites = [cases.read_suite(path) for path in cases.suite_paths(settings)]
         chosen = [case for read in suites for case in cases.chosen(read, settings)]
-        expected = Forecast(settings, suites, _lanes(settings, lanes, gpu_name, chosen))
+        rows = Data(settings)
+        rows.check()
+        rows.settle(chosen, whole=False)
+        expected = Forecast(settings, rows, suites, _lanes(settings, lanes, gpu_name, chosen))
         made = expected.whole()
     _print(made, expected.unknown, form(json_, pretty))
 

@@ -1,4 +1,4 @@
-"""Which file holds a split: embedded in the suite's folder, generated into the cache, or in a directory of the user's own."""
+"""Which file holds an embedded split: one in the suite's folder, or one that its generator writes into the cache."""
 
 from __future__ import annotations
 
@@ -36,19 +36,12 @@ class Location:
     generator: Path | None
 
 
-def locate(source: str, where: Location, dataset: str, split: str) -> Path:
-    """The file that should hold the split, which may not exist yet. Raises UsageProblem for a source that cannot serve."""
-    if source == "embedded":
-        committed = where.directory / dataset / f"{split}.parquet"
-        if committed.exists() or where.generator is None:
-            return committed
-        return cache_directory() / where.suite / fingerprint(where.generator.parent)[:16] / dataset / f"{split}.parquet"
-    if source == "hub":
-        raise UsageProblem("--gpueval-data hub: this version reads embedded splits and directories only.\nUse --gpueval-data embedded or DIR.")
-    directory = Path(source)
-    if not directory.is_dir():
-        raise UsageProblem(f"--gpueval-data {source}: no such directory. Valid: embedded, hub, or a directory with <dataset>/<split>.parquet.")
-    return directory / dataset / f"{split}.parquet"
+def locate(where: Location, dataset: str, split: str) -> Path:
+    """The file that should hold the split, which may not exist yet. Raises UsageProblem."""
+    committed = where.directory / dataset / f"{split}.parquet"
+    if committed.exists() or where.generator is None:
+        return committed
+    return cache_directory() / where.suite / fingerprint(where.generator.parent)[:16] / dataset / f"{split}.parquet"
 
 
 def ensure(path: Path, dataset: str, split: str, origin: str, generator: Generator | None) -> ParquetSplit:

@@ -39,7 +39,7 @@ class History:
         """The newest sessions below a directory. What cannot be read, or was written by another version, is passed over: a plan must not fail for it."""
         rates: dict[_Rates, list[float]] = {}
         startups: dict[_Startups, list[float]] = {}
-        for runs in islice(_sessions(output_dir), sessions):
+        for _, runs in islice(newest_sessions(output_dir), sessions):
             for run in runs:
                 suite, case, runtime, gpu = run.get("suite"), run.get("case"), run.get("runtime"), run.get("gpu")
                 if not (isinstance(suite, str) and isinstance(case, str) and isinstance(runtime, str) and isinstance(gpu, str | None)):
@@ -53,6 +53,10 @@ class History:
                     startups.setdefault((suite, runtime, gpu), []).append(startup_s)
         return cls({key: tuple(values[:_NEWEST]) for key, values in rates.items()}, {key: tuple(values[:_NEWEST]) for key, values in startups.items()})
 
+    def models(self, suite: str, runtime: str) -> set[str | None]:
+        """The GPU models on which this runtime of a suite was measured; None stands for the CPU."""
+        return {gpu for of, _, by, gpu in self.rates if (of, by) == (suite, runtime)}
+
     def estimate(self, case: Case, gpu: str | None) -> Estimate:
         """What one worker on this GPU model is expected to reach: measured, else what the suite says, else a default."""
         rates = self.rates.get((case.suite, f"{case.dataset}-{case.split}", case.runtime_name, gpu), ())
@@ -65,8 +69,8 @@ class History:
         return Estimate(DEFAULT_RATE, startup_s, "default")
 
 
-def _sessions(output_dir: Path) -> Iterator[list[dict[str, Any]]]:
-    """The runs of each session, newest session and run first; files are read only as they are asked for."""
+def newest_sessions(output_dir: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """Each session's directory and its runs, as session.json has them, unchecked; newest session and run first. Files are read only as they are asked for."""
     found: list[tuple[int, str]] = []
     with suppress(OSError), os.scandir(output_dir) as entries:
         for entry in entries:
@@ -81,7 +85,7 @@ def _sessions(output_dir: Path) -> Iterator[list[dict[str, Any]]]:
         runs = record.get("runs") if isinstance(record, dict) else None
         if isinstance(runs, list):
             measured = [run for run in runs if isinstance(run, dict)]
-            yield sorted(measured, key=_begin_s, reverse=True)
+            yield Path(path), sorted(measured, key=_begin_s, reverse=True)
 
 
 def _begin_s(run: Mapping[str, Any]) -> float:

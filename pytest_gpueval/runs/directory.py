@@ -22,7 +22,7 @@ from .redact import Redactor, arguments
 COMMAND, METADATA, SUMMARY, LOG, RESULTS = "command.sh", "run_metadata.json", "summary.json", "stdout.log", "results.jsonl"
 
 # What must be equal for an earlier run's results to count as this run's.
-IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "model", "policy", "scoring", "gates", "limit")
+IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "model", "judge", "policy", "scoring", "gates", "limit")
 
 State = Literal["new", "finished", "resumable", "blocked"]
 

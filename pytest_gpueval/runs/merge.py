@@ -23,7 +23,7 @@ _OPEN = frozenset({"interrupted", "skipped", "error", "crashed", "oom", "timeout
 # What two runs of one item must say alike.
 _RESULTS = ("ok", "status", "headline", "metrics", "labels", "gates", "rows")
 # What decides the results of a suite, and is the same in every session of it.
-_OPTIONS = ("limit", "policy", "runtime", "model")
+_OPTIONS = ("limit", "policy", "runtime", "model", "judge")
 _CARRIED = ("--gpueval-split", "--gpueval-runtime", "--gpueval-policy", "--gpueval-data", "--gpueval-limit", "--gpueval-on-bad-row")
 # Names of missing parts that are spelt out.
 _MOST = 20

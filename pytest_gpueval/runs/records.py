@@ -87,6 +87,7 @@ class Summary(Record):
     startup_s: float | None = Field(None, description="seconds to load the model, where this run was the one that did")
     latency: Latency | None = None
     tokens: Tokens | None = None
+    judge_tokens: Tokens | None = Field(None, description="what a language model read and wrote that judged the rows")
     gpu: dict[str, float] | None = Field(None, description="peak memory, utilisation and energy, where sampled")
     attempts: int = 1
     error: str | None = None
@@ -106,6 +107,7 @@ class RunMetadata(Record):
     dataset: dict[str, Any]
     runtime: dict[str, Any]
     model: dict[str, Any] = Field(description="hash of the code that makes the predictions, and of its options, secrets included")
+    judge: dict[str, Any] | None = Field(None, description="where a language model judges: its runtime, model, template, and how its verdict is read")
     scoring: dict[str, Any] = Field(description="labels, label map, options of the task, share of errors allowed, metrics of the user's own")
     policy: dict[str, Any]
     gates: list[dict[str, Any]]
@@ -132,6 +134,7 @@ class ResultLine(Record):
     score: dict[str, Any] | None = None
     latency_ms: float | None = None
     tokens: list[int] | None = Field(None, description="read and written by a language model")
+    judge_tokens: list[int] | None = Field(None, description="read and written by one that judged")
     error: str | None = None
     skipped: str | None = None
 

@@ -17,22 +17,26 @@ class Asked(Protocol):
 
 S = TypeVar("S")
 A = TypeVar("A", bound="Asked")
+# Read and written.
+Tokens = tuple[int, int]
 
 
 class Answer(Generic[S]):
     """What a runtime says to one sample: a raw value, or the reason why there is none.
 
-    `latency_ms` is the wall time of the call that served it; `tokens` what a language model read and wrote for it, where it says so.
+    `latency_ms` is the wall time of the call that served it; `tokens` what a language model read and wrote for it, where it says so, and
+    `judge_tokens` what one that judged it did.
     """
 
-    __slots__ = ("error", "latency_ms", "sample", "tokens", "value")
+    __slots__ = ("error", "judge_tokens", "latency_ms", "sample", "tokens", "value")
 
-    def __init__(self, sample: S, value: Any, error: str | None, latency_ms: float, tokens: tuple[int, int] | None = None) -> None:
+    def __init__(self, sample: S, value: Any, error: str | None, latency_ms: float, tokens: Tokens | None = None, judge_tokens: Tokens | None = None) -> None:
         self.sample = sample
         self.value = value
         self.error = error
         self.latency_ms = latency_ms
         self.tokens = tokens
+        self.judge_tokens = judge_tokens
 
 
 class Runtime(Protocol):

@@ -17,13 +17,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from pytest_gpueval.errors import MissingExtra, RuntimeFault
 
 from . import openai_reply, openai_request
-from .base import A, Answer, Asked, Endpoint
+from .base import A, Answer, Asked, Endpoint, Tokens
 from .openai_client import Client
 from .openai_request import Request, RowProblem
 from .window import Gone, Window
@@ -32,8 +32,6 @@ from .window import Gone, Window
 _SAME = 0.05
 _PROBE = "The capital of France is Paris. The capital of Italy is"
 _COMPLETIONS = "/completions"
-
-Tokens = tuple[int, int]
 
 
 class OpenAIRuntime:
@@ -48,6 +46,11 @@ class OpenAIRuntime:
         self._model = request.model or ""
         self._scoring: Literal["echo", "letters"] | None = None
         self._probing = asyncio.Lock()
+
+    @property
+    def request(self) -> Request:
+        """How samples become requests."""
+        return self._request
 
     @property
     def model(self) -> str:
@@ -78,6 +81,13 @@ class OpenAIRuntime:
         if self._window is None:
             raise RuntimeFault("the OpenAI runtime is asked before it was started")
         return self._window.answers([sample] for sample in samples)
+
+    def beside(self, request: Request) -> OpenAIRuntime:
+        """A runtime that asks the same server something else, to be started after this one and closed before it.
+
+        Both share connections and places: together they keep to `in_flight` and to what the server bears, and a row that ends the server betrays itself.
+        """
+        return _Beside(self._endpoint, request, self._in_flight, self._client, lambda: (self._window, self._model))
 
     def close(self) -> None:
         """Close the connections; again is harmless."""
@@ -177,6 +187,27 @@ class OpenAIRuntime:
         if len(whole.tokens) != len(context.tokens) + 1 or not math.isclose(found, expected, abs_tol=_SAME, rel_tol=0.01):
             return f"the log-probability of {text!r} is {expected:.3f} as a generated token and {found:.3f} as a part of the prompt"
         return None
+
+
+class _Beside(OpenAIRuntime):
+    """Asks through another runtime's window and client; `other` gives that window, None before its start, and its model."""
+
+    def __init__(self, endpoint: Endpoint, request: Request, in_flight: int, client: Client, other: Callable[[], tuple[Window[Any] | None, str]]) -> None:
+        super().__init__(endpoint, request, in_flight)
+        self._client = client
+        self._other = other
+
+    def start(self) -> None:
+        """Take the other's window and, where the request names none, its model. Raises RuntimeFault if it was not started."""
+        window, model = self._other()
+        if window is None:
+            raise RuntimeFault("the OpenAI runtime beside this one was not started")
+        self._window = window.beside(self._serve)
+        self._model = self._request.model or model
+
+    def close(self) -> None:
+        """Leave the connections to the other."""
+        self._window = None
 
 
 def _first(data: bytes) -> tuple[str, float]:

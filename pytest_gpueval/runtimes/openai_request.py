@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pytest_gpueval.errors import RuntimeFault, UsageProblem
+from pytest_gpueval.suites.template import names
 
 # Letters in front of the choices of a sample, where the server is asked for one of them.
 LETTERS = string.ascii_uppercase
@@ -70,20 +71,11 @@ class Request:
 
 
 def fields(template: str) -> list[str]:
-    """The names in a template. Raises UsageProblem for what is more than a name: it would read attributes and run formatting code."""
-    names = []
+    """The names in a template. Raises UsageProblem for what is more than a name."""
     try:
-        for _, name, form, conversion in string.Formatter().parse(template):
-            if name is None:
-                continue
-            if not name.isidentifier() or form or conversion:
-                raise UsageProblem(
-                    f"request.template: {{{name}}} with attributes, indices, conversions or formats is not allowed; only names, as in {{prompt}}"
-                )
-            names.append(name)
-    except ValueError as error:  # an unmatched brace
-        raise UsageProblem(f"request.template: {error}. Braces that are text are written twice: {{{{ and }}}}.") from None
-    return names
+        return names(template)
+    except ValueError as error:
+        raise UsageProblem(f"request.template: {error}") from None
 
 
 def fill(template: str, inputs: Mapping[str, Any]) -> str:
@@ -112,9 +104,9 @@ def prompt_of(request: Request, inputs: Mapping[str, Any]) -> str | list[dict[st
         return [{name: value for name, value in message.items() if value is not None} for message in messages]
     prompt = inputs.get("prompt")
     if prompt is None:
-        names = ", ".join(sorted(inputs))
+        known = ", ".join(sorted(inputs))
         raise RuntimeFault(
-            f"row {inputs.get('id')!r} has neither `prompt` nor `messages` (it has: {names}). Set request.template, as in template = '{{text}}'."
+            f"row {inputs.get('id')!r} has neither `prompt` nor `messages` (it has: {known}). Set request.template, as in template = '{{text}}'."
         )
     return str(prompt)
 

@@ -7,6 +7,7 @@ flight then is asked again alone, one batch after the other, so that a row which
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 import time
 from collections import deque
@@ -67,6 +68,12 @@ class Window(Generic[A]):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"gpueval-{name}", daemon=True)
         self._thread.start()
+
+    def beside(self, serve: Callable[[list[A]], Awaitable[list[Answer[A]]]]) -> Window[A]:
+        """Other requests to the same server, through the same places: both together keep to `in_flight`, and who must be alone is. Not to be closed."""
+        other = copy.copy(self)
+        other._serve = serve  # noqa: SLF001 - of the same class
+        return other
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run something in the loop, and wait for it."""

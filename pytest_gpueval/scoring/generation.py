@@ -1,4 +1,4 @@
-"""Generated text, judged against accepted answers: exactly, normalised, by a pattern, as a number, or as one of several choices.
+"""Generated text, judged against accepted answers: exactly, normalised, by a pattern, as a number, as one of several choices, or by another model.
 
 Accuracy is the share of right completions, with samples as the units of its interval; for one completion a sample that is Wilson's interval. With
 several completions, pass@k is the probability that at least one of k of them is right, estimated without bias (Chen et al. 2021, *Evaluating large
@@ -17,10 +17,11 @@ from .estimates import Estimate, MeanMoments, ratio
 from .matching import LETTERS, LONGEST, chosen, extracted, normalized, token_f1
 from .numbers import Number, equal, last_number
 from .task import BadPrediction, BadRow, Metrics, Parts, Sample
+from .verdicts import Verdicts
 
-MATCHES = ("exact", "normalized", "regex", "numeric", "choice")
+MATCHES = ("exact", "normalized", "regex", "numeric", "choice", "judge")
 
-Prediction = str | Sequence[str] | Sequence[float]
+Prediction = str | Sequence[str] | Sequence[float] | Mapping[str, str | list[str]]
 
 
 class Gold(NamedTuple):
@@ -91,7 +92,10 @@ class Generation:
 
     `match`: "exact" ignores surrounding space only; "normalized" is SQuAD's (`matching.normalized`); "regex" compares what `pattern` finds exactly;
     "numeric" compares the last number of the text's last 20,000 characters within `tolerance`, relative; "choice" asks which choice the text names.
-    With all but "exact", a `pattern` is applied first: its first group, or its whole match. `k`: the k of pass@k.
+    With all but "exact" and "judge", a `pattern` is applied first: its first group, or its whole match. `k`: the k of pass@k.
+
+    With "judge", answers come from `runtimes.judged`: {"text": ..., "judge": ...}, a text or a list of them each, and `verdicts` reads what the judge
+    said; a text without a verdict is unparsable.
     """
 
     columns = ("id", "answer")
@@ -104,6 +108,7 @@ class Generation:
         label_map: Mapping[str, str] | None = None,
         thresholds: Mapping[str, float] | None = None,
         ignored: Collection[str] = (),
+        verdicts: Verdicts | None = None,
         *,
         match: str = "exact",
         pattern: str | None = None,
@@ -112,10 +117,13 @@ class Generation:
     ) -> None:
         if labels or label_map or thresholds or ignored:
             raise ValueError("labels, and policies about them, have no meaning for generation")
+        if match == "judge" and verdicts is None:
+            raise ValueError("match 'judge' needs a judge, the table [judge] of the suite")
         self._match = match
+        self._verdicts = verdicts
         self._pattern = None if pattern is None else re.compile(pattern)
         # Whether an answer first has to be found in the text, which may fail.
-        self._parsed = pattern is not None or match in ("numeric", "choice")
+        self._parsed = pattern is not None or match in ("numeric", "choice", "judge")
         self._tolerance = tolerance
         self._k = tuple(k)
 
@@ -154,7 +162,9 @@ class Generation:
         return Gold(tuple(map(form, given)), choices=tuple(choices or ()), choice=index)
 
     def prediction(self, answer: Any, sample: Sample) -> Prediction:
-        """Check an answer: a text, a list of texts, or a log-probability for each choice. Raises BadPrediction."""
+        """Check an answer: a text, a list of texts, or a log-probability for each choice; judged texts for "judge". Raises BadPrediction."""
+        if self._match == "judge":
+            return _judged(answer)
         if isinstance(answer, str):
             return str(answer)
         try:
@@ -170,6 +180,8 @@ class Generation:
     def score(self, sample: Sample, prediction: Prediction) -> Parts:
         """`n` completions, `right` ones, `unparsable` ones where an answer has to be found in them; the mean `f1` of completions; the `chosen` indices."""
         gold: Gold = sample.gold
+        if isinstance(prediction, Mapping):
+            return self._judged_parts(prediction["judge"])
         if isinstance(prediction, str):
             texts: Sequence[str] = (prediction,)
         elif isinstance(prediction[0], str):
@@ -191,6 +203,11 @@ class Generation:
             verdicts = [None if text is None else self._is_right(text, gold) for text in found]
         parts["right"] = verdicts.count(True)
         return {**parts, "unparsable": verdicts.count(None)} if self._parsed else parts
+
+    def _judged_parts(self, said: str | list[str]) -> Parts:
+        assert self._verdicts is not None  # noqa: S101 - as the constructor sees to
+        verdicts = [self._verdicts.of(text) for text in ([said] if isinstance(said, str) else said)]
+        return {"n": len(verdicts), "right": verdicts.count(True), "unparsable": verdicts.count(None)}
 
     def _is_right(self, text: str, gold: Gold) -> bool | None:
         """Whether an answer is right; None where it should be a number and is none."""
@@ -232,6 +249,18 @@ def _right_one(answer: Any, choices: Sequence[str]) -> int:
             return LETTERS.index(answer.upper())
     last = LETTERS[len(choices) - 1]
     raise BadRow(f"'answer' is {answer!r:.200}, which names none of {len(choices)} choices: give an index from 0, a letter from A to {last}, or the text")
+
+
+def _judged(answer: Any) -> dict[str, str | list[str]]:
+    """One text or several, and as many of the judge. Raises BadPrediction."""
+    if isinstance(answer, Mapping) and answer.keys() == {"text", "judge"}:
+        text, said = answer["text"], answer["judge"]
+        if isinstance(text, str) and isinstance(said, str):
+            return {"text": text, "judge": said}
+        if isinstance(text, list) and isinstance(said, list) and len(text) == len(said) > 0 and all(isinstance(one, str) for one in [*text, *said]):
+            return {"text": text, "judge": said}
+    hint = "; of a row with 'choices', a language model writes one with request.choices = \"text\"" if isinstance(answer, (list, tuple)) else ""
+    raise BadPrediction(f"expected a text that can be judged, or a list of them, got {answer!r:.200}{hint}")
 
 
 def _log_probabilities(given: Sequence[Any], choices: Sequence[str]) -> list[float]:

@@ -10,11 +10,7 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
-from pytest_gpueval.datasets import sources
-from pytest_gpueval.datasets.parquet import ParquetSplit
-from pytest_gpueval.errors import MissingExtra, UsageProblem, valid_values
 from pytest_gpueval.runs.directory import RESULTS
-from pytest_gpueval.runtimes.inprocess import load_file
 from pytest_gpueval.suites import load
 from pytest_gpueval.suites.model import Case, Shard, Suite
 from pytest_gpueval.suites.schema import PolicyEntry
@@ -114,54 +110,3 @@ def run_name(parts: Sequence[str]) -> str:
     name = "-".join(parts)
     clean = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:150]
     return clean if clean == name else f"{clean}-{blake2b(name.encode(), digest_size=4).hexdigest()}"
-
-
-def check_source(settings: Settings) -> None:
-    """Raise UsageProblem for a `--gpueval-data` that cannot serve."""
-    sources.locate(settings.data, sources.Location("", Path(), "", None), "", "")
-
-
-def known_rows(case: Case, where: sources.Location, settings: Settings) -> int | None:
-    """The rows of a case that the session's limit leaves: as the suite says, else as the file says if it is there; None if nobody knows.
-
-    `where` is what `location` says of its suite. Raises DataError for a file that is no parquet, UsageProblem.
-    """
-    rows = case.rows
-    if rows is None:
-        path = sources.locate(settings.data, where, case.dataset, case.split)
-        rows = ParquetSplit(path, "").rows if path.exists() else None
-    return rows if rows is None or settings.limit is None else min(rows, settings.limit)
-
-
-def open_split(case: Case, settings: Settings, dataset: str | None = None, split: str | None = None) -> ParquetSplit:
-    """The split of a case, or another of its suite, generated first where the suite can. Raises DataError, UsageProblem."""
-    suite = read_suite(case.directory / load.FILE_NAME)
-    where = location(suite)
-    generator = where.generator
-    dataset, split = dataset or case.dataset, split or case.split
-    datasets = suite.file.datasets
-    if dataset not in datasets:
-        raise UsageProblem(f"suite {case.suite!r} has no dataset {dataset!r}. {valid_values(dataset, datasets, what='datasets')}")
-    if split not in datasets[dataset].splits:
-        raise UsageProblem(f"dataset {dataset!r} has no split {split!r}. {valid_values(split, datasets[dataset].splits, what='splits')}")
-    path = sources.locate(settings.data, where, dataset, split)
-    embedded = settings.data == "embedded"
-    try:
-        module = load_file(generator) if embedded and generator is not None and not path.exists() else None
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "?", needed_for=f"generating {dataset}/{split}", extra=case.runtime.extra or "all") from None
-    return sources.ensure(path, dataset, split, data_words(settings, [suite]), module)
-
-
-def location(suite: Suite) -> sources.Location:
-    """Where a suite keeps its embedded data."""
-    data, directory = suite.file.data, suite.directory
-    return sources.Location(suite.name, directory / data.directory, data.note, directory / data.generator if data.generator else None)
-
-
-def data_words(settings: Settings, suites: Sequence[Suite]) -> str:
-    """The data of a session in words: `embedded: synthetic`."""
-    if settings.data != "embedded":
-        return settings.data
-    notes = sorted({suite.file.data.note for suite in suites if suite.file.data.note})
-    return f"embedded: {', '.join(notes)}" if notes else "embedded"

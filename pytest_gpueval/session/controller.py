@@ -48,20 +48,21 @@ if TYPE_CHECKING:
     from pytest_gpueval.suites.model import Suite
 
     from .allocation import Allocation
+    from .data import Data
 
 
 class Controller:
     """Plugin of the process that a user started."""
 
     def __init__(
-        self, config: pytest.Config, settings: Settings, allocation: Allocation, suites: Sequence[Suite], redactor: Redactor, forecast: Forecast
+        self, config: pytest.Config, settings: Settings, allocation: Allocation, suites: Sequence[Suite], redactor: Redactor, forecast: Forecast, data: Data
     ) -> None:
         self.config = config
         self.settings = settings
         self.redactor = redactor
         self.code = provenance.code_state(settings.root)
         self.session_dir = _session_dir(settings, [suite.name for suite in suites], redactor)
-        self.data = cases.data_words(settings, suites)
+        self.data = data.words(suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
         self.retiring: set[str] = set()
@@ -71,6 +72,7 @@ class Controller:
         self._lock = _locked(self.session_dir)
         self._suites = suites
         self._allocation = allocation
+        self._data = data
         self._forecast = forecast
         self._collected: Collected = ()
         self._told = ""
@@ -196,6 +198,7 @@ class Controller:
         channel.setcallback(self.hear)
         self._channels.append(channel)
         node.workerinput["gpueval"] = asdict(self.orders(self.lane_of(node)))
+        node.workerinput["gpueval_pins"] = self._data.pins
         node.workerinput["gpueval_suites"] = self._handed_over
         node.workerinput["gpueval_channel"] = channel
 
@@ -246,16 +249,17 @@ class Controller:
         names = ", ".join(suite.name for suite in self._suites)
         chosen = self._forecast.cases
         splits = "/".join(dict.fromkeys(case.split for case in chosen))
-        rows = sum(case.rows or 0 for case in chosen)
+        rows = sum(self._data.told_rows(case) or 0 for case in chosen)
         size = f"{len(chosen)} dataset{'s' if len(chosen) != 1 else ''}" + (f", {rows:,} rows" if rows else "")
         if self.settings.limit is not None:
             size += f", first {self.settings.limit:,} of each"
         runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind})" for case in chosen))
         policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in chosen))
+        judges = "/".join(dict.fromkeys(case.judge.runtime_name for case in chosen if case.judge))
         where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
         return [
-            *(f"gpueval: {line}" for line in self._allocation.notes),
-            f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes} · policy {policies} · {where}",
+            *(f"gpueval: {line}" for line in (*self._allocation.notes, *self._data.notes)),
+            f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes}{f' · judge {judges}' if judges else ''} · policy {policies} · {where}",
             f"gpueval: session {shown(self.session_dir)}",
         ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -36,6 +36,7 @@ class Tally:
     errors: int = 0
     skipped: int = 0
     tokens: tuple[int, int] | None = None
+    judge_tokens: tuple[int, int] | None = None
     first_error: str | None = None
 
     @property
@@ -238,6 +239,8 @@ class Evaluation:
         if answer.tokens is not None:
             record["tokens"] = list(answer.tokens)
             self.fresh_tokens += answer.tokens[1]
+        if answer.judge_tokens is not None:
+            record["judge_tokens"] = list(answer.judge_tokens)
         writer.write(record)
         self._fold(record)
         self.fresh += 1
@@ -265,8 +268,15 @@ class Evaluation:
             self.tally.first_error = self.tally.first_error or f"{record['id']}: {record['error']}"
         else:
             self.tally.skipped += 1
-        if "tokens" in record:
-            read, written = self.tally.tokens or (0, 0)
-            self.tally.tokens = (read + record["tokens"][0], written + record["tokens"][1])
+        self.tally.tokens = _added(self.tally.tokens, record.get("tokens"))
+        self.tally.judge_tokens = _added(self.tally.judge_tokens, record.get("judge_tokens"))
         if "latency_ms" in record:
             self.latencies.add(record["latency_ms"])
+
+
+def _added(so_far: tuple[int, int] | None, more: Sequence[int] | None) -> tuple[int, int] | None:
+    """Tokens read and written; None where nobody has counted any."""
+    if more is None:
+        return so_far
+    read, written = so_far or (0, 0)
+    return read + more[0], written + more[1]

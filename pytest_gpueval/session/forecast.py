@@ -15,6 +15,7 @@ from pytest_gpueval.suites.model import Case, Shard, Suite
 
 from . import cases
 from .cutting import Collected, Cutting
+from .data import Data, location
 from .lanes import Lane
 from .settings import Settings
 
@@ -25,12 +26,13 @@ UNKNOWN_ROWS = 1000
 class Forecast:
     """Costs of the cases of some suites on some lanes, from earlier sessions of the same output directory and from the suites."""
 
-    def __init__(self, settings: Settings, suites: Sequence[Suite], laid: Sequence[Lane], chosen: Sequence[Case] | None = None) -> None:
+    def __init__(self, settings: Settings, data: Data, suites: Sequence[Suite], laid: Sequence[Lane], chosen: Sequence[Case] | None = None) -> None:
         self.slots = [lane.slot for lane in laid]
         budgets = [suite.file.budget_s for suite in suites]
         self.budget_s = None if None in budgets else sum(budget_s for budget_s in budgets if budget_s) or None
         self.unknown: list[str] = []  # cases whose rows are guessed
         self._settings = settings
+        self._data = data
         self._suites = suites
         self._chosen = chosen
         self._gpu = laid[0].gpu_name if laid else None
@@ -48,9 +50,9 @@ class Forecast:
         history = History.read(self._settings.output_dir)
         found: dict[str, plan.Work] = {}
         bases = {suite.directory: f"{_shown(suite.directory / FILE_NAME, self._settings.root)}::test_eval" for suite in self._suites}
-        locations = {suite.directory: cases.location(suite) for suite in self._suites}
+        locations = {suite.directory: location(suite) for suite in self._suites}
         for case in self.cases:
-            rows = cases.known_rows(case, locations[case.directory], self._settings)
+            rows = self._data.rows(case, locations[case.directory])
             if rows is None:
                 self.unknown.append(case.id)
                 rows = min(UNKNOWN_ROWS, self._settings.limit or UNKNOWN_ROWS)

@@ -263,6 +263,7 @@ class Run:
             gpu=joined.gpu if joined else self._worker.usage(),
             latency=Latency(**latencies) if latencies else None,
             tokens=_tokens(evaluation),
+            judge_tokens=_judge_tokens(evaluation),
             error=error,
         )
         self.directory.finish(self.summary)
@@ -309,6 +310,7 @@ class Run:
             dataset=self._dataset(),
             runtime={"name": case.runtime_name, **case.runtime.model_dump(mode="json")},
             model=self._model(),
+            judge=case.judge.as_dict() if case.judge else None,
             scoring=self._scoring(),
             policy={"name": case.policy_name, **case.policy.model_dump(mode="json", exclude={"gates"})},
             gates=[gate.model_dump(mode="json") for gate in case.gates],
@@ -346,6 +348,7 @@ class Run:
         case = self.case
         known = {"repo": case.repo, "revision": case.revision, "name": case.dataset, "split": case.split}
         try:
+            known["revision"] = self._opened.revision or case.revision
             return {**known, "origin": self._opened.origin, "rows": self._opened.rows, "sha256": self._opened.sha256}
         except GpuevalError:
             return {**known, "origin": self._worker.settings.data, "rows": None, "sha256": None}
@@ -382,6 +385,13 @@ def _tokens(evaluation: Evaluation | None) -> Tokens | None:
     prompt, completion = evaluation.tally.tokens
     fresh = evaluation.fresh_tokens > 0 and evaluation.seconds > 0
     return Tokens(prompt=prompt, completion=completion, completion_per_s=round(evaluation.fresh_tokens / evaluation.seconds, 2) if fresh else None)
+
+
+def _judge_tokens(evaluation: Evaluation | None) -> Tokens | None:
+    if evaluation is None or evaluation.tally.judge_tokens is None:
+        return None
+    prompt, completion = evaluation.tally.judge_tokens
+    return Tokens(prompt=prompt, completion=completion)
 
 
 def _rate(evaluation: Evaluation | None) -> float | None:

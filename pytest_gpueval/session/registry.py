@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpueval.errors import UsageProblem, valid_values
+from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.runtimes.command import Command
 from pytest_gpueval.runtimes.inprocess import InProcess
-from pytest_gpueval.scoring.classification import classification
-from pytest_gpueval.scoring.generation import Generation
-from pytest_gpueval.scoring.spans import SpanDetection
 from pytest_gpueval.scoring.task import SampleMetric, Task
-from pytest_gpueval.suites.load import FILE_NAME
 
-from . import servers
+from . import judging, servers, tasks
 
 if TYPE_CHECKING:
     from pluggy import HookRelay
@@ -26,49 +22,21 @@ if TYPE_CHECKING:
 
     from .settings import Settings
 
-TaskFactory = Callable[..., Task]
 RuntimeFactory = Callable[["Case", int], Runtime]
 
 
 def task(case: Case, hooks: HookRelay) -> Task:
     """The task of a case under its policy. Raises UsageProblem."""
-    known: dict[str, TaskFactory] = {"span_detection": SpanDetection, "classification": classification, "generation": Generation}
-    known.update(_added(hooks.pytest_gpueval_tasks()))
-    factory: TaskFactory = _look_up(case, "task", case.task, known)
-    _check_options(case, factory)
-    policy = case.policy
-    thresholds = {label: policy.thresholds.get(label, policy.threshold) for label in case.labels}
-    try:
-        return factory(
-            labels=case.labels,
-            label_map=case.label_map,
-            thresholds=thresholds if any(thresholds.values()) else {},
-            ignored={*policy.disabled, *_not_annotated(case)},
-            **case.task_options,
-        )
-    except ValueError as error:
-        raise UsageProblem(f"suite {case.suite!r}: task {case.task}: {error}") from None
+    return tasks.made(case, {**tasks.OWN, **_added(hooks.pytest_gpueval_tasks())})
 
 
-def _check_options(case: Case, factory: TaskFactory) -> None:
-    """Raise UsageProblem for an option that the task's factory does not take."""
-    if not case.task_options:
-        return
-    parameters = inspect.signature(factory).parameters.values()
-    known = {parameter.name for parameter in parameters} - {"labels", "label_map", "thresholds", "ignored"}
-    for name in case.task_options if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) else ():
-        if name not in known:
-            hint = valid_values(name, known, what=f"options of task {case.task!r}")
-            raise UsageProblem(f"{case.directory / FILE_NAME}: task_options.{name}: unknown key. {hint}")
+def runtime(case: Case, settings: Settings, hooks: HookRelay, fixture: servers.Fixture, kept: Callable[[Case], Runtime]) -> Runtime:
+    """The runtime of a case, not started; the server that it needs may be.
 
-
-def _not_annotated(case: Case) -> set[str]:
-    """Labels that the dataset has no gold for: predicting them is neither right nor wrong."""
-    return set(case.labels) - set(case.label_map.values()) if case.label_map else set()
-
-
-def runtime(case: Case, settings: Settings, hooks: HookRelay, fixture: servers.Fixture) -> Runtime:
-    """The runtime of a case, not started; the server that it needs may be. Raises UsageProblem, RuntimeFault."""
+    `kept` gives one that this process has started, or starts now, for others too: a judge's model. Raises UsageProblem, RuntimeFault, Unreachable.
+    """
+    if case.judge is not None:
+        return judging.runtime(case, case.judge, settings, fixture, lambda: kept(replace(case, judge=None)))
     known: dict[str, RuntimeFactory] = {
         "inprocess": _in_process,
         "command": _command,
@@ -76,7 +44,7 @@ def runtime(case: Case, settings: Settings, hooks: HookRelay, fixture: servers.F
         "openai": lambda case, _: servers.openai_runtime(case, settings, fixture),
     }
     known.update(_added(hooks.pytest_gpueval_runtimes()))
-    factory: RuntimeFactory = _look_up(case, "kind of runtime", case.runtime.kind, known)
+    factory: RuntimeFactory = tasks.look_up(case, "kind of runtime", case.runtime.kind, known)
     return factory(case, settings.workers)
 
 
@@ -102,9 +70,3 @@ def _command(case: Case, workers: int) -> Runtime:
 
 def _added(answers: list[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for answer in reversed(answers) for name, value in answer.items()}
-
-
-def _look_up(case: Case, what: str, name: str, known: Mapping[str, Any]) -> Any:
-    if name not in known:
-        raise UsageProblem(f"suite {case.suite!r}: unknown {what} {name!r}. {valid_values(name, known, what='names')}")
-    return known[name]

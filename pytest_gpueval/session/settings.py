@@ -50,6 +50,7 @@ OPTIONS = (
     Option("--gpueval-policy", "policy of the suite, or of a TOML or YAML file of your own", metavar="NAME|FILE:NAME"),
     Option("--gpueval-workers", "samples in flight per item", default="16", metavar="N"),
     Option("--gpueval-data", "where rows come from: embedded, hub, or a directory with <dataset>/<split>.parquet", "embedded", "SOURCE"),
+    Option("--gpueval-refresh", "fetch splits from the Hub anew, and look there for newer commits than datasets.lock names", switch=True),
     Option("--gpueval-triton-url", "ask the Triton server at this gRPC address instead of starting one", metavar="HOST:PORT"),
     Option("--gpueval-triton-python", "interpreter that runs Triton and its models (default: .venv-triton, else this one)", metavar="PATH"),
     Option("--vllm-bin", "the vllm command", default="vllm", metavar="PATH"),
@@ -65,7 +66,7 @@ OPTIONS = (
 
 
 # Options that choose what runs where, and so are not part of the command that runs one item again.
-_OF_THE_SESSION = ("suite", "gpus", "gpus_wait", "gpus_shared", "force", "session", "output_dir", "shard_index", "shard_count", "dry_run")
+_OF_THE_SESSION = ("suite", "gpus", "gpus_wait", "gpus_shared", "force", "refresh", "session", "output_dir", "shard_index", "shard_count", "dry_run")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Settings:
     policy: str | None = None
     workers: int = 16
     data: str = "embedded"
+    refresh: bool = False
     triton_url: str | None = None
     triton_python: str | None = None
     vllm_bin: str = "vllm"
@@ -116,6 +118,7 @@ class Settings:
             policy=raw["policy"],
             workers=_count("--gpueval-workers", raw["workers"]),
             data=raw["data"],
+            refresh=bool(raw["refresh"]),
             triton_url=raw["triton_url"],
             triton_python=raw["triton_python"],
             vllm_bin=raw["vllm_bin"],

@@ -17,11 +17,13 @@ from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Case, Suite
 
 from . import allocation, cases, shards
+from .data import Data
 from .messages import user_errors
 from .settings import Settings, check_words
 from .worker import Notify, Orders, Worker
 
 SETTINGS = pytest.StashKey[Settings]()
+DATA = pytest.StashKey[Data]()
 CHOSEN = pytest.StashKey[list[Case]]()
 ALLOCATION = pytest.StashKey[allocation.Allocation]()
 # Workers that xdist would have started, had this been no dry run.
@@ -80,12 +82,15 @@ def prepare(config: pytest.Config) -> None:
                 str(path) for path in paths if str(path) not in config.args
             ]
         config.args, config.stash[shards.NAMED] = shards.unnamed(config.args, config.invocation_params.dir)
-        cases.check_source(settings)
         config.stash[SETTINGS] = settings
         if is_worker(config):
             return
+        config.stash[DATA] = data = Data(settings)
+        data.check()
         chosen = [case for path in _named_suites(config) for case in cases.chosen(cases.read_suite(path), settings)]
         config.stash[CHOSEN] = chosen
+        if not only_looks(config.option):
+            data.settle(chosen, whole=not settings.dry_run and not _selects(config))
         config.stash[ALLOCATION] = allocation.lay(
             config,
             settings,
@@ -115,7 +120,8 @@ def ensure(config: pytest.Config, suite: Suite) -> None:
         return
     if is_worker(config):
         raise UsageProblem("tests marked gpueval need a session when xdist runs them: add --gpueval-session NAME")
-    config.stash[SETTINGS], config.stash[ALLOCATION] = Settings.of(config), allocation.Allocation()
+    config.stash[SETTINGS], config.stash[ALLOCATION] = settings, _ = Settings.of(config), allocation.Allocation()
+    config.stash[DATA] = Data(settings)
     if not only_looks(config.option):
         _open_session(config, [suite])
 
@@ -129,14 +135,15 @@ def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
     from .forecast import Forecast  # noqa: PLC0415
 
     settings, found = config.stash[SETTINGS], config.stash[ALLOCATION]
-    expected = Forecast(settings, suites, found.lanes, config.stash.get(CHOSEN, None))
+    data = config.stash[DATA]
+    expected = Forecast(settings, data, suites, found.lanes, config.stash.get(CHOSEN, None))
     if settings.dry_run:
         place = settings.output_dir / settings.session if settings.session else None
         counts = expected.earlier_counts(place, earlier_record(place)["cuts"]) if place else {}
         config.pluginmanager.register(dryrun.DryRun(expected, counts, config.stash.get(PROCESSES, 0)), "gpueval-dry-run")
         return
     _end_on_sigterm(config)
-    controller = Controller(config, settings, found, suites, redactor_of(suites), expected)
+    controller = Controller(config, settings, found, suites, redactor_of(suites), expected, data)
     config.pluginmanager.register(controller, "gpueval-controller")
     if found.by_xdist:
         engine = Engine(config, controller, found.lanes)
@@ -157,6 +164,13 @@ def suites_of(config: pytest.Config) -> list[Suite]:
     return [cases.read_suite(path) for path in _named_suites(config)]
 
 
+def _selects(config: pytest.Config) -> bool:
+    """Whether only some of the items are asked for, as far as can be said before they are collected."""
+    option = config.option
+    named = any("::" in word for word in config.args)
+    return named or any(getattr(option, name, None) for name in ("keyword", "markexpr", "lf", "deselect"))
+
+
 def _alone(option: Any, plugins: pytest.PytestPluginManager) -> bool:
     """Whether the user wants this process to run the items: no xdist, `-n 0`, `--pdb`."""
     return not plugins.hasplugin("xdist") or option.numprocesses == 0 or option.usepdb
@@ -170,11 +184,12 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     cases.take_over(given["gpueval_suites"])
     _end_on_sigterm(config)
     channel.setcallback(lambda _stop: os.kill(os.getpid(), signal.SIGTERM))
+    config.stash[DATA] = Data(config.stash[SETTINGS], given["gpueval_pins"])
     _register_worker(config, config.stash[SETTINGS], Orders(**given["gpueval"]), redactor_of(suites_of(config)), channel.send)
 
 
 def _register_worker(config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> None:
-    worker = Worker(config, settings, orders, redactor, send)
+    worker = Worker(config, settings, config.stash[DATA], orders, redactor, send)
     config.pluginmanager.register(worker, "gpueval-worker")
     config.add_cleanup(worker.close)
 

@@ -25,6 +25,7 @@ from pytest_gpueval.suites.model import Case
 
 from . import cases, provenance, registry, shards, xdist_seam
 from .cutting import Cutting, as_text
+from .data import Data
 from .recorder import Run
 from .servers import Fixture
 from .settings import Settings
@@ -50,8 +51,9 @@ class Orders:
 class Worker:
     """Plugin of a process that runs items."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, data: Data, orders: Orders, redactor: Redactor, send: Notify) -> None:
         self.settings = settings
+        self._data = data
         self.session_dir = Path(orders.session_dir)
         self.code = dict(orders.code)
         self.name = orders.lane
@@ -81,20 +83,25 @@ class Worker:
 
         `fixture` gives the servers of this process.
         """
-        key = (case.directory, case.runtime_name, case.runtime.model_dump_json())
-        if key in self._runtimes:
-            return self._runtimes[key], None
-        begin = time.perf_counter()
-        runtime = registry.runtime(case, self.settings, self.hooks, fixture)
-        runtime.start()
-        self._runtimes[key] = runtime
-        return runtime, round(time.perf_counter() - begin, 3)
+        begin, before = time.perf_counter(), len(self._runtimes)
+        runtime = self._kept(case, fixture)
+        return runtime, round(time.perf_counter() - begin, 3) if len(self._runtimes) > before else None
+
+    def _kept(self, case: Case, fixture: Fixture) -> Runtime:
+        """The started runtime of a case. What a judge judges is kept by itself too: datasets that are not judged have the same model."""
+        judge = case.judge.entry.model_dump_json() if case.judge else None
+        key = (case.directory, case.runtime_name, case.runtime.model_dump_json(), judge)
+        if key not in self._runtimes:
+            runtime = registry.runtime(case, self.settings, self.hooks, fixture, lambda plain: self._kept(plain, fixture))
+            runtime.start()
+            self._runtimes[key] = runtime
+        return self._runtimes[key]
 
     def split(self, case: Case) -> ParquetSplit:
         """The split of a case: opened and hashed once for all its shards that run here. Raises DataError."""
         key = (case.directory, case.dataset, case.split)
         if key not in self._splits:
-            self._splits[key] = cases.open_split(case, self.settings)
+            self._splits[key] = self._data.open(case)
         return self._splits[key]
 
     def model_code(self, case: Case) -> str | None:

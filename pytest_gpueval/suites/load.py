@@ -29,6 +29,7 @@ _EXPECTED = {
     "list_type": "an array",
     "model_type": "a table",
     "string_type": "a string",
+    "string_too_short": "a string that is not empty",
     "finite_number": "a finite number",
     "invalid_key": "a key that is a string",
     "string_pattern_mismatch": "a name of letters, digits and . _ -, starting with a letter or digit, 100 at most",
@@ -191,6 +192,7 @@ def _problems(suite: Suite) -> Iterator[str]:
     yield from dict.fromkeys(_option_problems(suite))
     if file.task == "generation":
         yield from _meaningless(suite)
+    yield from dict.fromkeys(_judge_problems(suite))
     for key, label in _labels_used(suite):
         yield from _unknown(key, label, file.labels, "labels")
     for key, name in _files_used(suite):
@@ -213,6 +215,25 @@ def _option_problems(suite: Suite) -> Iterator[str]:
             for error in problem.errors(include_url=False):
                 at_fault = {error["loc"][0]} if error["loc"] else set(dataset.task_options)
                 yield _explain(error, model, own if at_fault & set(dataset.task_options) else ["task_options"])
+
+
+def _judge_problems(suite: Suite) -> Iterator[str]:
+    """A judge must be a language model, be there where it is needed, and be needed where it is there."""
+    file, entry = suite.file, suite.file.judge
+    judged = {name: dataset for name, dataset in file.datasets.items() if suite.is_judged(dataset)}
+    if entry is None:
+        for name, dataset in judged.items():
+            key = f"datasets.{name}.task_options.match" if "match" in dataset.task_options else "task_options.match"
+            yield f"{key}: 'judge' needs a judge: a table [judge] with runtime = \"NAME\", one of the runtimes of this suite"
+        return
+    if not judged:
+        yield "judge: nothing asks it. Datasets of task 'generation' do with match = \"judge\" in their task_options, or in the suite's; or leave the table out"
+    yield from _unknown("judge.runtime", entry.runtime, file.runtimes, "runtimes")
+    runtime = file.runtimes.get(entry.runtime)
+    if runtime is not None and runtime.kind != "openai":
+        models = [name for name, other in file.runtimes.items() if other.kind == "openai"]
+        hint = valid_values(entry.runtime, models, what="runtimes of kind 'openai'")
+        yield f"judge.runtime: {entry.runtime!r} is of kind {runtime.kind!r}; a judge is a language model, of kind 'openai'. {hint}"
 
 
 def _meaningless(suite: Suite) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 
-from .schema import DatasetEntry, Gate, PolicyEntry, RuntimeEntry, SuiteFile
+from .schema import DatasetEntry, Gate, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
 
 _SHARD = re.compile(r"-[0-9]+of[0-9]+$")
 
@@ -35,6 +35,29 @@ class Shard:
 def without_shard(id_: str) -> str:
     """The id of the whole of a case's id: `meddies-fast` of `meddies-fast-2of4`."""
     return _SHARD.sub("", id_)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The language model that says whether a case's answers are right: its runtime, what it is asked, and how its verdict is read."""
+
+    runtime: RuntimeEntry
+    entry: JudgeEntry
+
+    @property
+    def runtime_name(self) -> str:
+        """Its runtime's name in the suite."""
+        return self.entry.runtime
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that decides its verdicts, as JSON; `model` is None where only the server knows."""
+        runtime = self.runtime
+        served = runtime.vllm or runtime.server
+        return {
+            "model": runtime.request.model or (served.served_name or served.model if served else None),
+            "runtime": {"name": self.entry.runtime, **runtime.model_dump(mode="json", include={"kind", "vllm", "server", "url", "request"})},
+            **self.entry.model_dump(mode="json", exclude={"runtime"}),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +89,7 @@ class Case:
     shards: int | Literal["auto"] = "auto"
     shard: Shard | None = None
     parts: int = 1
+    judge: Judge | None = None
 
     @property
     def id(self) -> str:
@@ -95,7 +119,10 @@ class Suite:
         return self.path.parent
 
     def cases(self, split: str | None = None, runtime: str | None = None, policy: tuple[str, PolicyEntry] | str | None = None) -> list[Case]:
-        """One case for each dataset that has the split. Raises UsageProblem for an unknown split, runtime or policy."""
+        """One case for each dataset that has the split.
+
+        Raises UsageProblem for an unknown split, runtime or policy, and for a judge that cannot be there beside the runtime.
+        """
         split = split or self.file.split
         runtime = runtime or self.file.runtime
         known = {name for dataset in self.file.datasets.values() for name in dataset.splits}
@@ -122,7 +149,8 @@ class Suite:
             **common,
             dataset=name,
             label_map=dataset.label_map,
-            task_options={**self.file.task_options, **dataset.task_options},
+            task_options=self.options_of(dataset),
+            judge=self._judge(common["runtime_name"]) if self.is_judged(dataset) else None,
             gates=_merged(self.file.gates, dataset.gates) if gates is None else tuple(gates),
             repo=dataset.repo,
             revision=dataset.revision,
@@ -132,6 +160,30 @@ class Suite:
             rate=dataset.rate or self.file.rate,
             shards=dataset.shards or self.file.shards,
         )
+
+    def options_of(self, dataset: DatasetEntry) -> dict[str, Any]:
+        """The options of the task for a dataset."""
+        return {**self.file.task_options, **dataset.task_options}
+
+    def is_judged(self, dataset: DatasetEntry) -> bool:
+        """Whether a judge says what is right there."""
+        return self.file.task == "generation" and self.options_of(dataset).get("match") == "judge"
+
+    def _judge(self, runtime: str) -> Judge | None:
+        """The judge of what `runtime` answers. Raises UsageProblem for one whose server would need the GPU that the runtime has."""
+        entry = self.file.judge
+        if entry is None:
+            return None
+        judge = Judge(self.file.runtimes[entry.runtime], entry)
+        own = next((name for name in ("vllm", "server") if getattr(judge.runtime, name) is not None), None)
+        if own is not None and entry.runtime != runtime:
+            raise UsageProblem(
+                f"suite {self.name!r}: judge.runtime: {entry.runtime!r} starts a server of its own (`{own}`), and runtime {runtime!r} makes the answers: "
+                "a worker has its GPU for one model at a time.\n"
+                f"Let the judge run elsewhere: in runtimes.{entry.runtime}, `url` instead of `{own}`, or neither, and VLLM_BASE_URL or OPENAI_API_BASE set.\n"
+                f"Or let the model judge itself: --gpueval-runtime {entry.runtime}, or a judge.runtime that makes the answers too.\nSuite file: {self.path}"
+            )
+        return judge
 
     def _policy(self, policy: tuple[str, PolicyEntry] | str | None) -> tuple[str | None, PolicyEntry]:
         if isinstance(policy, tuple):

@@ -38,12 +38,12 @@ def test_a_committed_split_comes_first(where):
     committed = where.directory / "reviews" / "fast.parquet"
     committed.parent.mkdir(parents=True)
     write("reviews", "fast", committed)
-    assert sources.locate("embedded", where, "reviews", "fast") == committed
+    assert sources.locate(where, "reviews", "fast") == committed
     assert sources.ensure(committed, "reviews", "fast", "embedded", None).rows == 1
 
 
 def test_a_generated_split_lies_in_the_cache(where, tmp_path):
-    path = sources.locate("embedded", where, "reviews", "full")
+    path = sources.locate(where, "reviews", "full")
     assert path.relative_to(tmp_path / "cache" / "pytest-gpueval" / "mine").parts[1:] == ("reviews", "full.parquet")
     split = sources.ensure(path, "reviews", "full", "embedded: synthetic", generator(write))
     assert next(split.read(["id"])) == {"id": "reviews-full"}
@@ -53,7 +53,7 @@ def test_a_generated_split_lies_in_the_cache(where, tmp_path):
 
 def test_without_a_generator_the_error_names_the_file(where):
     where = sources.Location("mine", where.directory, "", None)
-    path = sources.locate("embedded", where, "reviews", "fast")
+    path = sources.locate(where, "reviews", "fast")
     assert path == where.directory / "reviews" / "fast.parquet"
     with pytest.raises(DataError, match=r"data/reviews/fast\.parquet: no such file; it should hold split 'fast' of dataset 'reviews'$"):
         sources.ensure(path, "reviews", "fast", "", None)
@@ -61,7 +61,7 @@ def test_without_a_generator_the_error_names_the_file(where):
 
 def test_a_changed_generator_never_meets_its_old_output(where):
     def found():
-        return sources.locate("embedded", where, "reviews", "full")
+        return sources.locate(where, "reviews", "full")
 
     paths = [found()]
     where.generator.write_text("VERSION = 2\n")
@@ -76,19 +76,6 @@ def test_a_changed_generator_never_meets_its_old_output(where):
     (where.generator.parent / "notes.txt").write_text("no source")
     (where.generator.parent / "odd.py").mkdir()
     assert found() == paths[1]
-
-
-def test_a_directory_of_the_users_own(where, tmp_path):
-    assert sources.locate(str(tmp_path), where, "reviews", "fast") == tmp_path / "reviews" / "fast.parquet"
-    with pytest.raises(UsageProblem, match=r"--gpueval-data \S+/nowhere: no such directory\. Valid: embedded, hub, or a directory"):
-        sources.locate(str(tmp_path / "nowhere"), where, "reviews", "fast")
-    with pytest.raises(UsageProblem, match="no such directory"):
-        sources.locate(str(where.generator), where, "reviews", "fast")
-
-
-def test_the_hub_says_what_to_use_instead(where):
-    with pytest.raises(UsageProblem, match=r"--gpueval-data hub: (.|\n)*--gpueval-data embedded or DIR"):
-        sources.locate("hub", where, "reviews", "fast")
 
 
 class Stop(BaseException):
@@ -110,7 +97,7 @@ def test_a_generator_that_dies_half_way_leaves_nothing(where, failure, expected,
         path.write_bytes(b"PAR1 half")
         raise failure
 
-    path = sources.locate("embedded", where, "reviews", "full")
+    path = sources.locate(where, "reviews", "full")
     with pytest.raises(expected, match=message):
         sources.ensure(path, "reviews", "full", "", generator(die))
     assert [file.name for file in path.parent.iterdir() if file.suffix != ".lock"] == []
@@ -135,7 +122,7 @@ def test_a_killed_generator_leaves_no_split(where):
 
 
 def test_a_generator_that_writes_nothing(where):
-    path = sources.locate("embedded", where, "reviews", "full")
+    path = sources.locate(where, "reviews", "full")
     with pytest.raises(DataError, match=r"wrote no file: write\(dataset, split, path\) must write \.parquet"):
         sources.ensure(path, "reviews", "full", "", generator(lambda *_: None))
     with pytest.raises(DataError, match=r"failed: AttributeError: .*'write'"):
@@ -144,7 +131,7 @@ def test_a_generator_that_writes_nothing(where):
 
 def test_a_cache_that_cannot_be_written(where, tmp_path):
     (tmp_path / "cache").write_text("a file where the directory should be")
-    path = sources.locate("embedded", where, "reviews", "full")
+    path = sources.locate(where, "reviews", "full")
     with pytest.raises(StorageError, match=r"full\.parquet: cannot be written: .*\nXDG_CACHE_HOME"):
         sources.ensure(path, "reviews", "full", "", generator(write))
 

@@ -63,6 +63,11 @@ def test_the_median_of_the_newest_five(case, tmp_path):
     assert History.read(tmp_path).estimate(case, H100) == Estimate(60, 4.0, "measured")
 
 
+def test_models_that_were_measured(tmp_path):
+    write(tmp_path, 1, [run(), run(gpu=None), run(gpu="A100", runtime="cuda"), run(gpu="L4", samples_per_s=None), run(gpu="T4", suite="other")])
+    assert History.read(tmp_path).models("guardrails_ru", "cpu") == {H100, None}
+
+
 def test_shards_count_for_their_dataset_and_newer_runs_of_a_session_first(case, tmp_path):
     write(tmp_path, 1, [run(case=f"meddies-fast-{part}of7", samples_per_s=10.0 * part, begin_s=float(part)) for part in range(1, 8)])
     assert History.read(tmp_path).estimate(case, H100).rate == 50

@@ -142,6 +142,14 @@ def test_what_differs_is_refused_or_recorded(changes, about, line):
     assert plan(*sessions, allow_differences=True).record.differences == [line]
 
 
+def test_another_judge_differs_and_a_dataset_that_nobody_judges_does_not():
+    judged = {"judge": {"template": "a", "model": "m"}}
+    one = session("a", found("a", "toy-x", about=judged), "toy-z")
+    plan(one, session("b", found("b", "toy-y", about=judged)))
+    with pytest.raises(Conflict, match=r'toy judge\.template: "a" in a; "b" in b'):
+        plan(one, session("b", found("b", "toy-y", about={"judge": {"template": "b", "model": "m"}})))
+
+
 def test_different_suites_and_untracked_files_are_no_difference():
     other = found("b", "more-y", about={"suite": "more", "limit": 5})
     made = plan(session("a", "toy-x"), session("b", other, code={"commit": "c", "dirty": True, "diff_sha256": None}))

@@ -17,6 +17,7 @@ import pytest
 from pytest_gpueval.errors import RuntimeFault
 from pytest_gpueval.runtimes.command import Command
 from pytest_gpueval.runtimes.inprocess import InProcess
+from pytest_gpueval.runtimes.judged import Judged
 from pytest_gpueval.runtimes.openai import OpenAIRuntime
 from pytest_gpueval.runtimes.openai_request import Request
 from pytest_gpueval.runtimes.triton import TritonRuntime
@@ -92,7 +93,65 @@ def _triton(engine):
     return make
 
 
-RUNTIMES = {"inprocess": _in_process, "command": _command, "openai": _openai, **{engine: _triton(engine) for engine in triton.ENGINES}}
+class _JudgedNumber(Judged):
+    """The judge repeats what it is shown, in words."""
+
+    def answers(self, samples):
+        for answer in super().answers(samples):
+            if answer.value is not None:
+                assert answer.value["judge"] == f"says {answer.value['text']}"
+                answer.value = int(answer.value["text"])
+            yield answer
+
+
+class _Text(InProcess):
+    def answers(self, samples):
+        for answer in super().answers(samples):
+            answer.value = None if answer.value is None else str(answer.value)
+            yield answer
+
+
+_JUDGE = """
+class Judge:
+    def predict(self, batch):
+        return ["says " + row["text"] for row in batch]
+"""
+
+
+def _judged(directory, in_flight):
+    """Both look ahead: half as far each."""
+    (directory / "model.py").write_text(_MODEL)
+    (directory / "judge.py").write_text(_JUDGE)
+    half = in_flight // 2
+    return _JudgedNumber(_Text("model.py:Model", {}, directory, half), InProcess("judge.py:Judge", {}, directory, half), _shown)
+
+
+def _judged_openai(_directory, in_flight):
+    model = OpenAIRuntime(External(_language_model().url), Request("completions", template="{text}"), in_flight // 2)
+    judge = OpenAIRuntime(External(_judging_model().url), Request("completions", template="{text}"), in_flight // 2)
+    return _JudgedNumber(model, judge, _shown)
+
+
+@cache
+def _judging_model():
+    server = FaultServer()
+    server.answer = lambda body: reply(f"says {body['prompt']}")
+    atexit.register(server.close)
+    return server
+
+
+def _shown(sample, text):
+    return {"id": sample.id, "text": text}
+
+
+RUNTIMES = {
+    "inprocess": _in_process,
+    "command": _command,
+    "openai": _openai,
+    "judged": _judged,
+    "judged_openai": _judged_openai,
+    **{engine: _triton(engine) for engine in triton.ENGINES},
+}
 IN_FLIGHT = 4
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pytest_gpueval.scoring.estimates import UNSCORED, wilson
 from pytest_gpueval.scoring.generation import MATCHES, Generation, pass_at_k
 from pytest_gpueval.scoring.task import BadPrediction, BadRow
+from pytest_gpueval.scoring.verdicts import Verdicts
 
 CITIES = ["Paris", "London", "Rome"]
 
@@ -214,7 +215,8 @@ def test_pass_at_k_of_samples_with_enough_completions():
 
 @pytest.mark.parametrize("match", MATCHES)
 def test_metrics_are_named_before_there_is_a_sample(match):
-    found = Generation(match=match, pattern="x" if match == "regex" else None, k=[1]).counts().metrics().overall
+    verdicts = Verdicts("right", ["right"]) if match == "judge" else None
+    found = Generation(verdicts=verdicts, match=match, pattern="x" if match == "regex" else None, k=[1]).counts().metrics().overall
     expected = {"accuracy", "pass@1"} | ({"f1"} if match == "normalized" else {"unparsable"} if match != "exact" else set())
     assert set(found) == expected
     assert set(found.values()) == {UNSCORED}

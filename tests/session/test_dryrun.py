@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pytest_gpueval.cli.main import app
+from pytest_gpueval.session.data import Data
 from pytest_gpueval.session.forecast import Forecast
 from pytest_gpueval.session.lanes import on_cpu
 from pytest_gpueval.session.settings import Settings
@@ -159,7 +160,7 @@ def test_two_thousand_datasets(toy):
     parts, _ = seconds("--gpueval-dry-run", "--gpueval-shard-index", "1", "--gpueval-shard-count", "2")
     assert parts < 4 * collecting
     settings = Settings(root=toy.root, suite=("toy",), output_dir=toy.output)
-    forecast = Forecast(settings, [load.read(toy.root / "suites/toy/suite.toml")], on_cpu(8, 2000, frozenset()))
+    forecast = Forecast(settings, Data(settings), [load.read(toy.root / "suites/toy/suite.toml")], on_cpu(8, 2000, frozenset()))
     made = forecast.whole().as_dict()
     assert made["makespan_s"] <= 1.02 * made["bound_s"]
     assert len(forecast.cutting({}).as_json()) < 1_000_000, "every worker is sent this"

@@ -238,7 +238,7 @@ def test_no_such_file_and_a_directory(tmp_path):
 
 # Options of the task.
 
-MATCHES = "choice, exact, normalized, numeric, regex"
+MATCHES = "choice, exact, judge, normalized, numeric, regex"
 GENERATION = """
 task = "generation"
 split = "fast"
@@ -296,6 +296,108 @@ def test_a_wrong_option_is_one_line(suite, replacement, line):
             load.read(suite(replacement, text=GENERATION))
     else:
         assert problems(suite(replacement, text=GENERATION)) == [line]
+
+
+JUDGED = """
+task = "generation"
+split = "fast"
+runtime = "cpu"
+task_options = { match = "judge" }
+runtimes.cpu.kind = "other"
+[runtimes.big]
+kind = "openai"
+url = "http://127.0.0.1:1/v1"
+[judge]
+runtime = "big"
+[datasets.one]
+splits.fast = {}
+[datasets.two]
+splits.fast = {}
+task_options = { match = "exact" }
+"""
+
+
+def test_a_judge_reaches_the_cases_that_it_judges(suite):
+    one, two = load.read(suite(text=JUDGED)).cases()
+    assert one.judge is not None and two.judge is None
+    assert (one.judge.runtime_name, one.judge.runtime.url) == ("big", "http://127.0.0.1:1/v1")
+    own = 'runtime = "big"\ntemplate = "{prediction}?"\npattern = "[AB]"\nright = ["A"]'
+    found = load.read(suite(('runtime = "big"', own), text=JUDGED))
+    assert load.taken_over(found.path, load.handed_over(found)) == found
+    entry = found.cases()[0].judge.entry
+    assert (entry.template, entry.pattern, entry.right) == ("{prediction}?", "[AB]", ["A"])
+
+
+FIELDS = "answer, prediction, prompt"
+
+
+@pytest.mark.parametrize(
+    ("replacement", "line"),
+    [
+        (('runtime = "big"', 'runtime = "bgi"'), "judge.runtime: unknown 'bgi'. Did you mean 'big'? Valid runtimes: big, cpu."),
+        (('runtime = "big"', ""), "judge.runtime: missing; this key is required"),
+        (
+            ('runtime = "big"', 'runtime = "cpu"'),
+            "judge.runtime: 'cpu' is of kind 'other'; a judge is a language model, of kind 'openai'. Valid runtimes of kind 'openai': big.",
+        ),
+        (
+            ('runtime = "big"', 'runtime = "big"\nmodel = "x"'),
+            "judge.model: unknown key. Valid keys here: pattern, right, runtime, template.",
+        ),
+        (
+            ('task_options = { match = "judge" }', ""),
+            "judge: nothing asks it. Datasets of task 'generation' do with match = \"judge\" in their task_options, or in the suite's; or leave the table out",
+        ),
+        (
+            ('[judge]\nruntime = "big"', ""),
+            "task_options.match: 'judge' needs a judge: a table [judge] with runtime = \"NAME\", one of the runtimes of this suite",
+        ),
+        (
+            ('{ match = "exact" }', '{ match = "judge", pattern = "x" }'),
+            "datasets.two.task_options: match 'judge' takes no 'pattern': the judge reads the whole text; [judge] has a pattern for its verdict",
+        ),
+        (
+            ('runtime = "big"', 'runtime = "big"\npattern = "(right"'),
+            "judge.pattern: not a regular expression: missing ), unterminated subpattern at position 0; found '(right'",
+        ),
+        (
+            ('runtime = "big"', 'runtime = "big"\npattern = "correct|incorrect"'),
+            "judge: which of the verdicts that 'pattern' finds mean right? Say it in 'right', as in right = [\"correct\"]",
+        ),
+        (('runtime = "big"', 'runtime = "big"\nright = []'), "judge.right: expected at least one entry, found []"),
+        (('runtime = "big"', 'runtime = "big"\nright = "yes"'), "judge.right: expected an array, found 'yes'"),
+        (('runtime = "big"', 'runtime = "big"\nright = ["right", " "]'), "judge.right[1]: expected a string that is not empty, found ' '"),
+        (
+            ('runtime = "big"', 'runtime = "big"\ntemplate = "{prediction} {anser}"'),
+            f"judge.template: unknown field {{anser}}. Did you mean 'answer'? Valid fields: {FIELDS}.",
+        ),
+        (
+            ('runtime = "big"', 'runtime = "big"\ntemplate = "{prediction.__class__}"'),
+            "judge.template: {prediction.__class__} with attributes, indices, conversions or formats is not allowed; only names, as in {prompt}",
+        ),
+        (
+            ('runtime = "big"', 'runtime = "big"\ntemplate = "{prediction"'),
+            "judge.template: expected '}' before end of string. Braces that are text are written twice: {{ and }}.",
+        ),
+        (
+            ('runtime = "big"', 'runtime = "big"\ntemplate = "Is it {answer}?"'),
+            "judge.template: has no field {prediction}: the judge would not see what it is to judge",
+        ),
+    ],
+)
+def test_a_wrong_judge_is_one_line(suite, replacement, line):
+    assert problems(suite(replacement, text=JUDGED)) == [line]
+
+
+def test_a_dataset_that_wants_a_judge_is_named(suite):
+    text = JUDGED.replace('task_options = { match = "judge" }\n', "").replace('[judge]\nruntime = "big"\n', "")
+    (line,) = problems(suite(('{ match = "exact" }', '{ match = "judge" }'), text=text))
+    assert line.startswith("datasets.two.task_options.match: 'judge' needs a judge: a table [judge]")
+
+
+def test_a_judge_of_a_task_that_has_none(suite):
+    (line,) = problems(suite(("[runtimes.cpu]", '[runtimes.big]\nkind = "openai"\n[judge]\nruntime = "big"\n[runtimes.cpu]')))
+    assert line.startswith("judge: nothing asks it. Datasets of task 'generation' do")
 
 
 @pytest.mark.parametrize(

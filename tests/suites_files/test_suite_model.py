@@ -57,6 +57,46 @@ def test_unknown_names(options, message):
     assert str(caught.value) == message
 
 
+def judged(**big):
+    runtimes = {"cpu": {"kind": "inprocess"}, "big": {"kind": "openai", **big}}
+    datasets = {"one": {"splits": {"fast": {}}}, "two": {"splits": {"fast": {}}, "task_options": {"match": "exact"}}}
+    options = {"task": "generation", "task_options": {"match": "judge"}, "labels": [], "policies": {}, "judge": {"runtime": "big"}}
+    return suite(runtimes=runtimes, datasets=datasets, **options)
+
+
+@pytest.mark.parametrize("elsewhere", [{}, {"url": "http://gpu7:8000/v1"}])
+def test_a_judge_elsewhere_judges_any_runtime(elsewhere):
+    for runtime in ("cpu", "big"):
+        assert [case.judge is not None for case in judged(**elsewhere).cases(runtime=runtime)] == [True, False]
+
+
+@pytest.mark.parametrize(("own", "table"), [("vllm", {"model": "m"}), ("server", {"command": ["x", "{port}"], "model": "m"})])
+def test_a_judge_with_a_server_of_this_session_judges_only_itself(own, table):
+    assert judged(**{own: table}).cases(runtime="big")[0].judge.runtime_name == "big"
+    with pytest.raises(UsageProblem) as caught:
+        judged(**{own: table}).cases(runtime="cpu")
+    assert str(caught.value) == (
+        f"suite 'mine': judge.runtime: 'big' starts a server of its own (`{own}`), and runtime 'cpu' makes the answers: "
+        "a worker has its GPU for one model at a time.\n"
+        f"Let the judge run elsewhere: in runtimes.big, `url` instead of `{own}`, or neither, and VLLM_BASE_URL or OPENAI_API_BASE set.\n"
+        "Or let the model judge itself: --gpueval-runtime big, or a judge.runtime that makes the answers too.\nSuite file: /suites/mine/suite.toml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("big", "model"),
+    [
+        ({}, None),
+        ({"url": "http://gpu7:8000/v1", "request": {"model": "judge-7b"}}, "judge-7b"),
+        ({"vllm": {"model": "org/m"}}, "org/m"),
+        ({"server": {"command": ["x"], "model": "/m.gguf", "served_name": "m"}}, "m"),
+    ],
+)
+def test_a_judge_says_who_it_is(big, model):
+    told = judged(**big).cases(runtime="big")[0].judge.as_dict()
+    assert (told["model"], told["runtime"]["name"], sorted(told)) == (model, "big", ["model", "pattern", "right", "runtime", "template"])
+
+
 def test_a_policy_of_the_users_own():
     case = suite().cases(policy=("own", PolicyEntry(disabled=["b"])))[0]
     assert (case.policy_name, case.policy.disabled) == ("own", ["b"])

@@ -1,0 +1,106 @@
+"""How small a drop a test can see: minimum detectable drops (MDE) of a metric as a function of the rows it is measured on.
+
+A metric over n independent rows is taken as normal with variance v(p) / n, where v is what one row contributes at the true figure p. A one-sided test
+at level alpha = 0.05 rejects "no worse than p0" once the measured figure lies further below p0 than chance explains. It detects a true drop d with
+power 0.8 where (Fleiss, Levin and Paik, *Statistical Methods for Rates and Proportions*, 3rd ed. 2003, ch. 2.5 and 4.2, for one and two samples,
+without continuity correction; the normal approximation throughout, and the two quantiles' part, as in Cohen, *Statistical Power Analysis*, 2nd ed. 1988)
+
+    against a fixed bound p0:                d = z_alpha sqrt(v(p0) / n) + z_beta sqrt(v(p0 - d) / n)
+    against a baseline p0 of n other rows:   d = (z_alpha + z_beta) sqrt((v(p0) + v(p0 - d)) / n)
+
+Both are quadratic in d, since v is. A paired test, of a baseline on the same rows, is to be a third function of the shape of `against_baseline`: its variance
+is that of the differences between rows, which an earlier run alone does not tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from .estimates import Z_95, Estimate
+
+ALPHA: Final = 0.05
+POWER: Final = 0.8
+# One-sided quantiles of the standard normal distribution, of 1 - ALPHA and of POWER.
+Z_ALPHA: Final = 1.6448536269514722
+Z_POWER: Final = 0.8416212335729143
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What one row contributes to a metric's variance at a true figure p: `fixed + binomial * p * (1 - p)`.
+
+    A share of rows that are right has `binomial` 1. It is below 1 where a row has several spans that count on their own, above 1 where only some
+    rows have a say. A mean of figures of any range has `fixed` alone. Both are variances of one row, in squares of the metric's unit.
+    """
+
+    fixed: float = 0.0
+    binomial: float = 0.0
+
+    def at(self, p: float) -> float:
+        """The variance of one row at a true figure p; a share is taken as one within [0, 1]."""
+        inside = min(1.0, max(0.0, p))
+        return self.fixed + self.binomial * inside * (1 - inside)
+
+
+# Without an earlier run: a share that a row moves by all or nothing.
+ONE_UNIT_A_ROW: Final = Spread(binomial=1.0)
+
+# A design: the MDE for a spread, the figure that the drop counts from, and the rows.
+Design = Callable[[Spread, float, float], float]
+
+
+def spread_of(estimate: Estimate, rows: int) -> Spread | None:
+    """What a row contributes, from a metric and its 95 % interval as an earlier run of `rows` rows reported them; None where it has no interval.
+
+    Within [0, 1] the interval is taken as a Wilson interval at an effective number of trials (see `estimates`): that number is what an interval so wide has,
+    and each row carries its share of it. `ratio` counts fewer trials where few documents tell the variance; that stays in, so few rows promise less. An
+    interval that leaves [0, 1] is a mean's, `value +- z sd / sqrt(n)`.
+    """
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if value is None or low is None or high is None or rows < 1:
+        return None
+    if low < 0 or high > 1:
+        return Spread(fixed=((high - low) / (2 * Z_95)) ** 2 * rows)
+    trials = trials_of(value, high - low)
+    if math.isinf(trials):  # an interval without width, of figures that are all the same: nothing that could be measured
+        return Spread()
+    return Spread(binomial=rows / trials) if trials > 0 else None
+
+
+def trials_of(p: float, width: float) -> float:
+    """The (fractional) number of trials whose Wilson interval at a share p is as wide: the inverse of `estimates.wilson`.
+
+    From width^2 (n + z^2)^2 = 4 z^2 (p (1 - p) n + z^2 / 4), whose left side outgrows the right: one root is above 0 while the width is below 1.
+    """
+    if width <= 0:
+        return math.inf
+    if width >= 1:
+        return 0.0
+    z2, w2, pq = Z_95**2, width * width, p * (1 - p)
+    half = z2 * (2 * pq - w2)  # of the linear coefficient, negated
+    return (half + math.sqrt(half * half + w2 * z2 * z2 * (1 - w2))) / w2
+
+
+def against_bound(spread: Spread, bound: float, rows: float) -> float:
+    """How far below a fixed bound the true figure must lie to be found below it; infinity where `rows` rows can show no such drop."""
+    base = spread.at(bound)
+    expected = Z_ALPHA * math.sqrt(base / rows)
+    if spread.binomial and expected >= bound:
+        return math.inf
+    b = Z_POWER**2 / rows
+    bc = b * spread.binomial
+    half = expected + bc * (2 * bound - 1) / 2
+    rest = expected * expected - b * base
+    return (half + math.sqrt(max(0.0, half * half - (1 + bc) * rest))) / (1 + bc)
+
+
+def against_baseline(spread: Spread, value: float, rows: float) -> float:
+    """How far the true figure must lie below a baseline's, measured on as many other rows, to be found below it; infinity where no drop is large enough."""
+    k = (Z_ALPHA + Z_POWER) ** 2 / rows
+    kc = k * spread.binomial
+    half = kc * (2 * value - 1) / 2
+    drop = (half + math.sqrt(half * half + (1 + kc) * 2 * k * spread.at(value))) / (1 + kc)
+    return math.inf if spread.binomial and drop > value else drop
