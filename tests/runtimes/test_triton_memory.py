@@ -50,7 +50,7 @@ print(json.dumps(found))
 
 @pytest.mark.parametrize(
     ("engine", "few", "many", "pause_s"),
-    [("tritonserver", 10_000, 100_000, 0.0), ("tritonserver", 2_000, 20_000, 0.0002), ("pytriton", 2_000, 20_000, 0.0)],
+    [("tritonserver", 20_000, 200_000, 0.0), ("tritonserver", 2_000, 20_000, 0.0002), ("pytriton", 2_000, 20_000, 0.0)],
     ids=["fast", "slow", "pytriton"],
 )
 def test_memory_does_not_grow_with_the_rows(tmp_path, engine, few, many, pause_s):
