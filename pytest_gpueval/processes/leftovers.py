@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from .identity import Identity, abandoned, myself
+from .identity import Identity, abandoned, myself, own_name
 from .supervisor import Process, lives, look, pids, send
 
 # What a supervisor writes into the environment of all that it starts.
 MARKER = "GPUEVAL_SUPERVISOR"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where segments are, not a place for files of ours
 
+# Ends the names of files that list the segments of a program of ours, which named them itself.
+_LIST = ".segments"
 _POLL_S = 0.02
 _TERM_S = 3.0
 _KILL_S = 10.0
@@ -58,7 +62,45 @@ def end() -> list[str]:
     return said
 
 
+class Segments:
+    """Segments of shared memory that a program of this process has made and named: written down, so that whoever finds us gone can remove them."""
+
+    def __init__(self) -> None:
+        self.paths: set[Path] = set()
+        self._list: Path | None = None
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """From now on these, too."""
+        fresh = set(paths) - self.paths
+        if fresh:
+            self.paths |= fresh
+            self._list = self._list or SHARED_MEMORY / f"{own_name()}{_LIST}"
+            with suppress(OSError), self._list.open("a", encoding="utf-8") as file:  # no place for them there, then none for a list
+                file.writelines(f"{path.stat().st_ino} {path.name}\n" for path in fresh if path.exists())
+
+    def remove(self) -> None:
+        """Remove them, and the list; what has gone is as it should be."""
+        paths = [*self.paths, *([self._list] if self._list else [])]
+        self.paths, self._list = set(), None
+        for path in paths:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _remove_listed(lines: str) -> None:
+    """Remove the segments of a list; not another one that has got the name since."""
+    for line in lines.splitlines():
+        number, _, name = line.partition(" ")
+        path = SHARED_MEMORY / Path(name).name
+        with suppress(OSError):
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid() and str(found.st_ino) == number:
+                path.unlink()
+
+
 def _remove(path: Path) -> None:
+    if path.name.endswith(_LIST) and path.is_file() and not path.is_symlink():
+        _remove_listed(path.read_text(encoding="utf-8", errors="replace"))
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -17,6 +17,7 @@ from typing import Literal
 from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.gpus import nvml
 from pytest_gpueval.processes import identity
+from pytest_gpueval.processes.leftovers import Segments
 from pytest_gpueval.processes.program import Program
 
 from . import ports, segments
@@ -141,7 +142,7 @@ class _OpenAIKind:
         self._lock = threading.Lock()
         self._first: First | None = None
         # Of shared memory: those of this start's processes, and those that were there before.
-        self._segments: set[Path] = set()
+        self._segments = Segments()
         self._foreign: set[Path] = set()
         self._looked_at = 0.0
 
@@ -167,7 +168,7 @@ class _OpenAIKind:
     def launch(self) -> Launch:
         """Raises UsageProblem."""
         port = self.settings.port or ports.free(1)[0]
-        self._first, self._segments = None, set()
+        self._first = None
         self._foreign, self._looked_at = segments.named(), 0.0
         argv, environment, made = self._start(port)
         return Launch(argv=argv, environment=environment, ports={_HTTP: port}, fixed=self.settings.port is not None, made=made)
@@ -196,8 +197,7 @@ class _OpenAIKind:
 
     def clean(self, launch: Launch) -> None:
         """Remove the segments of shared memory that its processes had mapped, and folders made for it."""
-        segments.remove(self._segments)
-        self._segments = set()
+        self._segments.remove()
         for folder in launch.made:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -205,7 +205,7 @@ class _OpenAIKind:
         """Once a second: what is killed leaves its segments, and nothing tells then whose they were."""
         if time.monotonic() - self._looked_at >= 1:
             self._looked_at = time.monotonic()
-            self._segments |= {path for process in program.processes() for path in segments.mapped(process.pid)} - self._foreign
+            self._segments.add({path for process in program.processes() for path in segments.mapped(process.pid)} - self._foreign)
 
     def _start(self, port: int) -> tuple[list[str], dict[str, str], tuple[Path, ...]]:
         raise NotImplementedError

@@ -142,8 +142,31 @@ def test_files_that_dead_sessions_left_are_removed(tmp_path, monkeypatch):
     (temporary / f"{dead}.link").symlink_to(shared)
     mine = shared / f"{own_name()}.segment"
     mine.touch()
+    for name in ("psm_theirs", "psm_of_another_since", "psm_not_listed"):
+        (shared / name).touch()
+    (shared / f"{dead}.segments").write_text(f"{(shared / 'psm_theirs').stat().st_ino} psm_theirs\n1 psm_of_another_since\n1 ../{temporary.name}\n1\n")
     monkeypatch.setattr(leftovers, "SHARED_MEMORY", shared)
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(temporary))
-    assert len(leftovers.end()) == 3
+    assert len(leftovers.end()) == 4
     assert list(Path(temporary).iterdir()) == []
-    assert list(shared.iterdir()) == [mine]
+    assert sorted(shared.iterdir()) == sorted([mine, shared / "psm_of_another_since", shared / "psm_not_listed"])
+
+
+def test_segments_that_a_program_made_are_removed_by_whoever_finds_us_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(leftovers, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "none"))
+    (tmp_path / "psm_one").touch()
+    (tmp_path / "psm_two").touch()
+    source = "from pathlib import Path; from pytest_gpueval.processes import leftovers; leftovers.SHARED_MEMORY = place = Path({!r})\n"
+    source += "segments = leftovers.Segments(); segments.add([place / 'psm_one']); segments.add([place / 'psm_one', place / 'psm_two'])\n{}"
+    run = [sys.executable, "-c", source.format(str(tmp_path), "import os; os._exit(1)")]
+    assert subprocess.run(run).returncode == 1
+    assert len(list(tmp_path.iterdir())) == 3
+    monkeypatch.setattr(leftovers, "processes", list)
+    assert len(leftovers.end()) == 1
+    assert list(tmp_path.iterdir()) == []
+    segments = leftovers.Segments()
+    (tmp_path / "psm_one").touch()
+    segments.add([tmp_path / "psm_one"])
+    segments.remove()
+    assert list(tmp_path.iterdir()) == []

@@ -218,7 +218,7 @@ def test_nothing_of_a_vllm_is_left_and_nobody_learns_its_key(fake):
     fake.server.start()
     launch = fake.server.launch
     pids = fake.pids()
-    (segment,) = fake.kind._segments
+    (segment,) = fake.kind._segments.paths
     (sockets,) = launch.made
     assert len(pids) == 2 and all(map(alive, pids)) and segment.exists() and sockets.exists()
     with closing(OpenAIRuntime(fake.endpoint, Request("completions"), 1, key=fake.endpoint.key, key_name=fake.endpoint.key_name)) as runtime:
@@ -234,7 +234,7 @@ def test_nothing_of_a_vllm_is_left_and_nobody_learns_its_key(fake):
 def test_nothing_is_left_of_a_vllm_whose_front_is_killed(fake):
     fake.server.start()
     pids = fake.pids()
-    (segment,) = fake.kind._segments
+    (segment,) = fake.kind._segments.paths
     front = next(process for process in fake.server._program.processes() if process.pid not in pids and "python" in process.name)
     os.kill(front.pid, signal.SIGKILL)
     wait_for(lambda: fake.server.problem() is not None and not fake.server.running)

@@ -10,12 +10,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from pytest_gpueval.processes.identity import abandoned
 from tests.session.conftest import MARK, processes_of
 from tests.waiting import wait_for
 
@@ -62,8 +64,8 @@ def smoke(model, tmp_path):
 
 
 def left():
-    """What vLLM, and what we, leave in shared memory and beside it."""
-    return {path for pattern in ("psm_*", "gpueval.*", "sem.*") for path in Path("/dev/shm").glob(pattern)} | set(Path("/tmp").glob("gpueval.*"))
+    """What vLLM left in shared memory, and what sessions that are gone left there and beside it."""
+    return {*Path("/dev/shm").glob("psm_*"), *abandoned(Path("/dev/shm")), *abandoned(Path(tempfile.gettempdir()))}
 
 
 def lines(session, dataset):
