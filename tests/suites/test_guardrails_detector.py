@@ -337,7 +337,7 @@ def test_prepared_text_maps_back() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"thresold": 1}, "unknown option thresold; the detector's options are english, "),
+        ({"thresold": 1}, "unknown option thresold; the detector's options are device, english, "),
         ({"ner": "yes"}, "ner is true or false"),
         ({"english_names": "all"}, "english_names is one of census, rules"),
         ({"phone_region": "rus"}, "phone_region"),
