@@ -14,11 +14,10 @@ from typing import Literal
 from pytest_gpueval.errors import DataError, StorageError
 
 from .hub import Hub, Repository
-from .mirror import MANIFEST, FileEntry, Manifest, SplitEntry, open_mirror
+from .mirror import MANIFEST, MODELS, FileEntry, Manifest, SplitEntry, folder_of_model, open_mirror
 from .parquet import ParquetSplit, file_hash
 from .remote import RemoteFile, RemoteSplit
 
-MODELS = "models"
 _FETCHING = ".fetching"
 _AT_ONCE = 4
 # Room that is left when everything is there.
@@ -58,11 +57,6 @@ def assets_of_model(model: Repository) -> list[Asset]:
             raise DataError(f"{model.words}: {file.path!r} is no path below the repository")
         found.append(Asset("model", model.name, model.revision, file, f"{MODELS}/{folder_of_model(model.name)}/{file.path}"))
     return found
-
-
-def folder_of_model(repo: str) -> str:
-    """`acme/tiny` -> `acme--tiny`."""
-    return repo.replace("/", "--")
 
 
 def missing(directory: Path, assets: Sequence[Asset]) -> list[Asset]:

@@ -15,6 +15,7 @@ from pytest_gpueval.errors import DataError, UsageProblem
 from .parquet import ParquetSplit, file_hash, joined_hash
 
 MANIFEST = "manifest.json"
+MODELS = "models"
 VERSION = 1
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -99,6 +100,11 @@ class Mirror:
             elif file_hash(path) != entry.sha256:
                 found.append(f"{name}: {path} was damaged or replaced: its SHA-256 is not that of {MANIFEST}")
         return found
+
+
+def folder_of_model(repo: str) -> str:
+    """`acme/tiny` -> `acme--tiny`."""
+    return repo.replace("/", "--")
 
 
 def open_mirror(directory: Path) -> Mirror:

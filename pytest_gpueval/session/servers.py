@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import pytest
 
+from pytest_gpueval.datasets.mirror import MODELS, folder_of_model
 from pytest_gpueval.errors import UsageProblem, valid_values
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ Fixture = Callable[[str], Any]
 T = TypeVar("T")
 
 TRITON_PYTHON = "GPUEVAL_TRITON_PYTHON"
+MODEL_DIR = "GR_MODEL_DIR"
 _TRITON_FOLDER = ".venv-triton"
 
 
@@ -79,10 +81,24 @@ def openai_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
 
 
 def _placed(entry: VllmEntry | ServerEntry, directory: Path) -> dict[str, Any]:
-    """What the suite says of a server; a `model` that lies in the suite's folder by its path."""
+    """What the suite says of a server; a `model` that lies in the suite's folder, or among the models of GR_MODEL_DIR, by its path."""
     said = entry.model_dump(exclude_unset=True)
     inside = directory / entry.model
-    return {**said, "model": str(inside.resolve()) if inside.exists() else entry.model}
+    if inside.exists():
+        return {**said, "model": str(inside.resolve())}
+    fetched = _fetched(entry.model, os.environ)
+    return said if fetched is None else {"served_name": entry.model, **said, "model": str(fetched)}
+
+
+def _fetched(model: str, environment: Mapping[str, str]) -> Path | None:
+    """Where `gpueval assets download` put a model of the Hub, if GR_MODEL_DIR names that directory or the models in it. Raises UsageProblem."""
+    named = environment.get(MODEL_DIR)
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise UsageProblem(f"{MODEL_DIR}={named}: no such directory; it holds what `gpueval assets download` has fetched")
+    places = (Path(named) / folder / folder_of_model(model) for folder in (MODELS, ""))
+    return next((place.resolve() for place in places if place.is_dir()), None)
 
 
 class Stoppable(Protocol):

@@ -67,6 +67,21 @@ def test_a_model_of_the_suites_folder_is_found_there(asked):
     assert found.command(7) == [f"{asked.directory}/serve", "7"]
 
 
+@pytest.mark.parametrize("below", ["models", "."])
+def test_a_model_that_was_fetched_needs_no_hub(asked, tmp_path, monkeypatch, below):
+    """As `gpueval assets download` lays it out; the directory may be named with or without `models`."""
+    fetched = tmp_path / "assets" / below / "owner--name"
+    fetched.mkdir(parents=True)
+    monkeypatch.setenv("GR_MODEL_DIR", str(tmp_path / "assets"))
+    found = asked("vllm").settings
+    assert (found.model, found.name) == (str(fetched.resolve()), "owner/name"), "requests and results call it as before"
+    fetched.rename(fetched.with_name("other--name"))
+    assert asked("vllm").settings.model == "owner/name"
+    monkeypatch.setenv("GR_MODEL_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(UsageProblem, match=r"GR_MODEL_DIR=\S+/nowhere: no such directory; it holds what `gpueval assets download` has fetched"):
+        asked("vllm")
+
+
 @pytest.mark.parametrize("runtime", ["vllm", "inside"])
 def test_an_option_puts_another_one_in_its_place(asked, runtime):
     found = asked(runtime, "/models/mine")
