@@ -75,14 +75,14 @@ def test_command_sh_runs_this_item_again(toy):
 
 def test_metadata_says_what_was_run(toy, monkeypatch):
     monkeypatch.setenv("MY_API_KEY", "abcdefgh12345678")
-    monkeypatch.setenv("GR_RUNTIME_MODE", "cuda")
+    monkeypatch.setenv("GR_MODEL_DIR", "/models")
     toy.run("--gpueval-suite", "toy", "--gpueval-limit", "5").assert_outcomes(passed=2)
     metadata = json.loads((toy.session() / "toy-one-fast/run_metadata.json").read_text())
     assert metadata["dataset"]["rows"] == 50
     assert len(metadata["dataset"]["sha256"]) == 64
     assert metadata["limit"] == 5
     assert metadata["environment"]["MY_API_KEY"] == "<set>"
-    assert metadata["environment"]["GR_RUNTIME_MODE"] == "cuda"
+    assert metadata["environment"]["GR_MODEL_DIR"] == "/models"
     assert metadata["packages"]["pytest"] == pytest.__version__
     assert metadata["policy"]["name"] == "open"
 
