@@ -24,7 +24,9 @@ _CLOSE_S = 5.0
 # gRPC calls its own errors by these names: github.com/grpc/grpc, doc/statuscodes.md.
 _GONE = frozenset({"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED", "StatusCode.ABORTED"})
 # The last: PyTriton's part in the server for anything that goes wrong between it and PyTriton. What the model raises never gets there.
-_DEAD_STUB = re.compile(r"(?i)stub process .{0,200}(not healthy|unhealthy)|stub process is not ready|failed to .{0,40}stub|model execute error: traceback")
+_DEAD_STUB = re.compile(
+    r"(?i)stub process .{0,200}(not healthy|unhealthy)|stub process is not ready|failed to .{0,40}stub|has no available versions|model execute error: traceback"
+)
 _MEMORY = re.compile(r"(?i)out of memory|OutOfMemory|cannot allocate memory|bad_alloc|increase the shared memory pool|No space left on device")
 # The python backend's words for an exception that a model's code let through.
 _RAISED = re.compile(r"Failed to process the request\(s\)")

@@ -63,6 +63,7 @@ class _Unanswered(Generic[A]):
     """The `turn`-th batch, which the end of the server's start `generation` left without all its answers; those `found`, by the id() of their samples."""
 
     turn: int
+    serve: Callable[[list[A]], Awaitable[list[Answer[A]]]]
     batch: list[A]
     found: dict[int, Answer[A]]
     generation: int
@@ -135,25 +136,25 @@ class Window(Generic[A]):
         found: dict[int, Answer[A]] = {}
         async with self._traffic.beside_others():
             generation = self._endpoint.generation
-            problem = await self._served(batch, found)
+            problem = await self._served(batch, found, self._serve)
             if problem is not None:
-                unanswered = _Unanswered(turn, batch, found, generation, problem)
+                unanswered = _Unanswered(turn, self._serve, batch, found, generation, problem)
                 self._unanswered.append(unanswered)  # before the place is left: whoever is alone then knows of all
         if problem is not None:
             await self._settled(unanswered)
         return [found[id(sample)] for sample in batch]
 
-    async def _served(self, batch: Sequence[A], found: dict[int, Answer[A]]) -> str | None:
+    async def _served(self, batch: Sequence[A], found: dict[int, Answer[A]], serve: Callable[[list[A]], Awaitable[list[Answer[A]]]]) -> str | None:
         """Answers into `found`; in halves what is too much at once. Returns how the server went away, None where it did not. Raises RuntimeFault."""
         try:
-            answers = await self._serve(list(batch))
+            answers = await serve(list(batch))
         except Gone as problem:
             return str(problem)
         except TooMuch as problem:
             if len(batch) > 1:
                 first, second = _halves(batch)
-                gone = await self._served(first, found)
-                return await self._served(second, found) if gone is None else gone
+                gone = await self._served(first, found, serve)
+                return await self._served(second, found, serve) if gone is None else gone
             answers = [_failed(batch[0], str(problem), 0.0)]
         found.update((id(answer.sample), answer) for answer in answers)
         return None
@@ -162,7 +163,8 @@ class Window(Generic[A]):
         """Wait until nothing else is on its way and `mine` has its answers: whoever comes first asks for all. Raises RuntimeFault."""
         try:
             async with self._traffic.alone():
-                together, self._unanswered = sorted(self._unanswered, key=attrgetter("turn")), []
+                together = sorted(self._unanswered, key=attrgetter("turn"))
+                self._unanswered.clear()  # the list is that of the windows beside this one too
                 if together:
                     await self._ask_again(together)
         finally:
@@ -175,12 +177,13 @@ class Window(Generic[A]):
         """Bring the server back, and find out which rows end it. A failure is that of all who have no answer then."""
         found: dict[int, Answer[A]] = {}
         suspects = Suspects([one.rows for one in together])
+        serve = {id(sample): one.serve for one in together for sample in one.rows}
         generation, problem = max(one.generation for one in together), together[0].problem
         try:
             await self._recover(generation, problem)
             while batches := suspects.group:
                 generation, begin = self._endpoint.generation, time.perf_counter()
-                problems = await _all([self._served(batch, found) for batch in batches])
+                problems = await _all([self._served(batch, found, serve[id(batch[0])]) for batch in batches])
                 if not problems:
                     suspects.answered()
                     continue

@@ -16,6 +16,7 @@ from typing import Any
 
 from pytest_gpueval.errors import GpuevalError, RuntimeFault, StorageError, UsageProblem
 from pytest_gpueval.processes.identity import own_name
+from pytest_gpueval.processes.leftovers import Segments
 from pytest_gpueval.processes.program import MOST_STDIN, Program
 from pytest_gpueval.processes.supervisor import Process, descendants, lives, look, pids
 from pytest_gpueval.runs.redact import Redactor
@@ -51,7 +52,7 @@ class PyTriton(Triton):
         self.served_name = served_name
         # Of this start: the server and its processes once it was ready; segments that those had, and those that were there before.
         self.helpers: list[Process] = []
-        self._seen: set[Path] = set()
+        self._seen = Segments()
         self._foreign: set[Path] = set()
 
     @property
@@ -71,7 +72,7 @@ class PyTriton(Triton):
         found = self.interpreter
         fixed = {name for name, port in ((HTTP, self.settings.http_port), (GRPC, self.settings.grpc_port)) if port is not None}
         directory = _place(self.served_name)
-        self.helpers, self._seen, self._foreign = [], set(), segments.named()
+        self.helpers, self._foreign = [], segments.named()
         identity, chosen = self._begin()
         try:
             stdin = self._stdin(directory, identity, chosen, sorted({HTTP, GRPC} - fixed))
@@ -109,12 +110,12 @@ class PyTriton(Triton):
 
     def look(self) -> None:
         """Note the segments that PyTriton's store of tensors has now: they have names of their own, and what is killed leaves them."""
-        self._seen |= {path for process in self.helpers if lives(process) for path in segments.mapped(process.pid)} - self._foreign
+        self._seen.add({path for process in self.helpers if lives(process) for path in segments.mapped(process.pid)} - self._foreign)
 
     def clean(self, launch: Launch, /) -> None:
         """Give the ports back, remove its folder with PyTriton's copies of the server, and what it left in shared memory."""
-        segments.remove(self._seen)
-        self.helpers, self._seen = [], set()
+        self._seen.remove()
+        self.helpers = []
         super().clean(launch)
 
     def _stdin(self, directory: Path, identity: str, chosen: Mapping[str, int], shared: list[str]) -> bytes:

@@ -1,9 +1,7 @@
-"""Segments of shared memory with a name: which there are, who has them, and their end."""
+"""Segments of shared memory with a name: which there are, and who has them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from pytest_gpueval.processes.leftovers import SHARED_MEMORY
@@ -25,10 +23,3 @@ def mapped(pid: int) -> set[Path]:
         return set()
     names = {line.split(maxsplit=5)[5] for line in lines if f" {SHARED_MEMORY}/" in line}
     return {Path(name) for name in names if not name.endswith(" (deleted)")}
-
-
-def remove(many: Iterable[Path]) -> None:
-    """Take their names away; those that have none any more are as they should be."""
-    for path in many:
-        with suppress(OSError):
-            path.unlink()

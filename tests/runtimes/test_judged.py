@@ -11,6 +11,7 @@ from pytest_gpueval.runtimes.base import Answer
 from pytest_gpueval.runtimes.judged import Judged, Lent
 from pytest_gpueval.runtimes.openai import OpenAIRuntime
 from pytest_gpueval.runtimes.openai_request import Request
+from pytest_gpueval.runtimes.suspects import most_ends
 from tests.openai_faults import FaultServer, reply, status
 
 
@@ -259,7 +260,7 @@ def test_a_row_that_ends_the_server_is_the_one_error_although_the_judge_asks_bes
     found = list(itself.answers(rows(*[str(n) if n != 13 else "poison" for n in range(30)])))
     assert [answer.sample.id for answer in found if answer.error] == ["r13"]
     assert "does not survive this row" in found[13].error
-    assert len(beside) == 3 and beside[1:] == [0, 0], "whoever is suspected is asked alone"
+    assert 3 <= len(beside) <= most_ends(30) and beside[-2:] == [0, 0], "whoever is blamed was alone, twice"
     assert all(answer.value["judge"].startswith("re is re") for answer in found if answer.error is None)
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_gpueval.errors import MissingExtra, RuntimeFault, Unreachable, UsageProblem
-from pytest_gpueval.runtimes import window
+from pytest_gpueval.runtimes import suspects
 from pytest_gpueval.runtimes.inprocess import InProcess
 from pytest_gpueval.runtimes.triton import TritonRuntime
 from pytest_gpueval.runtimes.window import Batching, Gone, TooMuch
@@ -203,7 +203,7 @@ def test_after_a_lack_of_memory_batches_are_smaller(server, directory, capsys):
 def test_nothing_is_lost_when_it_is_killed(runtime, server, directory, victim):
     one = runtime(settings={"rows": 8})
     behind = triton.behind(server, model(directory))
-    generation, segments = behind.generation, list(getattr(behind.kind, "_seen", []))
+    generation, segments = behind.generation, list(getattr(getattr(behind.kind, "_seen", None), "paths", ()))
     answers = one.answers(rows(["slow"] * 400))
     found = [next(answers) for _ in range(50)]
     for pid in victims(behind, victim):
@@ -229,7 +229,7 @@ def test_a_call_that_ends_python_is_that_rows_error(runtime, by_engine, director
 
 
 def test_a_row_that_ends_the_program_of_pytriton(runtime, by_engine, directory, monkeypatch):
-    monkeypatch.setattr(window, "_CHANCES", 1)  # each costs a start
+    monkeypatch.setattr(suspects, "_CHANCES", 1)  # each costs a start
     one = by_engine["pytriton"].endpoint(model(directory))
     found = list(runtime(one, {"rows": 1, "in_flight": 2}).answers(rows(["ok", "x" * 100_000, "exit", "ok", "ok"])))
     assert [i for i, answer in enumerate(found) if answer.error] == [2]

@@ -46,7 +46,7 @@ def test_each_model_has_a_server(fresh, directory):
     assert not Control(servers[0].launch.ports["http"]).answers_as(servers[1].kind._identity)
     os.kill(processes(servers[0])["triton_python_b"][0], signal.SIGKILL)
     assert "triton_python_b" in wait_for(one.problem)
-    seen, generation = set(servers[0].kind._seen), servers[0].generation
+    seen, generation = set(servers[0].kind._seen.paths), servers[0].generation
     servers[0].recover(generation, "seen by the test")
     servers[0].recover(generation, "who comes second finds it done")
     assert servers[0].generation == generation + 1 and one.problem() is None and not [path for path in seen if path.exists()]

@@ -82,7 +82,7 @@ def test_it_is_up_and_nothing_is_left_of_it(fresh, directory, engine):
     everyone = [*(pid for pids in found.values() for pid in pids), child]
     own = {"python", "python3", f"python{sys.version_info[0]}.{sys.version_info[1]}"} if engine == "pytriton" else set()
     assert set(found) - own == {"tritonserver", "triton_python_b", "sleep"} and one.problem() is None
-    prefix, store = server.kind._segments, getattr(server.kind, "_seen", set())
+    prefix, store = server.kind._segments, set(getattr(getattr(server.kind, "_seen", None), "paths", ()))
     assert triton.segments(prefix) and {ports.listener(port) for port in chosen.values()} == set(found["tritonserver"])
     assert {path.name.partition("_")[0] for path in store if not path.name.startswith(prefix)} == ({"psm"} if engine == "pytriton" else set())
     assert place.stat().st_mode & 0o777 == 0o700
@@ -176,7 +176,7 @@ def test_it_ends_with_a_session_that_is_killed(directory, tmp_path, engine):
         "one.load(loaded); server = triton.behind(one, loaded)\n"
         "waiting.wait_for(lambda: 'sleep' in triton.processes(server))\n"
         "pids = [pid for pids in triton.processes(server).values() for pid in pids]\n"
-        "left = [str(server.launch.made[0]), *map(str, getattr(server.kind, '_seen', []))]\n"
+        "left = [str(server.launch.made[0]), *map(str, getattr(getattr(server.kind, '_seen', None), 'paths', []))]\n"
         "print(json.dumps([pids, dict(server.launch.ports), left, server.kind._segments]), flush=True); time.sleep(1000)"
     )
     session = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(directory), engine], cwd=ROOT, stdout=subprocess.PIPE, text=True)

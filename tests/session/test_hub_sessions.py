@@ -340,7 +340,7 @@ def test_all_that_is_wrong_with_a_mirror_is_said_at_once(place):
     [
         ("{", "is not JSON"),
         ('{"version": 2}', "is of version 2"),
-        ('{"version": 1, "datasets": [{}]}', "datasets.0.dataset: Field required"),
+        ('{"version": 1, "datasets": [{}]}', "datasets.0.file: Field required"),
         ('{"version": 1, "datasets": [{"dataset": "one", "split": "fast", "file": "../x", "bytes": 1, "sha256": "' + "0" * 64 + '"}]}', "'../x' is not below"),
         ('{"version": 1, "datasets": []}', "one-fast: not in manifest.json"),
     ],
