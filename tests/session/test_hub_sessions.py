@@ -381,8 +381,11 @@ def test_a_full_disk_is_said_and_nothing_is_half_there(place):
     """No file may grow beyond 20 KB: as on a disk that is full, but for the number of the error."""
     table = [{**row, "id": random.randbytes(1000).hex()} for row in rows(60)]
     place.repos["one"].commit({"data/fast-00000-of-00001.parquet": parquet(table=table), "README.md": card(fast=60, full=5000)})
-    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))"
-    limited = f"{limit}; import sys, pytest; sys.exit(pytest.main())"
+    limited = (
+        "import resource, signal, sys, pytest; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "limit = lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY)); "
+        "limit(20000); code = pytest.main(); limit(resource.RLIM_INFINITY); sys.exit(code)"
+    )
     text = place.refused(program=("-c", limited))
     assert re.search(r"cannot be written: File too large\.\nHF_HOME chooses another place", text)
     place.passes("--gpueval-session", "a")
