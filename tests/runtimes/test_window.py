@@ -213,8 +213,9 @@ def test_who_stops_reading_leaves_nothing_running():
                 raise
 
     server = Hanging()
+    others = set(threading.enumerate())
     window = Window(server.serve, 4, server, "toy")
-    before = threading.active_count()
+    own = set(threading.enumerate()) - others
     answers = window.answers([[Row(0)], [Row(1)], [Row(2)]])
     next(answers)
     assert began.wait(PATIENCE_S)
@@ -222,7 +223,7 @@ def test_who_stops_reading_leaves_nothing_running():
     assert cancelled.wait(PATIENCE_S)
     window.close()
     window.close()
-    assert threading.active_count() == before - 1
+    assert own and not any(thread.is_alive() for thread in own)
 
 
 def test_batches_are_cut_by_rows_and_bytes():
