@@ -38,7 +38,8 @@ _OWN_END_S = 8.0
 # Of requests that its server has in flight when it is told to end: fewer than the supervisor waits before it kills, for what is killed leaves its segments.
 _IN_FLIGHT_S = 1
 # Characters of a socket's path, sockaddr_un.sun_path; of what PyTriton adds to a model's name; and of that name.
-_SOCKET_PATH, _SOCKET_NAME, _LONGEST_NAME = 107, len("/work/_0_63-server.sock"), 24
+_WORKSPACE = "work"
+_SOCKET_PATH, _SOCKET_NAME, _LONGEST_NAME = 107, len(f"/{_WORKSPACE}/_0_63-server.sock"), 24
 
 
 class PyTriton(Triton):
@@ -127,7 +128,7 @@ class PyTriton(Triton):
                 "instances": self.model.instances,
                 "most_rows": self.model.most_rows,
                 "name": self.served_name,
-                "workspace": str(directory / "work"),
+                "workspace": str(directory / _WORKSPACE),
                 "ready": str(directory / _READY),
                 "segments": self._segments,
                 "shared": shared,
