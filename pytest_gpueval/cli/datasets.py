@@ -48,15 +48,15 @@ def lock(suite: SuiteName, dry_run: DryRun = False) -> None:  # noqa: FBT002 - c
     """
     from pytest_gpueval.datasets import locks
     from pytest_gpueval.datasets.hub import Hub
+    from pytest_gpueval.datasets.remote import MAIN
 
     with user_errors():
         read, hub = _suite(suite), Hub()
         before = locks.read(read.directory)
-        found = {
-            (name, split): hub.split(_repo(read, name), entry.revision, split, entry.config)
-            for name, entry in read.file.datasets.items()
-            for split in entry.splits
-        }
+        found = {}
+        for name, entry in read.file.datasets.items():
+            base = hub.repository(_repo(read, name), entry.revision or MAIN)  # all splits of one commit
+            found.update({(name, split): hub.split(base.name, base.revision, split, entry.config) for split in entry.splits})
         changed = [f"{name}-{split}" for (name, split), remote in found.items() if before.get((name, split)) != remote]
         if not dry_run:
             locks.write(read.directory, found)
@@ -84,7 +84,8 @@ def verify(
       gpueval datasets verify guardrails_ru --dataset meddies --json
     """
     from pytest_gpueval.datasets import verify as looks
-    from pytest_gpueval.datasets.hub import MAIN, Hub
+    from pytest_gpueval.datasets.hub import Hub
+    from pytest_gpueval.datasets.remote import MAIN
 
     rows: list[dict[str, Any]] = []
     with user_errors():
@@ -196,7 +197,7 @@ def publish_info(
 def _publish(hub: Hub, name: str, repo: str, propose: Callable[[Repository], Proposal], *, dry_run: bool) -> dict[str, Any]:
     """One repository: what would be, or was, committed."""
     from pytest_gpueval.datasets import publish
-    from pytest_gpueval.datasets.hub import MAIN
+    from pytest_gpueval.datasets.remote import MAIN
 
     proposal, commit = propose(hub.repository(repo, MAIN)), None
     if not dry_run:

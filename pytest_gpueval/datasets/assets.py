@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -14,9 +12,10 @@ from typing import Literal
 from pytest_gpueval.errors import DataError, StorageError
 
 from .hub import Hub, Repository
-from .mirror import MANIFEST, MODELS, FileEntry, Manifest, SplitEntry, folder_of_model, open_mirror
+from .mirror import MANIFEST, MODELS, FileEntry, Manifest, SplitEntry, open_mirror
 from .parquet import ParquetSplit, file_hash
-from .remote import RemoteFile, RemoteSplit
+from .remote import RemoteFile, RemoteSplit, folder_of
+from .writing import write_whole
 
 _FETCHING = ".fetching"
 _AT_ONCE = 4
@@ -55,7 +54,7 @@ def assets_of_model(model: Repository) -> list[Asset]:
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts:
             raise DataError(f"{model.words}: {file.path!r} is no path below the repository")
-        found.append(Asset("model", model.name, model.revision, file, f"{MODELS}/{folder_of_model(model.name)}/{file.path}"))
+        found.append(Asset("model", model.name, model.revision, file, f"{MODELS}/{folder_of(model.name)}/{file.path}"))
     return found
 
 
@@ -128,7 +127,7 @@ def _require_room(directory: Path, wanted: Iterable[Asset]) -> None:
 
 def _fetch(hub: Hub, directory: Path, asset: Asset) -> None:
     """One file: beside its place until it is whole and checked."""
-    half = hub.file(asset.repo, asset.revision, asset.remote.path, kind=asset.kind, folder=directory / _FETCHING / folder_of_model(asset.repo))
+    half = hub.file(asset.repo, asset.revision, asset.remote.path, kind=asset.kind, folder=directory / _FETCHING / folder_of(asset.repo))
     if asset.remote.sha256 is not None and file_hash(half) != asset.remote.sha256:
         half.unlink(missing_ok=True)
         raise DataError(f"{asset.repo}@{asset.revision[:7]}: {asset.remote.path} did not arrive as the Hub says it is; fetch it again")
@@ -151,13 +150,5 @@ def _write_manifest(directory: Path, assets: Sequence[Asset]) -> Manifest:
             rows = ParquetSplit(path, "").rows
             datasets.append(SplitEntry.model_validate({**known, "dataset": asset.dataset, "split": asset.split, "rows": rows}))
     manifest = Manifest(datasets=datasets, models=models)
-    half = directory / f".{MANIFEST}.{os.getpid()}"
-    try:
-        half.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        half.replace(directory / MANIFEST)
-    except OSError as error:
-        raise StorageError(f"{directory / MANIFEST}: cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            half.unlink()
+    write_whole(directory / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     return manifest

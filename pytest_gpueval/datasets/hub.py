@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,21 +24,22 @@ from . import access, infos, metadata
 from .card import CARD
 from .metadata import Metadata
 from .parquet import ParquetSplit
-from .remote import RemoteFile, RemoteSplit
+from .remote import MAIN, RemoteFile, RemoteSplit, folder_of
 from .sources import cache_directory
 from .split_files import files_of_splits
+from .writing import write_whole
 
 T = TypeVar("T")
 
 Kind = Literal["dataset", "model"]
 DATASET: Final = "dataset"
-MAIN = "main"
 TIMEOUT_S = 5.0
 # A Hub that is down, or that says "too many requests", is asked again for so long.
 PATIENCE_S = 6.0
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TEXTS = (CARD, metadata.YAML, infos.INFOS, infos.INFO)
 _DAY_S = 86_400
+_CACHE = "XDG_CACHE_HOME chooses another place."
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Hub:
             return Repository(repo, str(info.sha), files, texts)
         found = self._remember(Repository(repo, str(info.sha), files, texts))
         if not _COMMIT.fullmatch(revision):
-            _write(self._place(repo, f"named-{quote(revision, safe='')}"), found.revision)
+            write_whole(self._place(repo, f"named-{quote(revision, safe='')}"), found.revision, _CACHE)
         return found
 
     def _text(self, repo: str, revision: str, name: str) -> str:
@@ -210,7 +210,7 @@ class Hub:
     # What is remembered of commits, which never change.
 
     def _place(self, repo: str, revision: str) -> Path:
-        return cache_directory() / "hub" / repo.replace("/", "--") / f"{revision}.json"
+        return cache_directory() / "hub" / folder_of(repo) / f"{revision}.json"
 
     def _remembered(self, repo: str, revision: str) -> Repository | None:
         try:
@@ -221,7 +221,7 @@ class Hub:
 
     def _remember(self, found: Repository) -> Repository:
         known = {"files": [asdict(file) for file in found.files], "texts": dict(found.texts)}
-        _write(self._place(found.name, found.revision), json.dumps(known))
+        write_whole(self._place(found.name, found.revision), json.dumps(known), _CACHE)
         return found
 
     def _offline(self, repo: str, revision: str) -> Repository:
@@ -248,7 +248,7 @@ class Hub:
     def _converted(self, remote: RemoteSplit, *, again: bool) -> Path:
         """A split that is no plain parquet, read by the library `datasets` and written as parquet, once for each commit."""
         name = f"{remote.config or 'default'}-{remote.split}.parquet"
-        place = cache_directory() / "converted" / remote.repo.replace("/", "--") / remote.revision / name
+        place = cache_directory() / "converted" / folder_of(remote.repo) / remote.revision / name
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(place.with_suffix(".lock")):
@@ -257,19 +257,8 @@ class Hub:
                     self._asked(lambda: _load(remote, half, again=again), remote.repo, f"split {remote.split!r}")
                     half.replace(place)
         except OSError as error:
-            raise StorageError(f"{place}: cannot be written: {error.strerror}.\nXDG_CACHE_HOME chooses another place.") from None
+            raise StorageError(f"{place}: cannot be written: {error.strerror}.\n{_CACHE}") from None
         return place
-
-
-def _write(place: Path, text: str) -> None:
-    """Write a file of what is remembered, whole or not at all. Raises StorageError."""
-    half = place.with_suffix(f".{os.getpid()}.{threading.get_ident()}.half")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        half.write_text(text, encoding="utf-8")
-        half.replace(place)
-    except OSError as error:
-        raise StorageError(f"{place}: cannot be written: {error.strerror}.\nXDG_CACHE_HOME chooses another place.") from None
 
 
 def _load(remote: RemoteSplit, target: Path, *, again: bool) -> None:

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_gpueval.errors import DataError, StorageError
+from pytest_gpueval.errors import DataError
 
 from .remote import RemoteSplit
+from .writing import write_whole
 
 FILE_NAME = "datasets.lock"
 _VERSION = 1
@@ -48,10 +49,5 @@ def text(locked: Locked) -> str:
 def write(directory: Path, locked: Locked) -> Path:
     """Write the lock file of a suite's folder. Raises StorageError."""
     path = directory / FILE_NAME
-    half = path.with_suffix(".half")
-    try:
-        half.write_text(text(locked), encoding="utf-8")
-        half.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from None
+    write_whole(path, text(locked))
     return path

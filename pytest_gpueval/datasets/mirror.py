@@ -102,11 +102,6 @@ class Mirror:
         return found
 
 
-def folder_of_model(repo: str) -> str:
-    """`acme/tiny` -> `acme--tiny`."""
-    return repo.replace("/", "--")
-
-
 def open_mirror(directory: Path) -> Mirror:
     """A directory given by the user. Raises UsageProblem, DataError for a manifest that is none."""
     if not directory.is_dir():

@@ -12,11 +12,11 @@ from pytest_gpueval.errors import Conflict, DataError
 from . import infos, metadata
 from .card import CARD, SplitInfo
 from .fast import choose, write
-from .hub import MAIN, Hub, Repository
+from .hub import Hub, Repository
 from .labelled import Annotation, read_labelled
 from .metadata import Metadata
 from .parquet import file_hash
-from .remote import RemoteFile, RemoteSplit
+from .remote import MAIN, RemoteFile, RemoteSplit, folder_of
 from .selection import NEGATIVES, SEED
 
 _NAMES = {"card": CARD, "yaml": metadata.YAML, "infos": infos.INFOS, "info": infos.INFO}
@@ -103,7 +103,7 @@ def rebalance(hub: Hub, base: Repository, wish: Wish, folder: Path) -> Proposal:
     sources = [full.path, *full.more]
     selection = choose(sources, wish.annotation, rows=wish.rows, negatives=wish.negatives, seed=wish.seed, key=wish.key)
     path = f"{_folder(splits[wish.source])}{wish.split}-00000-of-00001.parquet"
-    written = write(sources, selection, folder / base.name.replace("/", "--") / path)
+    written = write(sources, selection, folder / folder_of(base.name) / path)
     old = splits.get(wish.split, ())
     removed = [file.path for file in old if file.path != path]
     same = [file.sha256 for file in old if file.path == path] == [file_hash(written.path)]

@@ -8,6 +8,13 @@ from typing import Any
 
 from .parquet import joined_hash
 
+MAIN = "main"
+
+
+def folder_of(repo: str) -> str:
+    """A repository's name as that of a folder: `acme/tiny` -> `acme--tiny`."""
+    return repo.replace("/", "--")
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:

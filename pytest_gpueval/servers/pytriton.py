@@ -37,8 +37,8 @@ _PING_S = 1.0
 _OWN_END_S = 8.0
 # Of requests that its server has in flight when it is told to end: fewer than the supervisor waits before it kills, for what is killed leaves its segments.
 _IN_FLIGHT_S = 1
-# Characters of a socket's path, sockaddr_un.sun_path; of what PyTriton adds to a model's name; and of that name.
 _WORKSPACE = "work"
+# Characters of a socket's path, sockaddr_un.sun_path; of what PyTriton adds to a model's name; and of that name.
 _SOCKET_PATH, _SOCKET_NAME, _LONGEST_NAME = 107, len(f"/{_WORKSPACE}/_0_63-server.sock"), 24
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_gpueval.datasets import locks, mirror, sources
 from pytest_gpueval.datasets.parquet import ParquetSplit
-from pytest_gpueval.datasets.remote import RemoteSplit
+from pytest_gpueval.datasets.remote import MAIN, RemoteSplit
 from pytest_gpueval.errors import DataError, GpuevalError, MissingExtra, UsageProblem, valid_values
 from pytest_gpueval.runtimes.inprocess import load_file
 from pytest_gpueval.suites import load
@@ -37,6 +37,7 @@ class Data:
     def __init__(self, settings: Settings, pins: Sequence[tuple[Key, Mapping[str, Any]]] = ()) -> None:
         self._settings = settings
         self._pins = {(key[0], key[1], key[2]): RemoteSplit.of(entry) for key, entry in pins}
+        self._commits: dict[tuple[str, str | None], str] = {}
         self._locks: dict[Path, dict[tuple[str, str], RemoteSplit]] = {}
 
     @property
@@ -147,7 +148,13 @@ class Data:
         locked = None if self._settings.refresh else self._lock(suite.directory).get((dataset, split))
         if locked is not None and (locked.repo, locked.config) == (entry.repo, entry.config) and entry.revision in (None, locked.revision):
             return locked
-        return self._hub.split(entry.repo, entry.revision, split, entry.config)
+        return self._hub.split(entry.repo, self._commit(entry.repo, entry.revision), split, entry.config)
+
+    def _commit(self, repo: str, revision: str | None) -> str:
+        """What a branch or tag names, found out once: all splits of a repository are of one commit. Raises as `Hub.repository`."""
+        if (repo, revision) not in self._commits:
+            self._commits[repo, revision] = self._hub.repository(repo, revision or MAIN).revision
+        return self._commits[repo, revision]
 
     def _lock(self, directory: Path) -> dict[tuple[str, str], RemoteSplit]:
         if directory not in self._locks:

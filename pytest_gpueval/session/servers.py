@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import pytest
 
-from pytest_gpueval.datasets.mirror import MODELS, folder_of_model
+from pytest_gpueval.datasets.mirror import MODELS
+from pytest_gpueval.datasets.remote import folder_of
 from pytest_gpueval.errors import UsageProblem, valid_values
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _fetched(model: str, environment: Mapping[str, str]) -> Path | None:
         return None
     if not Path(named).is_dir():
         raise UsageProblem(f"{MODEL_DIR}={named}: no such directory; it holds what `gpueval assets download` has fetched")
-    places = (Path(named) / folder / folder_of_model(model) for folder in (MODELS, ""))
+    places = (Path(named) / folder / folder_of(model) for folder in (MODELS, ""))
     return next((place.resolve() for place in places if place.is_dir()), None)
 
 
