@@ -241,8 +241,8 @@ def test_on_hang_up_a_worker_that_does_not_notice_is_interrupted(run, tmp_path):
 
 def test_on_hang_up_at_once_is_what_a_signal_is(run, tmp_path):
     file = tmp_path / "finalized"
-    one = run("say(start(session=True))\n" + FINALIZER.format(body="time.sleep(1000)", file=str(file)), "--at-once", grace=1000)
-    one.number()
+    one = run("start(session=True)\n" + FINALIZER.format(body="say('up'); time.sleep(1000)", file=str(file)), "--at-once", grace=1000)
+    assert one.line() == "up"
     one.popen.stdin.close()
     assert one.end() == 5
     assert file.exists()
