@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_gpueval.session.evaluation import Evaluation
-    from pytest_gpueval.session.recorder import Run
+    from pytest_gpueval.session.evaluation_run import EvaluationRun
 
 
-def test_eval(predictions: Evaluation, run: Run) -> None:
+def test_eval(predictions: Evaluation, run: EvaluationRun) -> None:
     """Evaluate one case: score every prediction, then let the gates decide."""
     for _ in predictions:
         pass

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.runs.directory import RESULTS
 from pytest_gpueval.suites import load
-from pytest_gpueval.suites.model import Case, Shard, Suite
+from pytest_gpueval.suites.model import Case, Shard, Suite, Unit
 from pytest_gpueval.suites.schema import PolicyEntry, RuntimeEntry
 
 from .rows import is_own_test, summary_or_none
@@ -91,7 +91,7 @@ def check_runtime(suites: Sequence[Suite], settings: Settings) -> None:
         raise UsageProblem("\n".join([*lines, advice]))
 
 
-def key(case: Case) -> str:
+def key(case: Unit) -> str:
     """What names a case within a session, shards apart: `guardrails_ru/meddies-fast`."""
     return f"{case.suite}/{case.whole_id}"
 
@@ -123,7 +123,7 @@ def shards_of(case: Case) -> list[Case]:
     return [replace(case, parts=1, shard=Shard(number, case.parts)) for number in range(1, case.parts + 1)]
 
 
-def run_id(case: Case, nodeid: str, parameters: str, function: str) -> str:
+def run_id(case: Unit, nodeid: str, parameters: str, function: str) -> str:
     """The name of an item's run directory: `guardrails_ru-meddies-fast`; a test of the user's own adds its file and name."""
     parts = [case.suite, parameters]
     if is_own_test(nodeid):

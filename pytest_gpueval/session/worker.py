@@ -26,7 +26,8 @@ from pytest_gpueval.suites.model import Case
 from . import cases, provenance, registry, shards, xdist_seam
 from .cutting import Cutting, as_text
 from .data import Data
-from .recorder import Run
+from .evaluation_run import EvaluationRun
+from .run import Run
 from .servers import Fixture
 from .settings import Settings
 
@@ -144,9 +145,9 @@ class Worker:
             "worker": self.name,
             "nodeid": run.nodeid,
             "run_id": run.directory.run_id,
-            "suite": run.case.suite,
-            "case": run.case.id,
-            "runtime": run.case.runtime_name,
+            "suite": run.unit.suite,
+            "case": run.unit.id,
+            "runtime": run.unit.runtime_name,
         }
         try:
             self._send({**base, **details})
@@ -225,7 +226,7 @@ class Worker:
             run.close()
             summary = run.summary
             known = summary.model_dump(include={"status", "ok", "seconds", "samples_per_s", "startup_s"}) | {"rows": summary.rows.scored} if summary else {}
-            if run.case.parts > 1:  # its shards have told what was measured
+            if run.unit.parts > 1:  # its shards have told what was measured
                 known.pop("samples_per_s", None)
             self.notify("end", run, reused=run.reused, **known)
 
@@ -293,7 +294,7 @@ class Worker:
         if callspec is None or not isinstance(case := callspec.params.get("case"), Case):
             return None
         name = cases.run_id(case, item.nodeid, callspec.id, getattr(item, "originalname", item.name))
-        return Run(self, case, item.nodeid, name)
+        return EvaluationRun(self, case, item.nodeid, name)
 
 
 @contextmanager
