@@ -71,7 +71,10 @@ class Surroundings(Protocol):
         """Tell the controller what a run is doing."""
 
     def progress(self, run: Run, done: int, total: int, /) -> None:
-        """Tell how far a run is."""
+        """Tell how far a run is; `total` is 0 where nobody knows."""
+
+    def show(self, text: str, /) -> None:
+        """Let the user see what a program prints, where that is asked for."""
 
 
 class Run(ABC):
@@ -121,6 +124,7 @@ class Run(ABC):
         """Make the directory ready, or find that an earlier run finished here. Raises Conflict, StorageError."""
         self._worker.notify("start", self)
         self._own()
+        self._prepare()
         # A test of the user's own always runs: its assertions are not part of what was stored.
         reuse = not is_own_test(self.nodeid)
         beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._worker.settings.force, reuse=reuse)
@@ -128,6 +132,9 @@ class Run(ABC):
         self.summary = beginning.summary if self.reused else None
         self._begun = not self.reused
         self._worker.usage(begin=True)
+
+    def _prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Once the directory is owned, before anything in it is touched."""
 
     def _own(self) -> None:
         """Hold the directory until `finish`: a worker whose session was killed may still be writing here for a moment. Raises Conflict."""
