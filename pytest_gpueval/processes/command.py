@@ -18,7 +18,8 @@ def supervised(
     """The command of a supervisor around `program`, to which arguments may be added.
 
     `leases` are locked, shared, in this order for the program's life. `grace_s` is what it has to end by itself once whoever holds the other end of the
-    supervisor's stdin is gone; with `at_once` it is asked to end there and then, by the signal `ask`. `markers` go into its environment, to find what a dead session left.
+    supervisor's stdin is gone; with `at_once` it is asked to end there and then, by the signal `ask`. `markers` go into its environment, to find what
+    a dead session left.
     """
     argv = [sys.executable, "-I", "-S", str(SUPERVISOR)]
     for lease in leases:

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from pytest_gpueval.errors import RuntimeFault
 from pytest_gpueval.runs.directory import LOG
 from pytest_gpueval.runs.files import cannot_write, storage
 from pytest_gpueval.runs.results import ResultsWriter

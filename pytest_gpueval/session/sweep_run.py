@@ -15,7 +15,7 @@ import pytest
 
 from pytest_gpueval import gates
 from pytest_gpueval.datasets import sources
-from pytest_gpueval.errors import GpuevalError, RuntimeFault, UsageProblem
+from pytest_gpueval.errors import GpuevalError, UsageProblem
 from pytest_gpueval.runs.directory import LOG, METADATA, RESULTS, SUMMARY
 from pytest_gpueval.runs.files import back_up, storage, write_json
 from pytest_gpueval.runs.records import Attempt, Figure, RowCounts, RunMetadata, Status, Summary, VerdictRecord
@@ -83,8 +83,7 @@ class SweepRun(Run):
     def status_of(self, status: Status) -> Status:
         """How the program ended, where that is why the test failed."""
         if status in ("failed", "error") and self.outcome is not None and self.outcome.kind != "passed":
-            found: Any = self.outcome.status
-            return found
+            return self.outcome.status
         return status
 
     def begin(self) -> None:
@@ -115,9 +114,7 @@ class SweepRun(Run):
         argv, environment = self._argv(), self._environment()
         directory = self.row.directory / self._file.directory
         with RowLog(self, output.Output(self._file.series, self._file.metrics), stop_at_nan=self._stops_at_nan) as log:
-            end = attempt(
-                argv, directory=directory, environment=environment, timeout_s=self._file.timeout_s, grace_s=self._file.grace_s, sink=log.take
-            )
+            end = attempt(argv, directory=directory, environment=environment, timeout_s=self._file.timeout_s, grace_s=self._file.grace_s, sink=log.take)
             self._steps += log.steps
         own, problem = self._own_summary()
         self.metrics = {**(output.of_summary(own) if own else {}), **log.output.metrics, **self._declared()}
@@ -201,7 +198,9 @@ class SweepRun(Run):
         }
 
     def _own_properties(self) -> Sequence[tuple[str, Any]]:
-        shown = [(f"gpueval.param.{name}", value if isinstance(value, (bool, int, float, str)) else json.dumps(value)) for name, value in self.row.parameters.items()]
+        shown = [
+            (f"gpueval.param.{name}", value if isinstance(value, (bool, int, float, str)) else json.dumps(value)) for name, value in self.row.parameters.items()
+        ]
         return [*shown, ("gpueval.attempts", self.summary.attempts if self.summary else self._number)]
 
     def _concluded(self, status: Status, reason: str | None, error: str | None) -> Summary:

@@ -22,6 +22,7 @@ from pytest_gpueval.runs.records import Status
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
+from pytest_gpueval.suites.sweep import Row
 
 from . import cases, provenance, registry, shards, xdist_seam
 from .cutting import Cutting, as_text
@@ -76,6 +77,7 @@ class Worker:
         self._splits: dict[tuple[Path, str, str], ParquetSplit] = {}
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
         self._last_progress = 0.0
+        self._shows = config.getoption("capture", "fd") == "no"
 
     # What runs ask of their worker.
 
@@ -165,6 +167,12 @@ class Worker:
         if now - self._last_progress >= _PROGRESS_EVERY_S or done == total:
             self._last_progress = now
             self.notify("progress", run, done=done, total=total)
+
+    def show(self, text: str) -> None:
+        """Let the user see what a program prints, where pytest is told to capture nothing (-s)."""
+        if self._shows and text:
+            with suppress(OSError):  # the controller is gone; whoever runs the item will notice
+                self._send({"event": "output", "worker": self.name, "text": text})
 
     def close(self) -> None:
         """Stop looking at the GPUs, and close all models. One that cannot be closed is named on stderr; its results stand."""
@@ -291,10 +299,14 @@ class Worker:
 
     def _run_of(self, item: pytest.Item) -> Run | None:
         callspec = getattr(item, "callspec", None)
-        if callspec is None or not isinstance(case := callspec.params.get("case"), Case):
+        if callspec is None or not isinstance(unit := callspec.params.get("case"), (Case, Row)):
             return None
-        name = cases.run_id(case, item.nodeid, callspec.id, getattr(item, "originalname", item.name))
-        return EvaluationRun(self, case, item.nodeid, name)
+        name = cases.run_id(unit, item.nodeid, callspec.id, getattr(item, "originalname", item.name))
+        if isinstance(unit, Case):
+            return EvaluationRun(self, unit, item.nodeid, name)
+        from .sweep_run import SweepRun  # noqa: PLC0415 - evaluations need not pay for it
+
+        return SweepRun(self, unit, item.nodeid, name)
 
 
 @contextmanager

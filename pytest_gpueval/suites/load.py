@@ -108,6 +108,13 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
+def evaluation(suite: AnySuite) -> Suite:
+    """The same suite where only an evaluation will do. Raises UsageProblem for a sweep."""
+    if isinstance(suite, Sweep):
+        raise UsageProblem(f"suite {suite.name!r} is a sweep: it has rows, no datasets.\nSuite file: {suite.path}")
+    return suite
+
+
 def handed_over(suite: AnySuite) -> str | None:
     """A suite as text for another process, far faster to read than the file; None where JSON cannot hold a value of a runtime or a task, such as a date."""
     if isinstance(suite, Sweep):

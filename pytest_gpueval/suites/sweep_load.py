@@ -11,6 +11,7 @@ import orjson
 from pytest_gpueval.errors import SuiteError, valid_values
 
 from . import arguments, run_ids, spaces, sweep_csv
+from .model import without_shard
 from .sweep import Sweep
 from .sweep_schema import FIELDS, SweepFile
 from .values import Value
@@ -22,13 +23,13 @@ ID_COLUMN, SEED = "run_id", "seed"
 def made(path: Path, file: SweepFile) -> Sweep:
     """The sweep of a checked file. Raises SuiteError."""
     rows, lines, source = _rows(path, file)
-    try:
-        ids = run_ids.named(rows, file.run_id, column=ID_COLUMN, lines=lines)
-        parameters: Sequence[Mapping[str, Value]] = [{**file.parameters, **_without_id(row)} for row in rows]
-        if file.seeds:
-            ids, parameters = run_ids.with_seeds(ids, parameters, file.seeds, parameter=SEED)
-    except SuiteError as problem:
-        raise SuiteError("\n".join(f"{source}: {line}" for line in str(problem).splitlines())) from None
+    parameters: Sequence[Mapping[str, Value]] = [{**file.parameters, **_without_id(row)} for row in rows]
+    if file.run_id is None and not any(ID_COLUMN in row for row in rows):
+        ids = [f"row-{number:0{len(str(len(rows)))}}" for number in range(1, len(rows) + 1)]
+    else:
+        ids = run_ids.named(rows if file.run_id is None else parameters, file.run_id, column=ID_COLUMN, lines=lines, where=source)
+    if file.seeds:
+        ids, parameters = run_ids.with_seeds(ids, parameters, file.seeds, parameter=SEED)
     sweep = Sweep(path.parent.name, path, file, dict(zip(ids, parameters, strict=True)))
     problems = [f"{path}: {problem}" for problem in _problems(sweep)]
     if problems:
@@ -85,6 +86,9 @@ def _problems(sweep: Sweep) -> Iterator[str]:
         yield f"command: {problem}"
     if not (sweep.directory / file.directory).is_dir():
         yield f"directory: {file.directory!r}: no such folder in {sweep.directory}"
+    for id_ in sweep.points:
+        if without_shard(id_) != id_:
+            yield f"row {id_!r}: an id that ends like {id_.rpartition('-')[2]!r} is taken for a shard; choose another one"
     for key in ("gpus", "seconds"):
         name = getattr(file, key)
         if isinstance(name, str) and name not in names:

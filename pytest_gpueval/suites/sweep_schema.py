@@ -130,9 +130,9 @@ class SweepFile(Strict):
     expected: list[Inside] = Field([], description="files in the run's directory that a row must leave")
     metric: str | None = Field(None, description="what rows are ranked by")
     goal: Literal["min", "max"] = "min"
-    metrics: dict[str, MetricEntry] = {}
+    metrics: dict[str, MetricEntry] = Field({})
     series: SeriesEntry | None = None
-    gates: list[SweepGate] = []
+    gates: list[SweepGate] = Field([])
     budget_s: Seconds | None = Field(None, description="seconds that the whole sweep may take; the plan says what exceeds it")
 
     @field_validator("rows")
@@ -141,7 +141,9 @@ class SweepFile(Strict):
         for number, row in enumerate(rows):
             for name, value in row.items():
                 if not isinstance(value, (bool, int, float, str, list, dict)):
-                    raise ValueError(f"row {number}: {name}: expected a boolean, number, string, array or table, found {value!r:.40}")
+                    raise ValueError(  # noqa: TRY004 - pydantic's own
+                        f"row {number}: {name}: expected a boolean, number, string, array or table, found {value!r:.40}"
+                    )
         return rows
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# Control groups of version 2, and of version 1: https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.events; .../cgroup-v1/memory.html, memory.oom_control.
+# Control groups of version 2 (https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.events) and 1 (.../cgroup-v1/memory.html, memory.oom_control).
 _ROOT = Path("/sys/fs/cgroup")
 
 

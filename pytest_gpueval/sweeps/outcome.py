@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from pytest_gpueval.suites.sweep_schema import Fault, RetryEntry
 
 Kind = Literal["passed", "stopped", "interrupted"] | Fault
+Status = Literal["passed", "failed", "error", "crashed", "oom", "timeout", "interrupted", "skipped"]
 
 # torch; the CUDA driver and runtime; XLA; cuBLAS and friends that report no memory in words of their own.
 _CUDA_OOM: Final = re.compile(
@@ -41,12 +42,12 @@ class Outcome:
     reason: str | None
 
     @property
-    def status(self) -> str:
-        """The status of a run that ended so, as records.Status."""
+    def status(self) -> Status:
+        """The status of a run that ended so, as the contract names it."""
         return _STATUS[self.kind]
 
 
-_STATUS: Final[Mapping[Kind, str]] = {
+_STATUS: Final[Mapping[Kind, Status]] = {
     "passed": "passed",
     "stopped": "skipped",
     "interrupted": "interrupted",
@@ -75,8 +76,11 @@ def judge(end: End, tail: str, *, diverged: str | None = None, missing: Sequence
         return Outcome("diverged", f"diverged: {diverged}")
     if end.asked_to is not None:
         return Outcome("stopped", end.asked_to)
-    if end.exit_code != 0:
-        return _failed(end, tail)
+    return _failed(end, tail) if end.exit_code else _left(own, missing)
+
+
+def _left(own: Mapping[str, Any] | None, missing: Sequence[str]) -> Outcome:
+    """A program that ended well must have left what the suite expects of it."""
     if own is not None and own.get("ok") is False:
         return Outcome("exit", f"exit code 0, but its summary.json says ok: false{_quoted(own.get('error') or own.get('reason'))}")
     if missing:
@@ -86,22 +90,20 @@ def judge(end: End, tail: str, *, diverged: str | None = None, missing: Sequence
 
 def _failed(end: End, tail: str) -> Outcome:
     code = end.exit_code or 0
-    number = -code if code < 0 else code - _KILLED_BY_SHELL if code > _KILLED_BY_SHELL else 0
-    how = f"died of {signal.Signals(number).name}" if number in set(signal.Signals) else f"exit code {code}"
-    if code > 0 and number in set(signal.Signals):
-        how = f"exit code {code} ({signal.Signals(number).name})"
-    last = last_words(tail)
-    said = f": {last}" if last else ""
-    if found := _CUDA_OOM.search(tail):
-        return Outcome("cuda_oom", f"out of GPU memory ({how}): {_line_at(tail, found.start())}")
+    number = -code if code < 0 else max(0, code - _KILLED_BY_SHELL)
+    name = signal.Signals(number).name if number in set(signal.Signals) else ""
+    how = f"died of {name or f'signal {number}'}" if code < 0 else f"exit code {code}{f' ({name})' if name else ''}"
+    if line := _last_line_with(_CUDA_OOM, tail):
+        return Outcome("cuda_oom", f"out of GPU memory ({how}): {line}")
     if number == signal.SIGKILL and end.oom_kills:
-        return Outcome("host_oom", f"out of memory: the kernel ended it ({how}); the memory limit of this machine or container is too small for it")
-    if found := _HOST_OOM.search(tail):
-        return Outcome("host_oom", f"out of memory ({how}): {_line_at(tail, found.start())}")
-    if code < 0 or number == signal.SIGKILL:
-        hint = "; nobody of this session sent it. `dmesg` says whether the kernel did, for want of memory" if number == signal.SIGKILL else ""
-        return Outcome("signal", f"{how}{hint}{said}")
-    return Outcome("exit", f"{how}{said}")
+        return Outcome("host_oom", f"out of memory ({how}): the kernel ended it; the memory limit of this machine or container is too small for it")
+    if line := _last_line_with(_HOST_OOM, tail):
+        return Outcome("host_oom", f"out of memory ({how}): {line}")
+    last = last_words(tail)
+    said = f"; its last line: {last}" if last else ""
+    if number == signal.SIGKILL:
+        said = f"; nobody of this session sent it, `dmesg` says whether the kernel did{said}"
+    return Outcome("signal" if code < 0 or number == signal.SIGKILL else "exit", how + said)
 
 
 def last_words(tail: str) -> str:
@@ -120,10 +122,13 @@ def may_retry(attempt: int, kind: Kind, entry: RetryEntry) -> bool:
     return attempt <= entry.times and kind in entry.on
 
 
-def _line_at(text: str, place: int) -> str:
-    begin = text.rfind("\n", 0, place) + 1
+def _last_line_with(pattern: re.Pattern[str], text: str) -> str:
+    """The last line in which a pattern is found: before it stand the lines of the program that a traceback quotes."""
+    place = max((match.start() for match in pattern.finditer(text)), default=-1)
+    if place < 0:
+        return ""
     end = text.find("\n", place)
-    return text[begin : len(text) if end < 0 else end].strip()[:300]
+    return text[text.rfind("\n", 0, place) + 1 : len(text) if end < 0 else end].strip()[:300]
 
 
 def _quoted(words: Any) -> str:

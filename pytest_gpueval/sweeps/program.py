@@ -40,9 +40,9 @@ def attempt(
 ) -> End:
     """Run a program to its end, and to the end of all that it started.
 
-    It has no stdin; stdout and stderr go to `sink`, which is also asked, with nothing, once a second. After `timeout_s`, or as `sink` says, it gets TERM, and KILL
-    `grace_s` later with its whole tree. An exception here, such as KeyboardInterrupt, ends it so too, then goes on. Raises RuntimeFault if something
-    outlives even KILL.
+    Its stdin stays silent; stdout and stderr go to `sink`, which is also asked, with nothing, once a second. After `timeout_s`, or as `sink` says, it gets
+    TERM, and KILL `grace_s` later with its whole tree. An exception here, such as KeyboardInterrupt, ends it so too, then goes on. Raises RuntimeFault
+    if something outlives even KILL.
     """
     why_not = _why_not(argv[0], directory, environment)
     if why_not is not None:
