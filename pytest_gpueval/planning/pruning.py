@@ -55,7 +55,7 @@ class MedianRule:
         _require(goal in ("min", "max"), f"goal: {goal!r} is neither 'min' nor 'max'")
         _require(against in ("best", "mean"), f"against: {against!r} is neither 'best' nor 'mean'")
         _require(_is_number(warmup_steps) and warmup_steps >= 0, f"warmup_steps: {warmup_steps!r} is not a number of at least 0")
-        _require(isinstance(min_rows, int) and min_rows >= 1, f"min_rows: {min_rows!r} is not a whole number of at least 1")
+        _require(min_rows >= 1, f"min_rows: {min_rows!r} is not a whole number of at least 1")
         self._goal: Goal = goal
         self._warmup_steps = warmup_steps
         self._min_rows = min_rows
@@ -104,7 +104,7 @@ class SuccessiveHalving:
     def __init__(self, *, goal: Goal = "min", reduction: int = 4, min_steps: float = 1) -> None:
         """`min_steps`: steps that every row has. Raises UsageProblem for settings without a meaning."""
         _require(goal in ("min", "max"), f"goal: {goal!r} is neither 'min' nor 'max'")
-        _require(isinstance(reduction, int) and reduction >= 2, f"reduction: {reduction!r} is not a whole number of at least 2")
+        _require(reduction >= 2, f"reduction: {reduction!r} is not a whole number of at least 2")
         _require(_is_number(min_steps) and min_steps > 0, f"min_steps: {min_steps!r} is not a number above 0")
         self._goal: Goal = goal
         self._reduction = reduction
@@ -154,7 +154,7 @@ class SuccessiveHalving:
         return number
 
     def _steps(self, rung: int) -> float:
-        return self._min_steps * self._reduction**rung
+        return self._min_steps * float(self._reduction) ** rung
 
 
 @dataclass(slots=True)
