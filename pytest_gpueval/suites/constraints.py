@@ -14,7 +14,14 @@ from pytest_gpueval.errors import MissingExtra, SuiteError, valid_values
 
 from .values import Value
 
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {"abs": abs, "len": len, "max": max, "min": min, "round": round}
+
+def _round(number: Any, digits: int = 0) -> Any:
+    if abs(digits) > 30:  # Python would compute 10 ** digits
+        raise ValueError("round to more than 30 digits")
+    return round(number, digits) if digits else round(number)
+
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {"abs": abs, "len": len, "max": max, "min": min, "round": _round}
 MOST_CHARACTERS = 1000
 MOST_BITS = 4096  # of a power of whole numbers
 _OPERATORS: tuple[type[ast.AST], ...] = (
@@ -38,12 +45,14 @@ def parsed(text: str, parameters: Collection[str]) -> Constraint:
         raise ValueError(f"constraint of {len(text):,} characters, and {MOST_CHARACTERS:,} are the most: {text!r:.80}")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
+        tree = _Names(frozenset(parameters)).visit(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = error.msg if isinstance(error, SyntaxError) else error
         raise ValueError(f"constraint {text!r} is not understood: {why}. An example: n_embd % n_head == 0") from None
-    tree = _Names(frozenset(parameters)).visit(tree)
     try:
         _check(tree, parameters)
+    except RecursionError:
+        raise ValueError(f"constraint {text!r:.80} is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"constraint {text!r}: {error}") from None
     return Constraint(text, tree)
