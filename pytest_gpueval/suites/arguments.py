@@ -11,7 +11,6 @@ The words go to the program as they are, through no shell. Notations of `{parame
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -180,8 +179,10 @@ def _argparse(name: str, value: Value) -> str:
         return str(value)
     if isinstance(value, float):
         text = repr(value)
-        # argparse takes -1e-05 for an option, where it stands alone.
-        return f"{Decimal(text):f}" if text.startswith("-") and math.isfinite(value) else text
+        if not text.startswith("-") or "e" not in text:
+            return text
+        plain = f"{Decimal(text):f}"  # argparse takes -1e-05 for an option, where it stands alone
+        return plain if "." in plain else f"{plain}.0"
     return _json(name, value)
 
 
