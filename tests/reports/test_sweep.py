@@ -296,6 +296,10 @@ def test_parallel_coordinates():
     assert axes["warmup"]["ticktext"] == ["none", "100"]
     assert axes["warmup"]["values"][0] < axes["warmup"]["values"][1]
     assert axes["bias"]["ticktext"] == ["false", "true"]
+    line = parallel(of(rows))["data"][0]["line"]
+    assert (line["color"], line["cmin"], line["cmax"]) == ([-2, -1], -2, -1), "the best is on top"
+    assert (line["colorbar"]["ticktext"][0], line["colorbar"]["ticktext"][-1]) == ("2", "1")
+    assert parallel(of(rows, goal="max"))["data"][0]["line"]["color"] == [2, 1]
     assert parallel(of(rows[1:])) is None
     assert parallel(of(rows, metric=None)) is None
     assert parallel(of([row(), row()])) is None
@@ -408,7 +412,7 @@ def test_labels_of_hostile_rows_are_no_markup_to_plotly():
         elif isinstance(value, str):
             yield value
 
-    assert any("evil.example" in text for text in texts(data))
+    assert any("&lt;script" in text for text in texts(data))
     assert not any("<" in text for text in texts(data))
 
 
