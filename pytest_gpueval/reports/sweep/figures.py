@@ -47,7 +47,7 @@ def curves(sweep: Sweep, name: str, most: int = POINTS) -> Figure:
     traces = []
     positive = True
     for place, row in reversed(list(enumerate(ranked))):
-        points = thinned(row.series[name], most)
+        points = thinned([point for point in row.series[name] if math.isfinite(point[1])], most)
         positive = positive and all(value > 0 for _, value in points)
         named = place < _NAMED
         traces.append(
@@ -161,12 +161,12 @@ def _numbers(values: Sequence[float | None]) -> Figure:
         return _rounded(math.log10(value) if logarithmic else value)
 
     low, high = place(present[0]), place(present[-1])
-    nowhere = _rounded(low - 0.12 * ((high - low) or 1.0))
+    nowhere = _rounded(max(-1e308, low - 0.12 * min((high - low) or 1.0, 1e308)))
     ticks = present if len(present) <= _TICKS else [10.0**power for power in range(math.ceil(low), math.floor(high) + 1)] if logarithmic else []
     missing = any(value is None for value in values)
     axis: Figure = {"values": [nowhere if value is None else place(value) for value in values]}
     if missing and not ticks:
-        ticks = [present[0] + (present[-1] - present[0]) * part / 5 for part in range(6)]
+        ticks = [present[0] * (1 - part / 5) + present[-1] * part / 5 for part in range(6)]
     if ticks:
         axis |= {"tickvals": [*([nowhere] if missing else []), *map(place, ticks)], "ticktext": [*(["none"] if missing else []), *map(_tick, ticks)]}
     return axis
