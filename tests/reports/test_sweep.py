@@ -317,6 +317,7 @@ def test_parallel_coordinates():
 @example([None, -1.7e308, 1.7e308], 1.7e308)
 @example([None, *map(float, range(30))], -1.7e308)
 @example([None, 1e-308, 1.7e308], 0.0)
+@example([1, 2], 5e-324)
 def test_any_parameter_has_an_axis(values, loss):
     rows = [row(str(number), loss, parameters={"p": value}) for number, value in enumerate(values)]
     figure = parallel(of(rows))

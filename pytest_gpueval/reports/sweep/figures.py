@@ -85,25 +85,30 @@ def parallel(sweep: Sweep) -> Figure | None:
     values = [float(row.metrics[sweep.metric] or 0.0) for row in rows]
     dimensions = [{"label": label(name), **_axis([row.parameters.get(name) for row in rows])} for name in names]
     dimensions.append({"label": label(sweep.metric), **_axis(values)})
-    # Lines of a higher colour lie on top, and the best should. A row that diverged must not make all others one colour: the worst tenth is as grey.
+    trace = {"type": "parcoords", "line": _shades(sweep, values), "dimensions": dimensions, "unselected": {"line": {"color": "#888888", "opacity": 0.1}}}
+    return {"data": [trace], "layout": {"margin": {"t": 60, "b": 30, "l": 90, "r": 90}, "height": 480}}
+
+
+def _shades(sweep: Sweep, values: Sequence[float]) -> Figure:
+    """The colours of lines by the metric, on a log scale where its axis has one.
+
+    Lines of a higher colour lie on top, and the best should. A row that diverged must not make all others one colour: the worst tenth is as grey as it.
+    """
     sign = -1 if sweep.goal == "min" else 1
-    ordered = sorted(sign * value for value in values)
+    logarithmic = _spans_decades(values)
+    heights = [sign * (math.log10(value) if logarithmic else value) for value in values]
+    ordered = sorted(heights)
     low, high = ordered[math.floor(0.1 * (len(ordered) - 1))], ordered[-1]
     ticks = [low + (high - low) * part / 4 for part in range(5)] if high > low and math.isfinite(high - low) else [high]
-    line = {
-        "color": [_rounded(sign * value) for value in values],
+    texts = [f"{10 ** (sign * tick) if logarithmic else sign * tick:.4g}" for tick in ticks]
+    return {
+        "color": [_rounded(height) for height in heights],
         "colorscale": _QUALITY,
         "cmin": _rounded(low),
         "cmax": _rounded(high),
         "showscale": True,
-        "colorbar": {
-            "title": {"text": label(sweep.metric)},
-            "tickvals": [_rounded(tick) for tick in ticks],
-            "ticktext": [f"{sign * tick:.4g}" for tick in ticks],
-        },
+        "colorbar": {"title": {"text": label(sweep.metric or "")}, "tickvals": [_rounded(tick) for tick in ticks], "ticktext": texts},
     }
-    trace = {"type": "parcoords", "line": line, "dimensions": dimensions, "unselected": {"line": {"color": "#888888", "opacity": 0.1}}}
-    return {"data": [trace], "layout": {"margin": {"t": 60, "b": 30, "l": 90, "r": 90}, "height": 480}}
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[tuple[float, float]]:
@@ -155,7 +160,7 @@ def _is_missing(value: Value) -> bool:
 
 def _numbers(values: Sequence[float | None]) -> Figure:
     present = sorted({value for value in values if value is not None})
-    logarithmic = present[0] > 0 and present[-1] / present[0] >= 100
+    logarithmic = _spans_decades(present)
 
     def place(value: float) -> float:
         return _rounded(math.log10(value) if logarithmic else value)
@@ -170,6 +175,11 @@ def _numbers(values: Sequence[float | None]) -> Figure:
     if ticks:
         axis |= {"tickvals": [*([nowhere] if missing else []), *map(place, ticks)], "ticktext": [*(["none"] if missing else []), *map(_tick, ticks)]}
     return axis
+
+
+def _spans_decades(values: Sequence[float]) -> bool:
+    """Whether a log scale shows them better: positive, and over two decades."""
+    return min(values) > 0 and max(values) / min(values) >= 100
 
 
 def _tick(value: Value) -> str:
