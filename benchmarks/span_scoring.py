@@ -90,7 +90,7 @@ def _answer(rng: random.Random, gold: Sequence[Row], names: Sequence[str], size:
 
 def real_data(dataset: str = "russian-pii-66k", documents: int = DOCUMENTS) -> Data:
     """The first documents of a dataset of the main suite, and what its detector really finds in them."""
-    suite = load.read(ROOT / "suites/guardrails_ru/suite.toml")
+    suite = load.evaluation(load.read(ROOT / "suites/guardrails_ru/suite.toml"))
     labels = suite.file.labels
     split = ParquetSplit(ROOT / f"suites/guardrails_ru/data/{dataset}/fast.parquet", "embedded")
     mapped = suite.file.datasets[dataset].label_map

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pytest_gpueval.servers.pytriton import PyTritonServer
     from pytest_gpueval.servers.triton_server import TritonServer
     from pytest_gpueval.session.evaluation import Evaluation
-    from pytest_gpueval.session.recorder import Run
+    from pytest_gpueval.session.evaluation_run import EvaluationRun
+    from pytest_gpueval.session.run import Run
     from pytest_gpueval.session.servers import OpenAIServers
     from pytest_gpueval.suites.model import Case
 
@@ -25,7 +26,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture
 def run(request: pytest.FixtureRequest, case: Case) -> Run:  # noqa: ARG001 - a run belongs to a case
-    """The run of this item: its directory `run.path`, its evaluation, and `run.judge()`, which lets the gates speak."""
+    """The run of this item: its directory `run.path`, its evaluation or its program, and `run.judge()`, which lets the gates speak."""
     from pytest_gpueval.session.worker import RUN  # noqa: PLC0415
 
     found: Run = request.node.stash[RUN]
@@ -34,13 +35,13 @@ def run(request: pytest.FixtureRequest, case: Case) -> Run:  # noqa: ARG001 - a 
 
 
 @pytest.fixture
-def split(run: Run) -> ParquetSplit:
+def split(run: EvaluationRun) -> ParquetSplit:
     """The rows of this item's case: `split.rows`, `split.read(columns)`."""
     return run.split
 
 
 @pytest.fixture
-def predictions(run: Run) -> Evaluation:
+def predictions(run: EvaluationRun) -> Evaluation:
     """An iterable of (sample, prediction) pairs. Reading it scores each pair and writes it to results.jsonl."""
     return run.predictions()
 

@@ -45,7 +45,7 @@ def download(
 
     with user_errors():
         hub = Hub()
-        found = _wanted(hub, cases.suite_named(suite, Path.cwd()), split, models=models)
+        found = _wanted(hub, cases.evaluation_named(suite, Path.cwd()), split, models=models)
         missing = assets.missing(to, found)
         rows = [{"file": one.target, "repo": one.repo, "revision": one.revision[:7], "bytes": one.remote.bytes, "fetch": one in missing} for one in found]
         wanted = form(json_, pretty)

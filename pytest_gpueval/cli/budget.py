@@ -79,7 +79,7 @@ def sized(suite: str, wishes: Wishes, *, split: str | None = "fast", runtime: st
     from pytest_gpueval.session.settings import Settings
 
     settings = Settings(root=Path.cwd(), suite=(suite,), split=split, runtime=runtime, output_dir=output_dir)
-    return sizing.size(cases.suite_named(suite, settings.root), settings, wishes)
+    return sizing.size(cases.evaluation_named(suite, settings.root), settings, wishes)
 
 
 def _print(sizing: Sizing, form: Form) -> None:

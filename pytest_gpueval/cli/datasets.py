@@ -236,7 +236,7 @@ def _suite(name: str) -> Suite:
     """A suite by its name. Raises UsageProblem."""
     from pytest_gpueval.session import cases
 
-    return cases.suite_named(name, Path.cwd())
+    return cases.evaluation_named(name, Path.cwd())
 
 
 def _chosen(suite: Suite, names: Sequence[str] | None) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_gpueval.planning.plan import Plan
     from pytest_gpueval.session.lanes import Lane
     from pytest_gpueval.session.settings import Settings
-    from pytest_gpueval.suites.model import Case
+    from pytest_gpueval.suites.model import Unit
 
 _WIDTH: Final = 120
 
@@ -72,7 +72,7 @@ def plan(
             raise UsageProblem("SUITE is empty; `gpueval suites` lists them")
         suites = [cases.read_suite(path) for path in cases.suite_paths(settings)]
         cases.check_runtime(suites, settings)
-        chosen = [case for read in suites for case in cases.chosen(read, settings)]
+        chosen = [unit for read in suites for unit in cases.units(read, settings)]
         rows = Data(settings)
         rows.check()
         rows.settle(chosen, whole=False)
@@ -81,7 +81,7 @@ def plan(
     _print(made, expected.unknown, form(json_, pretty), settings.runtime_words)
 
 
-def _lanes(settings: Settings, number: int | None, gpu_name: str | None, chosen: Sequence[Case]) -> list[Lane]:
+def _lanes(settings: Settings, number: int | None, gpu_name: str | None, chosen: Sequence[Unit]) -> list[Lane]:
     """What there is, or what is supposed. CPU lanes are as many as a session would have: as there are cores, and cases."""
     from pytest_gpueval.gpus import devices
     from pytest_gpueval.session import lanes

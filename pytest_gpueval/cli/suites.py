@@ -10,7 +10,7 @@ import typer
 from .output import Json, Pretty, form, show, user_errors
 
 if TYPE_CHECKING:
-    from pytest_gpueval.suites.model import Suite
+    from pytest_gpueval.suites.load import AnySuite
 
 _TEMPLATE = """description = "What this suite measures"
 task = "classification"            # or "span_detection", "generation"
@@ -67,23 +67,26 @@ def suites(json_: Json = False, pretty: Pretty = False) -> None:  # noqa: FBT002
             rows.append(_row(name, load.read(path)))
         except GpuevalError as error:  # one broken file does not hide the others
             wrong.append(error)
-    show(rows, ("suite", "datasets", "splits", "runtimes", "policies", "description"), form(json_, pretty))
+    show(rows, ("suite", "kind", "datasets", "rows", "splits", "runtimes", "policies", "description"), form(json_, pretty))
     with user_errors():
         if wrong:
             raise SuiteError("\n".join(map(str, wrong)))
 
 
-def _row(name: str, suite: Suite) -> dict[str, Any]:
+def _row(name: str, suite: AnySuite) -> dict[str, Any]:
+    from pytest_gpueval.suites.sweep import Sweep
+
+    base = {"suite": name, "kind": suite.file.kind, "description": suite.file.description, "path": str(suite.path)}
+    if isinstance(suite, Sweep):
+        return {**base, "datasets": 0, "rows": len(suite.points), "splits": "", "runtimes": "", "policies": ""}
     file = suite.file
     return {
-        "suite": name,
-        "kind": file.kind,
+        **base,
+        "rows": 0,
         "datasets": len(file.datasets),
         "splits": ", ".join(sorted({split for dataset in file.datasets.values() for split in dataset.splits})),
         "runtimes": ", ".join(file.runtimes),
         "policies": ", ".join(file.policies),
-        "description": file.description,
-        "path": str(suite.path),
     }
 
 

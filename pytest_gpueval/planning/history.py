@@ -14,7 +14,7 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
-from pytest_gpueval.suites.model import Case, without_shard
+from pytest_gpueval.suites.model import Unit, without_shard
 
 from .plan import Estimate
 
@@ -57,11 +57,11 @@ class History:
         """The GPU models on which this runtime of a suite was measured; None stands for the CPU."""
         return {gpu for of, _, by, gpu in self.rates if (of, by) == (suite, runtime)}
 
-    def estimate(self, case: Case, gpu: str | None) -> Estimate:
+    def estimate(self, case: Unit, gpu: str | None) -> Estimate:
         """What one worker on this GPU model is expected to reach: measured, else what the suite says, else a default."""
-        rates = self.rates.get((case.suite, f"{case.dataset}-{case.split}", case.runtime_name, gpu), ())
+        rates = self.rates.get((case.suite, case.whole_id, case.runtime_name, gpu), ())
         startups = self.startups.get((case.suite, case.runtime_name, gpu), ())
-        startup_s = median(startups) if startups else case.runtime.startup_s or 0.0
+        startup_s = median(startups) if startups else case.startup_s or 0.0
         if rates:
             return Estimate(median(rates), startup_s, "measured")
         if case.rate is not None:

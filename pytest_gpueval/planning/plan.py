@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final
 
-from pytest_gpueval.suites.model import Case, Shard
+from pytest_gpueval.suites.model import Shard, Unit
 
 from .dispatch import Dispatcher, Job, Slot, Source, Start
 from .sharding import Piece
@@ -40,7 +40,7 @@ class Work:
     """A whole case that is to be run: `base` is its node id up to the bracket, `rows` what a limit leaves of its split."""
 
     base: str
-    case: Case
+    case: Unit
     rows: int
     estimate: Estimate
 
@@ -50,9 +50,9 @@ class Work:
         return f"{self.base}[{self.case.id}]"
 
     @property
-    def model(self) -> str:
+    def model(self) -> str | None:
         """What a worker must have loaded."""
-        return f"{self.case.suite}/{self.case.runtime_name}"
+        return self.case.loads
 
     @property
     def seconds(self) -> float:

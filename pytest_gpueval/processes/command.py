@@ -13,12 +13,13 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def supervised(
-    program: Sequence[str], *, leases: Sequence[Path] = (), grace_s: float = 8.0, at_once: bool = False, markers: Mapping[str, str] = _NONE
+    program: Sequence[str], *, leases: Sequence[Path] = (), grace_s: float = 8.0, at_once: bool = False, ask: str = "INT", markers: Mapping[str, str] = _NONE
 ) -> list[str]:
     """The command of a supervisor around `program`, to which arguments may be added.
 
     `leases` are locked, shared, in this order for the program's life. `grace_s` is what it has to end by itself once whoever holds the other end of the
-    supervisor's stdin is gone; with `at_once` it is asked to end there and then. `markers` go into its environment, to find what a dead session left.
+    supervisor's stdin is gone; with `at_once` it is asked to end there and then, by the signal `ask`. `markers` go into its environment, to find what
+    a dead session left.
     """
     argv = [sys.executable, "-I", "-S", str(SUPERVISOR)]
     for lease in leases:
@@ -26,6 +27,8 @@ def supervised(
     argv += ["--grace", f"{grace_s:g}"]
     if at_once:
         argv.append("--at-once")
+    if ask != "INT":
+        argv += ["--ask", ask]
     for name, value in markers.items():
         argv += ["--marker", f"{name}={value}"]
     return [*argv, "--", *program]

@@ -32,8 +32,9 @@ class Program:
         directory: Path | None = None,
         grace_s: float = 8.0,
         stdin: bytes = b"",
+        ask: str = "INT",
     ) -> None:
-        """Start `argv`; `output` gets its stdout and stderr. It has `grace_s` between the request to end and TERM and KILL.
+        """Start `argv`; `output` gets its stdout and stderr. The request to end is the signal `ask`; `grace_s` later come TERM and KILL.
 
         It reads `stdin` first, and never meets its end: up to MOST_STDIN bytes, which the pipe holds, so that nobody waits for a program that does not read.
         Raises ValueError for more.
@@ -43,7 +44,7 @@ class Program:
         self._grace_s = grace_s
         # No preexec_fn: a fork in a process that uses gRPC can abort the child.
         self._supervisor = subprocess.Popen(  # noqa: S603 - an argv list
-            supervised(argv, grace_s=grace_s, at_once=True),
+            supervised(argv, grace_s=grace_s, at_once=True, ask=ask),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -70,6 +71,11 @@ class Program:
     def processes(self) -> list[Process]:
         """The program and all that it started, as far as they live."""
         return descendants([process for process in map(look, pids()) if process is not None], self._supervisor.pid)
+
+    def ask(self) -> None:
+        """Ask it to end, and wait for nothing. Again shortens its grace."""
+        if self._supervisor.poll() is None:
+            self._supervisor.send_signal(signal.SIGTERM)
 
     def stop(self) -> int:
         """End it and all that it started; again is harmless. Returns its exit code. Raises RuntimeFault if something outlived even SIGKILL."""

@@ -1,6 +1,6 @@
 """Stands around one worker process, and leaves nothing behind that the worker started.
 
-    python -I -S supervisor.py [--lease FILE]... [--grace SECONDS] [--at-once] [--marker NAME=VALUE]... -- COMMAND...
+    python -I -S supervisor.py [--lease FILE]... [--grace SECONDS] [--at-once] [--ask INT|TERM] [--marker NAME=VALUE]... -- COMMAND...
 
 A script of its own: it is started by its path, on any host with Python 3.11, so it imports the standard library alone, and of
 that only what starts fast. The worker has our stdin, stdout and stderr: nothing it says passes through here. We hold them open
@@ -11,6 +11,7 @@ Three things make us end the worker: it ends by itself, our stdin hangs up, or w
     hang-up   the worker has `--grace` seconds to notice by itself; near their end it gets one INT, so that finalizers run
               (with `--at-once` a hang-up is what a signal is: for a server, which does not know of it)
     a signal  the worker gets INT at once and has the same time; a second signal cuts it short, a third the next step too
+              (with `--ask TERM` it gets TERM instead of INT: what trainings take for the moment to write a checkpoint)
     then      TERM to all descendants, then STOP and KILL until the kernel says that we have no children
 
 We exit as the worker did: with its code, or by its signal. Other codes: 64 wrong options, 69 a system that cannot do this,
@@ -29,7 +30,7 @@ import sys
 import time
 from collections.abc import Callable
 
-USAGE = "usage: supervisor.py [--lease FILE]... [--grace SECONDS] [--at-once] [--marker NAME=VALUE]... -- COMMAND..."
+USAGE = "usage: supervisor.py [--lease FILE]... [--grace SECONDS] [--at-once] [--ask INT|TERM] [--marker NAME=VALUE]... -- COMMAND..."
 GRACE_S = 8.0
 # execnet interrupts a worker 5 s after the hang-up. Ours must not cut short the finalizers that this set off, so it comes late.
 INTERRUPT_AT = 7 / 8
@@ -193,6 +194,7 @@ class Options:
         self.leases: list[str] = []
         self.grace_s = GRACE_S
         self.at_once = False
+        self.ask = signal.SIGINT
         self.markers: dict[str, str] = {}
         words = iter(argv)
         for word in words:
@@ -201,7 +203,7 @@ class Options:
             if word == "--at-once":
                 self.at_once = True
                 continue
-            if word not in {"--lease", "--grace", "--marker"}:
+            if word not in {"--lease", "--grace", "--marker", "--ask"}:
                 raise Refused(64, f"{word!r} is not understood; {USAGE}")
             value = next(words, None)
             if value is None:
@@ -214,6 +216,10 @@ class Options:
     def _take(self, option: str, value: str) -> None:
         if option == "--lease":
             self.leases.append(value)
+        elif option == "--ask":
+            if value not in {"INT", "TERM"}:
+                raise Refused(64, f"--ask {value!r} is neither INT nor TERM; {USAGE}")
+            self.ask = signal.Signals[f"SIG{value}"]
         elif option == "--marker":
             name, equals, content = value.partition("=")
             if not name or not equals:
@@ -231,10 +237,11 @@ class Options:
 class Supervisor:
     """One worker and all that comes from it. As subreaper we become the parent of every descendant whose own parent ended."""
 
-    def __init__(self, grace_s: float, *, at_once: bool = False) -> None:
+    def __init__(self, grace_s: float, *, at_once: bool = False, ask: int = signal.SIGINT) -> None:
         self._me = os.getpid()
         self._grace_s = grace_s
         self._at_once = at_once
+        self._request = ask
         self._child = 0
         self._code: int | None = None
         self._stops: list[int] = []
@@ -355,7 +362,7 @@ class Supervisor:
                 continue
             if interrupt_at is not None and (self._stops or self._at_once or now >= interrupt_at):
                 interrupt_at = None  # once: a second one would hit the finalizers that the first set off
-                send_child(self._child, signal.SIGINT)
+                send_child(self._child, self._request)
             ends_at = self._asked_at + self._grace_s
             if now >= ends_at:
                 return
@@ -454,7 +461,7 @@ def main(argv: list[str]) -> int:
         options = Options(argv)
         if os.getpgid(0) != os.getpid():
             os.setsid()  # away from the terminal and the group of whoever started us; a group's leader must stay where it is
-        supervisor = Supervisor(options.grace_s, at_once=options.at_once)
+        supervisor = Supervisor(options.grace_s, at_once=options.at_once, ask=options.ask)
         for path in options.leases:
             told = supervisor.hold(path)
             if told is not None:

@@ -22,7 +22,7 @@ from .redact import Redactor, arguments
 COMMAND, METADATA, SUMMARY, LOG, RESULTS = "command.sh", "run_metadata.json", "summary.json", "stdout.log", "results.jsonl"
 
 # What must be equal for an earlier run's results to count as this run's.
-IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "model", "judge", "policy", "scoring", "gates", "limit")
+IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "model", "judge", "policy", "scoring", "gates", "limit", "parameters", "program")
 
 State = Literal["new", "finished", "resumable", "blocked"]
 
@@ -120,7 +120,7 @@ class RunDirectory:
 def read_summary(path: Path) -> Summary | None:
     """The summary of a run directory, or None if the run did not end. Raises Conflict if it cannot be read."""
     file = path / SUMMARY
-    if not file.exists():
+    if not file.exists() or _is_of_a_program(path):
         return None
     try:
         return Summary.model_validate(_read_json(file))
@@ -128,6 +128,14 @@ def read_summary(path: Path) -> Summary | None:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise Conflict(f"{file}: {key}: {first['msg']}.\nRun anew with --gpueval-force (the file is backed up).") from None
+
+
+def _is_of_a_program(path: Path) -> bool:
+    """Whether a row's program wrote the summary, perhaps not to its end, and its session was gone before it could conclude the run."""
+    try:
+        return b'"schema_version"' not in (path / SUMMARY).read_bytes() and _read_json(path / METADATA).get("program") is not None
+    except (OSError, Conflict):
+        return False
 
 
 def unlike(part: Path, whole: Path) -> list[str]:
@@ -145,7 +153,8 @@ def blocked_message(paths: Sequence[Path]) -> str:
             lines.append(f"  {path}: {summary.status}" + (f": {summary.reason.splitlines()[0]}" if summary.reason else ""))
     return (
         f"{len(lines)} earlier run(s) in this session did not pass:\n" + "\n".join(lines) + "\n"
-        "Run them anew with --gpueval-force (their files are backed up), choose another --gpueval-session, or delete the directories."
+        "Run them anew with --gpueval-force (their files are backed up; with --lf too, only those that failed), "
+        "choose another --gpueval-session, or delete the directories."
     )
 
 

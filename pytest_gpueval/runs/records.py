@@ -65,6 +65,15 @@ class Tokens(Record):
     completion_per_s: float | None = Field(None, description="of the rows that this run computed, start-up excluded")
 
 
+class Attempt(Record):
+    """How one attempt at a row of a sweep ended."""
+
+    outcome: str = Field(description="passed, stopped, interrupted, exit, cuda_oom, host_oom, signal, timeout, diverged, missing_file or not_started")
+    reason: str | None = None
+    exit_code: int | None = Field(None, description="minus the signal that ended it; null where no program was started")
+    seconds: float
+
+
 class Summary(Record):
     """summary.json: written last, atomically; a run without one did not end."""
 
@@ -90,6 +99,7 @@ class Summary(Record):
     judge_tokens: Tokens | None = Field(None, description="what a language model read and wrote that judged the rows")
     gpu: dict[str, float] | None = Field(None, description="peak memory, utilisation and energy, where sampled")
     attempts: int = 1
+    ends: list[Attempt] = Field([], description="of a row of a sweep: how the attempts of this session ended")
     error: str | None = None
 
 
@@ -122,6 +132,9 @@ class RunMetadata(Record):
     gpus: list[str] = Field(description="UUIDs")
     gpu: dict[str, str | None] | None = Field(None, description="their model and the driver, or null on the CPU")
     seed: int | None = None
+    parameters: dict[str, Any] | None = Field(None, description="of a row of a sweep")
+    program: dict[str, Any] | None = Field(None, description="of a row of a sweep: its command, where it runs and what it is given")
+    attempt: int | None = Field(None, description="of a row of a sweep: the number of the last attempt, earlier sessions included")
     started_at: str
     plugin_version: str
 

@@ -13,17 +13,18 @@ from pathlib import Path, PurePosixPath
 from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.runs.directory import RESULTS
 from pytest_gpueval.suites import load
-from pytest_gpueval.suites.model import Case, Shard, Suite
+from pytest_gpueval.suites.load import AnySuite
+from pytest_gpueval.suites.model import Case, Shard, Suite, Unit
 from pytest_gpueval.suites.schema import PolicyEntry, RuntimeEntry
 
 from .rows import is_own_test, summary_or_none
 from .settings import Settings
 
 # In a worker: the suites that the controller has read, by their files.
-_taken_over: dict[Path, Suite] = {}
+_taken_over: dict[Path, AnySuite] = {}
 
 
-def hand_over(suites: Iterable[Suite]) -> dict[str, str]:
+def hand_over(suites: Iterable[AnySuite]) -> dict[str, str]:
     """What a worker's `take_over` needs to know. One that cannot be handed over is left out, and read by every worker."""
     texts = {str(suite.path): load.handed_over(suite) for suite in suites}
     return {path: text for path, text in texts.items() if text is not None}
@@ -35,7 +36,7 @@ def take_over(texts: Mapping[str, str]) -> None:
     gc.freeze()  # they last as long as the process: a collection of garbage, of which pytest's own collection sets off many, need not look at them
 
 
-def read_suite(path: Path) -> Suite:
+def read_suite(path: Path) -> AnySuite:
     """Read a suite file, once for each state of it. Raises SuiteError."""
     if _taken_over and (suite := _taken_over.get(path.resolve())) is not None:
         return suite
@@ -44,13 +45,28 @@ def read_suite(path: Path) -> Suite:
 
 
 @cache
-def _read(path: Path, _state: tuple[int, int] | None) -> Suite:
+def _read(path: Path, _state: tuple[int, int] | None) -> AnySuite:
     return load.read(path)
 
 
-def suite_named(name: str, root: Path) -> Suite:
+def suite_named(name: str, root: Path) -> AnySuite:
     """A suite by its name. Raises UsageProblem."""
     return read_suite(load.find(name, root))
+
+
+def evaluation_named(name: str, root: Path) -> Suite:
+    """As `suite_named`. Raises UsageProblem for a sweep too."""
+    return load.evaluation(suite_named(name, root))
+
+
+def function_of(suite: AnySuite) -> str:
+    """The function of `items` that runs what a suite of this kind has."""
+    return "test_eval" if isinstance(suite, Suite) else "test_sweep"
+
+
+def units(suite: AnySuite, settings: Settings) -> Sequence[Unit]:
+    """What a suite runs under the session's options: its cases, or the rows of a sweep. Raises UsageProblem."""
+    return chosen(suite, settings) if isinstance(suite, Suite) else suite.rows
 
 
 def suite_paths(settings: Settings) -> list[Path]:
@@ -79,10 +95,11 @@ def _asking(model: str, case: Case) -> RuntimeEntry:
     return entry.model_copy(update={"request": entry.request.model_copy(update={"model": model})})
 
 
-def check_runtime(suites: Sequence[Suite], settings: Settings) -> None:
+def check_runtime(suites: Sequence[AnySuite], settings: Settings) -> None:
     """Raise UsageProblem for a runtime that a variable names and a suite lacks; of several suites, all that do."""
     name, source = settings.runtime, settings.runtime_source
-    without = [suite for suite in suites if name not in suite.file.runtimes] if source and name else []
+    evaluations = [suite for suite in suites if isinstance(suite, Suite)]
+    without = [suite for suite in evaluations if name not in suite.file.runtimes] if source and name else []
     if without and name:
         lines = [
             f"{source}={name}: suite {suite.name!r} has no runtime {name!r}. {valid_values(name, suite.file.runtimes, what='runtimes')}" for suite in without
@@ -91,7 +108,7 @@ def check_runtime(suites: Sequence[Suite], settings: Settings) -> None:
         raise UsageProblem("\n".join([*lines, advice]))
 
 
-def key(case: Case) -> str:
+def key(case: Unit) -> str:
     """What names a case within a session, shards apart: `guardrails_ru/meddies-fast`."""
     return f"{case.suite}/{case.whole_id}"
 
@@ -123,7 +140,7 @@ def shards_of(case: Case) -> list[Case]:
     return [replace(case, parts=1, shard=Shard(number, case.parts)) for number in range(1, case.parts + 1)]
 
 
-def run_id(case: Case, nodeid: str, parameters: str, function: str) -> str:
+def run_id(case: Unit, nodeid: str, parameters: str, function: str) -> str:
     """The name of an item's run directory: `guardrails_ru-meddies-fast`; a test of the user's own adds its file and name."""
     parts = [case.suite, parameters]
     if is_own_test(nodeid):

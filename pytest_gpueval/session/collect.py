@@ -9,8 +9,7 @@ import pytest
 
 from pytest_gpueval import items
 from pytest_gpueval.errors import UsageProblem
-from pytest_gpueval.suites.load import FILE_NAME
-from pytest_gpueval.suites.model import Suite
+from pytest_gpueval.suites.load import FILE_NAME, AnySuite
 
 from . import cases
 from .messages import collect_errors, user_errors
@@ -18,12 +17,15 @@ from .start import SETTINGS, ensure
 
 
 class SuiteModule(pytest.Module):
-    """Collects `test_eval` for a suite file."""
+    """Collects `test_eval` or `test_sweep` for a suite file."""
 
     def _getobj(self) -> ModuleType:
         with user_errors():
-            cases.read_suite(self.path)
-        return items
+            name = cases.function_of(cases.read_suite(self.path))
+        module = ModuleType(items.__name__, items.__doc__)
+        module.__file__ = items.__file__
+        setattr(module, name, getattr(items, name))
+        return module
 
 
 def module(path: Path, parent: pytest.Collector) -> SuiteModule:
@@ -39,7 +41,7 @@ def asked_for(path: Path, session: pytest.Session) -> bool:
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """Give `case` to the functions of a suite, and to those marked `gpueval(suite=...)`."""
     with collect_errors():
-        suite: Suite | None = None
+        suite: AnySuite | None = None
         marker = metafunc.definition.get_closest_marker("gpueval")
         if isinstance(metafunc.definition.getparent(pytest.Module), SuiteModule):
             suite = cases.read_suite(metafunc.definition.path)
@@ -47,8 +49,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
             suite = cases.suite_named(_suite_of(marker), metafunc.config.rootpath)
         if suite is not None:
             ensure(metafunc.config, suite)
-            chosen = cases.chosen(suite, metafunc.config.stash[SETTINGS])
-            metafunc.parametrize("case", chosen, ids=[case.id for case in chosen])
+            units = cases.units(suite, metafunc.config.stash[SETTINGS])
+            metafunc.parametrize("case", units, ids=[unit.id for unit in units])
 
 
 def _suite_of(marker: pytest.Mark) -> str:

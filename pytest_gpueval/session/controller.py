@@ -25,16 +25,16 @@ from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
 from pytest_gpueval.gpus.nvml import Reading
 from pytest_gpueval.gpus.sampling import Series
 from pytest_gpueval.planning.dispatch import Job
-from pytest_gpueval.reports import html, markdown
 from pytest_gpueval.reports.table import Row
 from pytest_gpueval.runs import ownership, redact, results
 from pytest_gpueval.runs.directory import RunDirectory, blocked_message
-from pytest_gpueval.runs.files import cannot_write, storage, write_atomically, write_json
+from pytest_gpueval.runs.files import cannot_write, storage, write_json
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, SessionShard, Summary
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.model import without_shard
+from pytest_gpueval.suites.sweep import Sweep
 
-from . import cases, lanes, provenance, shards, xdist_seam
+from . import cases, early_stop, header, lanes, provenance, session_report, shards, sweep_gates, xdist_seam
 from .cutting import Collected, Cutting
 from .display import Display, shown
 from .forecast import Forecast
@@ -45,7 +45,7 @@ from .worker import Orders
 if TYPE_CHECKING:
     from filelock import FileLock
 
-    from pytest_gpueval.suites.model import Suite
+    from pytest_gpueval.suites.load import AnySuite
 
     from .allocation import Allocation
     from .data import Data
@@ -55,13 +55,13 @@ class Controller:
     """Plugin of the process that a user started."""
 
     def __init__(
-        self, config: pytest.Config, settings: Settings, allocation: Allocation, suites: Sequence[Suite], redactor: Redactor, forecast: Forecast, data: Data
+        self, config: pytest.Config, settings: Settings, allocation: Allocation, suites: Sequence[AnySuite], redactor: Redactor, forecast: Forecast, data: Data
     ) -> None:
         self.config = config
         self.settings = settings
         self.redactor = redactor
         self.code = provenance.code_state(settings.root)
-        self.session_dir = _session_dir(settings, [suite.name for suite in suites], redactor)
+        self.session_dir = _session_dir(settings, suites, redactor)
         self.data = data.words(suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
@@ -69,6 +69,8 @@ class Controller:
         self.retiring: set[str] = set()
         self.lane_of: Callable[[Any], str] = lambda node: str(node.gateway.id)
         self._channels: list[Any] = []
+        self.tell: list[Callable[[Any], None]] = []  # how each worker hears
+        self._early_stop = early_stop.EarlyStop(suites)
         self._begun: dict[str, float] = {}
         self._lock = _locked(self.session_dir)
         self._suites = suites
@@ -118,6 +120,12 @@ class Controller:
         if event == "warning":
             self.warnings.append(f"{message['worker']}: {message['text']}")  # for the end: it may come while pytest captures what is written
             return
+        if event == "step":
+            self._stop_early(message)
+            return
+        if event == "output":
+            self.display.output(message["worker"], message["text"])
+            return
         if event == "sample":
             self._sampled(message["readings"])
             self.display.hear(message)
@@ -136,6 +144,13 @@ class Controller:
         summary = summary_or_none(self.session_dir / run_id) if event == "end" else None
         if summary is not None:
             self.display.run_finished(row(self.runs[run_id], summary, self._label(self.runs[run_id])))
+
+    def _stop_early(self, message: Mapping[str, Any]) -> None:
+        """Tell the workers of a row that is hopeless; the one that runs it ends it."""
+        stop = self._early_stop.step(message)
+        for tell in self.tell if stop is not None else ():
+            with suppress(OSError):  # that worker is gone already
+                tell(stop)
 
     def _sampled(self, readings: Sequence[Mapping[str, Any]]) -> None:
         for reading in readings:
@@ -198,6 +213,7 @@ class Controller:
         channel = node.gateway.newchannel()
         channel.setcallback(self.hear)
         self._channels.append(channel)
+        self.tell.append(channel.send)
         node.workerinput["gpueval"] = asdict(self.orders(self.lane_of(node)))
         node.workerinput["gpueval_pins"] = self._data.pins
         node.workerinput["gpueval_suites"] = self._handed_over
@@ -245,25 +261,11 @@ class Controller:
 
     def pytest_report_header(self) -> list[str]:
         """What runs, on what data, with which runtime, where."""
-        if not self._suites:
-            return [*(f"gpueval: {line}" for line in self._allocation.notes), f"gpueval: session {shown(self.session_dir)}"]
-        names = ", ".join(suite.name for suite in self._suites)
-        chosen = self._forecast.cases
-        splits = "/".join(dict.fromkeys(case.split for case in chosen))
-        rows = sum(self._data.told_rows(case) or 0 for case in chosen)
-        size = f"{len(chosen)} dataset{'s' if len(chosen) != 1 else ''}" + (f", {rows:,} rows" if rows else "")
-        if self.settings.limit is not None:
-            size += f", first {self.settings.limit:,} of each"
-        source = f", from {self.settings.runtime_source}" if self.settings.runtime_source else ""
-        runtimes = "/".join(dict.fromkeys(f"{case.runtime_name} ({case.runtime.kind}{source})" for case in chosen))
-        policies = "/".join(dict.fromkeys(case.policy_name or "none" for case in chosen))
-        judges = "/".join(dict.fromkeys(case.judge.runtime_name for case in chosen if case.judge))
-        where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
-        return [
-            *(f"gpueval: {line}" for line in (*self._allocation.notes, *self._data.notes)),
-            f"gpueval: {names} · {splits} ({size}, {self.data}) · runtime {runtimes}{f' · judge {judges}' if judges else ''} · policy {policies} · {where}",
-            f"gpueval: session {shown(self.session_dir)}",
-        ]
+        found = [f"gpueval: {line}" for line in (*self._allocation.notes, *self._data.notes)]
+        if self._suites:
+            where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
+            found += header.lines(self._suites, self._forecast.units, self._data, self.settings, where)
+        return [*found, f"gpueval: session {shown(self.session_dir)}"]
 
     def _processes(self) -> str:
         workers = len(getattr(self.config.option, "tx", None) or ()) if getattr(self.config.option, "dist", "no") != "no" else 0
@@ -276,10 +278,22 @@ class Controller:
             yield
         except OSError as error:
             self.error = cannot_write(self.session_dir / "junit.xml", error)
+        self._judge_sweeps()
         self._finish(session)
         shards.remember_whole(self.config)
         if self.error is not None and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _judge_sweeps(self) -> None:
+        """Let the gates speak that look at all rows of a sweep, once all are there."""
+        for suite in self._suites:
+            if isinstance(suite, Sweep):
+                try:
+                    sweep_gates.judge(
+                        suite, {run.case: summary_or_none(self.session_dir / run.run_id) for run in self.runs.values() if run.suite == suite.name}
+                    )
+                except GpuevalError as error:
+                    self.error = self.error or error
 
     def _finish(self, session: pytest.Session) -> None:
         self.display.close()
@@ -293,9 +307,7 @@ class Controller:
             self._write_record()
             rows = self.rows()
             if rows:
-                record = self._redacted()
-                write_atomically(self.session_dir / "report.md", self.redactor.text(markdown.session(record, rows)))
-                write_atomically(self.session_dir / "report.html", self.redactor.text(html.session(record, rows)))
+                session_report.write(self.session_dir, self._redacted(), rows, self._suites, list(self.runs.values()), self.redactor)
         except GpuevalError as error:
             self.error = error
 
@@ -313,8 +325,8 @@ class Controller:
 
     def rows(self) -> list[Row]:
         """One row for each run of this session, in the order of the suites, whichever worker was faster."""
-        order = {(suite.name, dataset): number for number, (suite, dataset) in enumerate((s, d) for s in self._suites for d in s.file.datasets)}
-        runs = sorted(self.runs.values(), key=lambda run: order.get((run.suite, without_shard(run.case).rpartition("-")[0]), len(order)))
+        order = {(unit.suite, unit.whole_id): number for number, unit in enumerate(self._forecast.units)}
+        runs = sorted(self.runs.values(), key=lambda run: order.get((run.suite, without_shard(run.case)), len(order)))
         found = {run.run_id: summary_or_none(self.session_dir / run.run_id) if run.status is not None or run.reused else None for run in runs}
         return [row(run, summary, self._label(run)) for run, summary in told(runs, found)]
 
@@ -411,13 +423,16 @@ def earlier_record(session_dir: Path) -> dict[str, Any]:
     return found.model_dump(include={"cuts", "merged_from"})
 
 
-def _session_dir(settings: Settings, suites: Sequence[str], redactor: Redactor) -> Path:
-    """The session's directory: the one named, or a new one named after the suites and the time."""
+def _session_dir(settings: Settings, suites: Sequence[AnySuite], redactor: Redactor) -> Path:
+    """The session's directory: the one named; of sweeps, which go on where they were, one named after them; else a new one with the time in its name."""
     if settings.session is not None:
         if redactor.text(settings.session) != settings.session:
             raise UsageProblem("--gpueval-session: this name holds a secret of the environment; choose another one")
         return settings.output_dir / settings.session
-    name = f"{'+'.join(suites)[:80] or 'session'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    names = "+".join(suite.name for suite in suites)[:80] or "session"
+    if suites and all(isinstance(suite, Sweep) for suite in suites):
+        return settings.output_dir / names
+    name = f"{names}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     candidates = [name, *(f"{name}-{number}" for number in range(2, 1000))]
     return next(path for path in (settings.output_dir / candidate for candidate in candidates) if not path.exists())
 

@@ -9,7 +9,7 @@ from operator import attrgetter
 import orjson
 
 from pytest_gpueval.planning.sharding import Piece, shard_counts
-from pytest_gpueval.suites.model import Case
+from pytest_gpueval.suites.model import Unit
 
 from . import cases
 
@@ -56,7 +56,7 @@ class Cutting:
                 found.setdefault(key, count)
         return found | {key: parts for _, key, parts, _ in collected if parts > 1}
 
-    def of_datasets(self, chosen: Sequence[Case]) -> dict[str, int]:
+    def of_datasets(self, chosen: Sequence[Unit]) -> dict[str, int]:
         """How many shards each of the chosen cases is cut into."""
         keys = [cases.key(case) for case in chosen]
         free = [self.pieces[key] for key in keys if key in self.pieces and key not in self.counts]

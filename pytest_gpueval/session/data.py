@@ -15,12 +15,12 @@ from pytest_gpueval.datasets.remote import MAIN, RemoteSplit
 from pytest_gpueval.errors import DataError, GpuevalError, MissingExtra, UsageProblem, valid_values
 from pytest_gpueval.runtimes.inprocess import load_file
 from pytest_gpueval.suites import load
+from pytest_gpueval.suites.model import Case, Suite, Unit
 
 from .cases import read_suite
 
 if TYPE_CHECKING:
     from pytest_gpueval.datasets.hub import Hub
-    from pytest_gpueval.suites.model import Case, Suite
 
     from .settings import Settings
 
@@ -60,12 +60,13 @@ class Data:
     def _mirror(self) -> mirror.Mirror:
         return mirror.open_mirror(Path(self._settings.data))
 
-    def settle(self, cases: Sequence[Case], *, whole: bool) -> None:
+    def settle(self, units: Sequence[Unit], *, whole: bool) -> None:
         """Find out which commits the splits of these cases are; if the `whole` of them is run, have them all here.
 
         Raises whatever stands in the way of the first, and for a directory lists all that is missing: DataError, AccessDenied, Unreachable, UsageProblem.
         """
-        if self._settings.data == EMBEDDED:
+        cases = [unit for unit in units if isinstance(unit, Case)]
+        if self._settings.data == EMBEDDED or not cases:
             return
         if self._settings.data == HUB:
             for key, remote in zip(map(_key, cases), _at_once(self._resolved, cases), strict=True):
@@ -103,7 +104,7 @@ class Data:
 
     def open(self, case: Case, dataset: str | None = None, split: str | None = None) -> ParquetSplit:
         """The split of a case, or another of its suite, generated or fetched first. Raises DataError, UsageProblem, AccessDenied, Unreachable."""
-        suite = read_suite(case.directory / load.FILE_NAME)
+        suite = _suite_of(case)
         dataset, split = dataset or case.dataset, split or case.split
         datasets = suite.file.datasets
         if dataset not in datasets:
@@ -127,15 +128,15 @@ class Data:
         if self._settings.data not in (EMBEDDED, HUB):
             _ = self._mirror
 
-    def words(self, suites: Sequence[Suite]) -> str:
+    def words(self, suites: Sequence[load.AnySuite]) -> str:
         """The data of a session in words: `embedded: synthetic`."""
         if self._settings.data != EMBEDDED:
             return self._settings.data
-        notes = sorted({suite.file.data.note for suite in suites if suite.file.data.note})
+        notes = sorted({suite.file.data.note for suite in suites if isinstance(suite, Suite) and suite.file.data.note})
         return f"embedded: {', '.join(notes)}" if notes else EMBEDDED
 
     def _resolved(self, case: Case) -> RemoteSplit:
-        return self.settled(read_suite(case.directory / load.FILE_NAME), case.dataset, case.split)
+        return self.settled(_suite_of(case), case.dataset, case.split)
 
     def settled(self, suite: Suite, dataset: str, split: str) -> RemoteSplit:
         """The commit and the files of a split: as settled before, as locked, or as the Hub says now. Raises UsageProblem, and as `Hub.split`."""
@@ -178,6 +179,10 @@ class Data:
             size = f", {sum(size or 0 for size in sizes) / 1e6:,.1f} MB" if None not in sizes else ""
             sys.stderr.write(f"gpueval: fetching {len(sizes)} split{'s' if len(sizes) > 1 else ''}{size}\n")
         _at_once(lambda remote: self._hub.fetch(remote, again=again), list(missing))
+
+
+def _suite_of(case: Case) -> Suite:
+    return load.evaluation(read_suite(case.directory / load.FILE_NAME))
 
 
 def location(suite: Suite) -> sources.Location:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_gpueval.reports import schedule
-from pytest_gpueval.reports.table import HEADERS, Row, clock
+from pytest_gpueval.reports.table import HEADERS, Row, clock, plain
 
 # A table of more runs tells nobody anything, and takes seconds to lay out.
 MOST_ROWS = 100
@@ -49,9 +49,10 @@ class Track:
     def words(self, gpu: str = "", width: int = 120) -> str:
         """`meddies-fast  412/800  56/s  ETA 0:07  97 %  41.2 GiB`, as wide as the line may be; `gpu` is what its GPUs are doing."""
         rate = self.rate()
-        eta = f"ETA {clock((self.total - self.done) / rate)}" if rate else "starting" if not self.done else ""
+        eta = f"ETA {clock((self.total - self.done) / rate)}" if rate and self.total else "starting" if not self.done else ""
         speed = f"{rate:,.0f}/s" if rate else ""
-        rest = f" {self.done:>7,}/{self.total:<7,} {speed:>7}  {eta:<9}  {gpu}".rstrip()
+        done = f"{self.done:>7,}/{self.total:<7,}" if self.total else f"step {self.done:<10,}"
+        rest = f" {done} {speed:>7}  {eta:<9}  {gpu}".rstrip()
         room = min(28, max(12, width - len(rest)))
         return f"{fitted(self.case, room):<{room}}{rest}"
 
@@ -122,6 +123,11 @@ class Display:
                 self._erase()
                 self._reporter.ensure_newline()
                 self._reporter.write_line(text)
+
+    def output(self, worker: str, text: str) -> None:
+        """What a program prints, a line at a time, with its worker's name."""
+        for line in text.splitlines():
+            self.note(f"{worker} | {plain(line)}")
 
     def close(self) -> None:
         """Clear the live lines."""

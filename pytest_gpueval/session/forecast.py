@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pytest_gpueval.datasets.sources import Location
 from pytest_gpueval.planning import plan
 from pytest_gpueval.planning.history import History
-from pytest_gpueval.suites.load import FILE_NAME
-from pytest_gpueval.suites.model import Case, Shard, Suite
+from pytest_gpueval.suites.load import FILE_NAME, AnySuite
+from pytest_gpueval.suites.model import Case, Shard, Suite, Unit
 
 from . import cases
 from .cutting import Collected, Cutting
@@ -26,7 +27,7 @@ UNKNOWN_ROWS = 1000
 class Forecast:
     """Costs of the cases of some suites on some lanes, from earlier sessions of the same output directory and from the suites."""
 
-    def __init__(self, settings: Settings, data: Data, suites: Sequence[Suite], laid: Sequence[Lane], chosen: Sequence[Case] | None = None) -> None:
+    def __init__(self, settings: Settings, data: Data, suites: Sequence[AnySuite], laid: Sequence[Lane], chosen: Sequence[Unit] | None = None) -> None:
         self.slots = [lane.slot for lane in laid]
         budgets = [suite.file.budget_s for suite in suites]
         self.budget_s = None if None in budgets else sum(budget_s for budget_s in budgets if budget_s) or None
@@ -38,26 +39,30 @@ class Forecast:
         self._gpu = laid[0].gpu_name if laid else None
 
     @cached_property
-    def cases(self) -> Sequence[Case]:
-        """The cases of the suites under the session's options. Raises UsageProblem."""
+    def units(self) -> Sequence[Unit]:
+        """The cases and rows of the suites under the session's options. Raises UsageProblem."""
         if self._chosen is not None:
             return self._chosen
-        return [case for suite in self._suites for case in cases.chosen(suite, self._settings)]
+        return [unit for suite in self._suites for unit in cases.units(suite, self._settings)]
 
     @cached_property
     def works(self) -> dict[str, plan.Work]:
         """Every case by its key."""
         history = History.read(self._settings.output_dir)
         found: dict[str, plan.Work] = {}
-        bases = {suite.directory: f"{_shown(suite.directory / FILE_NAME, self._settings.root)}::test_eval" for suite in self._suites}
-        locations = {suite.directory: location(suite) for suite in self._suites}
-        for case in self.cases:
-            rows = self._data.rows(case, locations[case.directory])
-            if rows is None:
-                self.unknown.append(case.id)
-                rows = min(UNKNOWN_ROWS, self._settings.limit or UNKNOWN_ROWS)
-            found[cases.key(case)] = plan.Work(bases[case.directory], case, rows, history.estimate(case, self._gpu))
+        bases = {suite.directory: f"{_shown(suite.directory / FILE_NAME, self._settings.root)}::{cases.function_of(suite)}" for suite in self._suites}
+        locations = {suite.directory: location(suite) for suite in self._suites if isinstance(suite, Suite)}
+        for unit in self.units:
+            rows = self._rows(unit, locations[unit.directory]) if isinstance(unit, Case) else 1
+            found[cases.key(unit)] = plan.Work(bases[unit.directory], unit, rows, history.estimate(unit, self._gpu))
         return found
+
+    def _rows(self, case: Case, where: Location) -> int:
+        rows = self._data.rows(case, where)
+        if rows is None:
+            self.unknown.append(case.id)
+            rows = min(UNKNOWN_ROWS, self._settings.limit or UNKNOWN_ROWS)
+        return rows
 
     def cutting(self, counts: Mapping[str, int]) -> Cutting:
         """What workers cut by; nothing is cut where there is one lane. `counts` are cuts that were made before."""
@@ -77,7 +82,7 @@ class Forecast:
         """
         there = set() if self._settings.force else cases.run_names(session_dir)
         found: dict[str, int] = {}
-        for key in map(cases.key, self.cases):
+        for key in map(cases.key, self.units):
             ran = bool(there) and cases.run_name_of(key) in there
             if ran and cases.is_finished(session_dir, key):
                 found[key] = 1

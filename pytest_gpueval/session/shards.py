@@ -15,7 +15,8 @@ import pytest
 
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.suites.load import FILE_NAME
-from pytest_gpueval.suites.model import Case, Shard
+from pytest_gpueval.suites.model import Case, Shard, Unit
+from pytest_gpueval.suites.sweep import Row
 
 from . import cases, rows
 from .cutting import Collected, Cutting
@@ -54,7 +55,7 @@ def expand(items: list[pytest.Item], cutting: Cutting, named: Named, deselected:
     counts = cutting.of_datasets([case for case in found if case is not None])
     made: list[pytest.Item] = []
     for item, case in zip(items, found, strict=True):
-        if case is None:
+        if not isinstance(case, Case):
             made.append(item)
             continue
         wanted = named.get((case.directory.resolve(), case.id)) if named else None
@@ -83,11 +84,11 @@ def collected(items: Iterable[pytest.Item]) -> Collected:
     return [(nodeid, cases.key(case), case.parts, case.shard.count if case.shard else 1) for nodeid, case in found if case is not None]
 
 
-def case_of(item: pytest.Item) -> Case | None:
-    """The case of an item that a suite file collected; a test of the user's own is never cut."""
+def case_of(item: pytest.Item) -> Unit | None:
+    """The case or row of an item that a suite file collected; a test of the user's own is never cut."""
     callspec = getattr(item, "callspec", None)
     case = callspec.params.get("case") if callspec is not None else None
-    return case if isinstance(case, Case) and not rows.is_own_test(item.nodeid) else None
+    return case if isinstance(case, (Case, Row)) and not rows.is_own_test(item.nodeid) else None
 
 
 def _parsed(wanted: Iterable[str]) -> list[Shard]:

@@ -13,8 +13,8 @@ import pytest
 
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.runs.redact import Redactor
-from pytest_gpueval.suites.load import FILE_NAME
-from pytest_gpueval.suites.model import Case, Suite
+from pytest_gpueval.suites.load import FILE_NAME, AnySuite
+from pytest_gpueval.suites.model import Suite, Unit
 
 from . import allocation, cases, shards
 from .data import Data
@@ -24,7 +24,7 @@ from .worker import Notify, Orders, Worker
 
 SETTINGS = pytest.StashKey[Settings]()
 DATA = pytest.StashKey[Data]()
-CHOSEN = pytest.StashKey[list[Case]]()
+CHOSEN = pytest.StashKey[list[Unit]]()
 ALLOCATION = pytest.StashKey[allocation.Allocation]()
 # Workers that xdist would have started, had this been no dry run.
 PROCESSES = pytest.StashKey[int]()
@@ -91,7 +91,7 @@ def prepare(config: pytest.Config) -> None:
             config.option.gpueval_runtime = settings.runtime
         suites = suites_of(config)
         cases.check_runtime(suites, settings)
-        chosen = [case for suite in suites for case in cases.chosen(suite, settings)]
+        chosen = [unit for suite in suites for unit in cases.units(suite, settings)]
         config.stash[CHOSEN] = chosen
         if not only_looks(config.option):
             data.settle(chosen, whole=not settings.dry_run and not _selects(config))
@@ -118,7 +118,7 @@ def configure(config: pytest.Config) -> None:
             _open_session(config, suites_of(config))
 
 
-def ensure(config: pytest.Config, suite: Suite) -> None:
+def ensure(config: pytest.Config, suite: AnySuite) -> None:
     """Open a session late, for tests marked `gpueval` that run without an option of ours. Raises UsageProblem in an xdist worker."""
     if SETTINGS in config.stash:
         return
@@ -130,7 +130,7 @@ def ensure(config: pytest.Config, suite: Suite) -> None:
         _open_session(config, [suite])
 
 
-def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
+def _open_session(config: pytest.Config, suites: list[AnySuite]) -> None:
     """Own the session's directory; without xdist, run its items too."""
     # What no worker needs takes a fifth of a second to import.
     from . import dryrun  # noqa: PLC0415
@@ -155,15 +155,15 @@ def _open_session(config: pytest.Config, suites: list[Suite]) -> None:
         config.pluginmanager.register(engine, "gpueval-engine")
     elif getattr(config.option, "dist", "no") == "no":
         lane = found.lanes[0].name if found.lanes else "main"
-        _register_worker(config, settings, controller.orders(lane), controller.redactor, controller.hear)
+        controller.tell.append(_register_worker(config, settings, controller.orders(lane), controller.redactor, controller.hear).hear)
 
 
-def redactor_of(suites: Sequence[Suite]) -> Redactor:
+def redactor_of(suites: Sequence[AnySuite]) -> Redactor:
     """What must not be written: the secrets of the environment and of the options of runtimes."""
-    return Redactor.of(os.environ, [entry.options for suite in suites for entry in suite.file.runtimes.values()])
+    return Redactor.of(os.environ, [entry.options for suite in suites if isinstance(suite, Suite) for entry in suite.file.runtimes.values()])
 
 
-def suites_of(config: pytest.Config) -> list[Suite]:
+def suites_of(config: pytest.Config) -> list[AnySuite]:
     """The suites that the command line names."""
     return [cases.read_suite(path) for path in _named_suites(config)]
 
@@ -187,15 +187,16 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     channel = given["gpueval_channel"]
     cases.take_over(given["gpueval_suites"])
     _end_on_sigterm(config)
-    channel.setcallback(lambda _stop: os.kill(os.getpid(), signal.SIGTERM))
     config.stash[DATA] = Data(config.stash[SETTINGS], given["gpueval_pins"])
-    _register_worker(config, config.stash[SETTINGS], Orders(**given["gpueval"]), redactor_of(suites_of(config)), channel.send)
+    worker = _register_worker(config, config.stash[SETTINGS], Orders(**given["gpueval"]), redactor_of(suites_of(config)), channel.send)
+    channel.setcallback(lambda said: worker.hear(said) if isinstance(said, dict) else os.kill(os.getpid(), signal.SIGTERM))
 
 
-def _register_worker(config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> None:
+def _register_worker(config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> Worker:
     worker = Worker(config, settings, config.stash[DATA], orders, redactor, send)
     config.pluginmanager.register(worker, "gpueval-worker")
     config.add_cleanup(worker.close)
+    return worker
 
 
 def _named_suites(config: pytest.Config) -> list[Path]:

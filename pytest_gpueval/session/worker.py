@@ -22,11 +22,13 @@ from pytest_gpueval.runs.records import Status
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
+from pytest_gpueval.suites.sweep import Row
 
 from . import cases, provenance, registry, shards, xdist_seam
 from .cutting import Cutting, as_text
 from .data import Data
-from .recorder import Run
+from .evaluation_run import EvaluationRun
+from .run import Run
 from .servers import Fixture
 from .settings import Settings
 
@@ -75,6 +77,8 @@ class Worker:
         self._splits: dict[tuple[Path, str, str], ParquetSplit] = {}
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
         self._last_progress = 0.0
+        self._stops: dict[str, str] = {}
+        self._shows = config.getoption("capture", "fd") == "no"
 
     # What runs ask of their worker.
 
@@ -144,9 +148,9 @@ class Worker:
             "worker": self.name,
             "nodeid": run.nodeid,
             "run_id": run.directory.run_id,
-            "suite": run.case.suite,
-            "case": run.case.id,
-            "runtime": run.case.runtime_name,
+            "suite": run.unit.suite,
+            "case": run.unit.id,
+            "runtime": run.unit.runtime_name,
         }
         try:
             self._send({**base, **details})
@@ -164,6 +168,24 @@ class Worker:
         if now - self._last_progress >= _PROGRESS_EVERY_S or done == total:
             self._last_progress = now
             self.notify("progress", run, done=done, total=total)
+
+    def step(self, run: Run, step: float, value: float | None) -> None:
+        """Tell what a row has reported; None: it begins anew."""
+        self.notify("step", run, step=step, value=value)
+
+    def hear(self, message: Mapping[str, str]) -> None:
+        """What the controller says while items run: a row shall stop."""
+        self._stops[message["stop"]] = message["reason"]
+
+    def stop_of(self, run_id: str) -> str | None:
+        """Why the controller wants a row to stop, if it does."""
+        return self._stops.get(run_id)
+
+    def show(self, text: str) -> None:
+        """Let the user see what a program prints, where pytest is told to capture nothing (-s)."""
+        if self._shows and text:
+            with suppress(OSError):  # the controller is gone; whoever runs the item will notice
+                self._send({"event": "output", "worker": self.name, "text": text})
 
     def close(self) -> None:
         """Stop looking at the GPUs, and close all models. One that cannot be closed is named on stderr; its results stand."""
@@ -225,7 +247,7 @@ class Worker:
             run.close()
             summary = run.summary
             known = summary.model_dump(include={"status", "ok", "seconds", "samples_per_s", "startup_s"}) | {"rows": summary.rows.scored} if summary else {}
-            if run.case.parts > 1:  # its shards have told what was measured
+            if run.unit.parts > 1:  # its shards have told what was measured
                 known.pop("samples_per_s", None)
             self.notify("end", run, reused=run.reused, **known)
 
@@ -290,10 +312,14 @@ class Worker:
 
     def _run_of(self, item: pytest.Item) -> Run | None:
         callspec = getattr(item, "callspec", None)
-        if callspec is None or not isinstance(case := callspec.params.get("case"), Case):
+        if callspec is None or not isinstance(unit := callspec.params.get("case"), (Case, Row)):
             return None
-        name = cases.run_id(case, item.nodeid, callspec.id, getattr(item, "originalname", item.name))
-        return Run(self, case, item.nodeid, name)
+        name = cases.run_id(unit, item.nodeid, callspec.id, getattr(item, "originalname", item.name))
+        if isinstance(unit, Case):
+            return EvaluationRun(self, unit, item.nodeid, name)
+        from .sweep_run import SweepRun  # noqa: PLC0415 - evaluations need not pay for it
+
+        return SweepRun(self, unit, item.nodeid, name)
 
 
 @contextmanager

@@ -14,9 +14,12 @@ from pydantic import BaseModel, ValidationError
 
 from pytest_gpueval.errors import MissingExtra, SuiteError, UsageProblem, valid_values
 
+from . import sweep_load
 from .garbage import no_garbage
 from .model import Suite
 from .schema import TASK_OPTIONS, PolicyEntry, SuiteFile
+from .sweep import Sweep
+from .sweep_schema import SweepFile
 
 FILE_NAME = "suite.toml"
 # What a TOML author calls the thing that was expected, by pydantic's name of the error.
@@ -35,6 +38,8 @@ _EXPECTED = {
     "too_short": "at least one entry",
 }
 T = TypeVar("T", bound=BaseModel)
+AnySuite = Suite | Sweep
+_KINDS = ("evaluation", "sweep")
 
 
 def search_path(root: Path) -> list[Path]:
@@ -66,7 +71,7 @@ def _listing(paths: Iterable[Path]) -> str:
     return ", ".join(dict.fromkeys(str(path) for path in paths))
 
 
-def read(path: Path) -> Suite:
+def read(path: Path) -> AnySuite:
     """Read and check one suite file. Raises SuiteError."""
     try:
         with no_garbage():
@@ -78,6 +83,11 @@ def read(path: Path) -> Suite:
         raise SuiteError(f"{path}: not UTF-8 in line {line}, at byte {error.start}") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, and so is a number of 5,000 digits
         raise SuiteError(f"{path}: not valid TOML: {error}") from None
+    kind = table.get("kind", "evaluation")
+    if kind not in _KINDS:
+        raise SuiteError(f"{path}: kind: unknown {_shown(kind)}. {valid_values(str(kind), _KINDS, what='values')}")
+    if kind == "sweep":
+        return sweep_load.made(path.resolve(), validated(SweepFile, table, str(path)))
     suite = Suite(path.resolve().parent.name, path.resolve(), validated(SuiteFile, table, str(path)))
     problems = [f"{path}: {problem}" for problem in _problems(suite)]
     if problems:
@@ -85,8 +95,17 @@ def read(path: Path) -> Suite:
     return suite
 
 
-def handed_over(suite: Suite) -> str | None:
+def evaluation(suite: AnySuite) -> Suite:
+    """The same suite where only an evaluation will do. Raises UsageProblem for a sweep."""
+    if isinstance(suite, Sweep):
+        raise UsageProblem(f"suite {suite.name!r} is a sweep: it has rows, no datasets.\nSuite file: {suite.path}")
+    return suite
+
+
+def handed_over(suite: AnySuite) -> str | None:
     """A suite as text for another process, far faster to read than the file; None where JSON cannot hold a value of a runtime or a task, such as a date."""
+    if isinstance(suite, Sweep):
+        return sweep_load.handed_over(suite)
     try:
         tables = [entry.model_dump() for entry in suite.file.runtimes.values()]
         tables += [suite.file.task_options, *(dataset.task_options for dataset in suite.file.datasets.values() if dataset.task_options)]
@@ -96,8 +115,10 @@ def handed_over(suite: Suite) -> str | None:
     return suite.file.model_dump_json(exclude_unset=True) if same else None
 
 
-def taken_over(path: Path, text: str) -> Suite:
+def taken_over(path: Path, text: str) -> AnySuite:
     """The suite of this file from what `handed_over` gave, where it was checked."""
+    if text.startswith('{"sweep":'):
+        return sweep_load.taken_over(path, orjson.loads(text))
     return Suite(path.parent.name, path, SuiteFile.model_validate_json(text))
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 
@@ -60,6 +60,58 @@ class Judge:
         }
 
 
+class Unit(Protocol):
+    """What one test item runs: a case of an evaluation, a row of a sweep."""
+
+    @property
+    def suite(self) -> str:
+        """Name of the suite."""
+
+    @property
+    def directory(self) -> Path:
+        """The suite's folder."""
+
+    @property
+    def id(self) -> str:
+        """The parameter id, in node ids."""
+
+    @property
+    def whole_id(self) -> str:
+        """The id without the shard."""
+
+    @property
+    def runtime_name(self) -> str:
+        """What runs it, as sessions record it."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that it needs at once."""
+
+    @property
+    def rate(self) -> float | None:
+        """Rows/s of one worker, as the suite says."""
+
+    @property
+    def startup_s(self) -> float | None:
+        """Seconds before the first row, as the suite says."""
+
+    @property
+    def loads(self) -> str | None:
+        """What a worker keeps loaded for the next unit that needs it, too."""
+
+    @property
+    def shards(self) -> int | Literal["auto"]:
+        """Pieces that it may be cut into."""
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which piece it is."""
+
+    @property
+    def parts(self) -> int:
+        """Pieces that it joins; 1 where it joins none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One dataset's split, run by one runtime under one policy: what one test item evaluates.
@@ -100,6 +152,16 @@ class Case:
     def whole_id(self) -> str:
         """The id without the shard."""
         return f"{self.dataset}-{self.split}"
+
+    @property
+    def startup_s(self) -> float | None:
+        """Seconds to load the model, as the suite says."""
+        return self.runtime.startup_s
+
+    @property
+    def loads(self) -> str:
+        """The model."""
+        return f"{self.suite}/{self.runtime_name}"
 
     def __repr__(self) -> str:
         return f"Case({self.suite}/{self.id})"

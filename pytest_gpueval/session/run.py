@@ -1,0 +1,232 @@
+"""One item's run: its directory from the first moment to summary.json, however the item ends."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from filelock import FileLock, Timeout
+
+from pytest_gpueval import __version__, gates
+from pytest_gpueval.errors import Conflict, GateFailure, UsageProblem
+from pytest_gpueval.runs.capture import Capture
+from pytest_gpueval.runs.directory import LOG, RunDirectory
+from pytest_gpueval.runs.files import storage
+from pytest_gpueval.runs.records import RunMetadata, Status, Summary
+
+from . import provenance
+from .rows import is_own_test
+
+if TYPE_CHECKING:
+    from pluggy import HookRelay
+
+    from pytest_gpueval.datasets.parquet import ParquetSplit
+    from pytest_gpueval.runs.redact import Redactor
+    from pytest_gpueval.runtimes.base import Runtime
+    from pytest_gpueval.suites.model import Case, Unit
+
+    from .servers import Fixture
+    from .settings import Settings
+
+
+# How long a run waits for the worker of a killed session to notice.
+_PATIENCE_S = 15.0
+
+
+class Surroundings(Protocol):
+    """What a run asks of the process it runs in."""
+
+    settings: Settings
+    session_dir: Path
+    redactor: Redactor
+    hooks: HookRelay
+    code: dict[str, Any]
+    packages: dict[str, str]
+    machine: dict[str, str]
+    name: str
+    gpus: list[str]
+    gpu: dict[str, str | None] | None
+
+    def runtime(self, case: Case, fixture: Fixture, /) -> tuple[Runtime, float | None]:
+        """The started runtime of a case, and the seconds it took to start if this call started it."""
+
+    def split(self, case: Case, /) -> ParquetSplit:
+        """The split of a case, opened and hashed once."""
+
+    def model_code(self, case: Case, /) -> str | None:
+        """A hash of the code that makes the predictions of a case."""
+
+    def usage(self, *, begin: bool = False) -> dict[str, float] | None:
+        """What the GPUs did since the last `begin`; None where nobody looked."""
+
+    def command(self, nodeid: str, /) -> list[str]:
+        """The command that runs one item again."""
+
+    def notify(self, event: str, run: Run, **details: Any) -> None:
+        """Tell the controller what a run is doing."""
+
+    def progress(self, run: Run, done: int, total: int, /) -> None:
+        """Tell how far a run is; `total` is 0 where nobody knows."""
+
+    def step(self, run: Run, step: float, value: float | None, /) -> None:
+        """Tell what a row has reported; None: it begins anew."""
+
+    def stop_of(self, run_id: str, /) -> str | None:
+        """Why the controller wants a row to stop, if it does."""
+
+    def show(self, text: str, /) -> None:
+        """Let the user see what a program prints, where that is asked for."""
+
+
+class Run(ABC):
+    """What the fixture `run` hands to a test: its directory, and what is done there."""
+
+    def __init__(self, worker: Surroundings, unit: Unit, nodeid: str, run_id: str) -> None:
+        self.unit = unit
+        self.nodeid = nodeid
+        self.directory = RunDirectory(worker.session_dir / run_id, worker.redactor)
+        self.summary: Summary | None = None
+        self.reused = False
+        self.verdicts: list[gates.Verdict] = []
+        # Gives the test's fixtures by their names: servers are fixtures, started when they are needed.
+        self.fixture: Fixture = _no_fixture
+        self._worker = worker
+        self._begun = False
+        self._lock = FileLock(self.path / ".lock")
+        self._log = Capture(self.path / LOG, worker.redactor)
+        self._started = time.perf_counter()
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.directory.path
+
+    @abstractmethod
+    def judge(self) -> None:
+        """Let the suite's gates speak. Raises GateFailure if one says no."""
+
+    @abstractmethod
+    def status_of(self, status: Status) -> Status:
+        """The run's status, where its test has ended with this one."""
+
+    @abstractmethod
+    def _identity(self) -> dict[str, Any]:
+        """What decides the results, as fields of RunMetadata."""
+
+    @abstractmethod
+    def _concluded(self, status: Status, reason: str | None, error: str | None) -> Summary:
+        """The summary of a run that has ended so."""
+
+    @abstractmethod
+    def _own_properties(self) -> Sequence[tuple[str, Any]]:
+        """What JUnit gets beside what all runs have."""
+
+    def begin(self) -> None:
+        """Make the directory ready, or find that an earlier run finished here. Raises Conflict, StorageError."""
+        self._worker.notify("start", self)
+        self._own()
+        self._prepare()
+        # A test of the user's own always runs: its assertions are not part of what was stored.
+        reuse = not is_own_test(self.nodeid)
+        beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._worker.settings.force, reuse=reuse)
+        self.reused = beginning.state == "finished"
+        self.summary = beginning.summary if self.reused else None
+        self._begun = not self.reused
+        self._worker.usage(begin=True)
+
+    def _prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Once the directory is owned, before anything in it is touched."""
+
+    def _own(self) -> None:
+        """Hold the directory until `finish`: a worker whose session was killed may still be writing here for a moment. Raises Conflict."""
+        with storage(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=_PATIENCE_S)
+            except Timeout:
+                raise Conflict(f"{self.path}: another process is still writing this run.\nEnd it, or choose another --gpueval-session.") from None
+
+    @contextmanager
+    def phase(self) -> Iterator[None]:
+        """Capture what one phase of the item writes into stdout.log."""
+        with self._log.phase() if self._begun else nullcontext():
+            yield
+
+    def finish(self, status: Status, reason: str | None = None, error: str | None = None) -> None:
+        """Write summary.json, once the outcome is known. A reused run keeps its own."""
+        try:
+            if self._begun:
+                self.summary = self._concluded(self.status_of(status), reason, error)
+                self.directory.finish(self.summary)
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """After the last phase: let the log go."""
+        self._log.close()
+
+    def leave(self) -> None:
+        """Let the directory go without a word in it."""
+        self._lock.release()
+
+    def properties(self) -> list[tuple[str, Any]]:
+        """What JUnit gets: builtin values only, small."""
+        summary = self.summary
+        if summary is None:
+            return []
+        found: list[tuple[str, Any]] = [
+            ("gpueval.suite", self.unit.suite),
+            *self._own_properties(),
+            ("gpueval.run_dir", str(self.path)),
+            ("gpueval.worker", self._worker.name),
+            ("gpueval.status", summary.status),
+            ("gpueval.reused", self.reused),
+            ("gpueval.rows", summary.rows.scored),
+            ("gpueval.errors", summary.rows.errors),
+            ("gpueval.seconds", summary.seconds),
+        ]
+        if summary.samples_per_s is not None:
+            found.append(("gpueval.samples_per_s", summary.samples_per_s))
+        for name, figure in summary.metrics.items():
+            if figure.value is not None:
+                found.append((name, round(figure.value, 6)))
+        headline = summary.metrics.get(summary.headline or "")
+        found = [(name, self.directory.redactor.value(value)) for name, value in found]
+        if headline is not None and headline.low is not None and headline.high is not None:
+            found += [(f"{summary.headline}.low", round(headline.low, 6)), (f"{summary.headline}.high", round(headline.high, 6))]
+        return found
+
+    def _metadata(self) -> RunMetadata:
+        worker = self._worker
+        return RunMetadata(
+            run_id=self.directory.run_id,
+            nodeid=self.nodeid,
+            suite=self.unit.suite,
+            case=self.unit.id,
+            **self._identity(),
+            limit=worker.settings.limit,
+            code=worker.code,
+            environment=provenance.environment(),
+            packages=worker.packages,
+            worker=worker.name,
+            gpus=worker.gpus,
+            gpu=worker.gpu,
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            plugin_version=__version__,
+            **worker.machine,
+        )
+
+    def _judged(self, verdicts: Sequence[gates.Verdict]) -> None:
+        """Keep what the gates said. Raises GateFailure if one says no."""
+        self.verdicts = list(verdicts)
+        if not all(verdict.ok for verdict in self.verdicts):
+            raise GateFailure(gates.failure_message(f"{self.unit.suite} {self.unit.id}", self.verdicts))
+
+
+def _no_fixture(name: str) -> Any:
+    raise UsageProblem(f"{name} is needed, and the test does not use the fixture `run`, which gives it")
