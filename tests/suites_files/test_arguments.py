@@ -4,8 +4,10 @@ import argparse
 import ast
 import json
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -48,6 +50,14 @@ def test_what_a_word_names_is_not_among_the_others(style, no):
     found = words(row, style, ["--lr", "{lr}", "{model}.py", "log={log}", "{parameters}"])
     assert found[:4] == ["--lr", "1e-05", "a b.py", f"log={no}"]
     assert len(found) == 5 and "n" in found[4] and "lr" not in found[4]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_row_of_the_readme_is_written_as_it_says(style):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    told = re.search(rf"^\| `{style}` \| `([^`]*)` \|", readme, re.MULTILINE)
+    assert told is not None
+    assert " ".join(words({"lr": 6e-4, "log": False, "model": "hc", "betas": [0.9, 0.95]}, style)) == told[1]
 
 
 def test_a_field_wins_over_a_parameter_of_its_name():
