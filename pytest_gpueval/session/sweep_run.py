@@ -114,7 +114,15 @@ class SweepRun(Run):
         argv, environment = self._argv(), self._environment()
         directory = self.row.directory / self._file.directory
         with RowLog(self, output.Output(self._file.series, self._file.metrics), stop_at_nan=self._stops_at_nan) as log:
-            end = attempt(argv, directory=directory, environment=environment, timeout_s=self._file.timeout_s, grace_s=self._file.grace_s, sink=log.take)
+            end = attempt(
+                argv,
+                directory=directory,
+                environment=environment,
+                timeout_s=self._file.timeout_s,
+                grace_s=self._file.grace_s,
+                sink=log.take,
+                server=self._worker.supervisors(),
+            )
             self._steps += log.steps
         own, problem = self._own_summary()
         self.metrics = {**(output.of_summary(own) if own else {}), **log.output.metrics, **self._declared()}

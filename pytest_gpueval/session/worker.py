@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -31,6 +31,9 @@ from .evaluation_run import EvaluationRun
 from .run import Run
 from .servers import Fixture
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_gpueval.processes.serving import SupervisorServer
 
 RUN = pytest.StashKey[Run]()
 _PROGRESS_EVERY_S = 0.5
@@ -76,6 +79,7 @@ class Worker:
         self._model_codes: dict[tuple[str, Path], str | None] = {}
         self._splits: dict[tuple[Path, str, str], ParquetSplit] = {}
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
+        self._supervisors: SupervisorServer | None = None
         self._last_progress = 0.0
         self._shows = config.getoption("capture", "fd") == "no"
 
@@ -113,6 +117,14 @@ class Worker:
         if key not in self._model_codes:
             self._model_codes[key] = provenance.model_code(case.runtime, case.directory)
         return self._model_codes[key]
+
+    def supervisors(self) -> SupervisorServer:
+        """What forks the supervisors of this process's programs; it starts with the first of them."""
+        if self._supervisors is None:
+            from pytest_gpueval.processes.serving import SupervisorServer  # noqa: PLC0415 - evaluations need not pay for it
+
+            self._supervisors = SupervisorServer()
+        return self._supervisors
 
     def usage(self, *, begin: bool = False) -> dict[str, float] | None:
         """What the GPUs did since the last `begin`; None where there is none, or the driver does not say."""
@@ -175,8 +187,10 @@ class Worker:
                 self._send({"event": "output", "worker": self.name, "text": text})
 
     def close(self) -> None:
-        """Stop looking at the GPUs, and close all models. One that cannot be closed is named on stderr; its results stand."""
+        """Stop looking at the GPUs, end what forks supervisors, and close all models. One that cannot be closed is named on stderr; its results stand."""
         self._sampler.stop()
+        if self._supervisors is not None:
+            self._supervisors.close()
         self.close_runtimes()
 
     def close_runtimes(self) -> None:
