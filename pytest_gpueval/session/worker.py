@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +149,7 @@ class Worker:
         place = [f"--gpueval-output-dir={self.session_dir.parent}", f"--gpueval-session={self.session_dir.name}", "--gpueval-force"]
         # --rootdir makes the command work from anywhere; the file of the node id is given in full.
         file, _, rest = nodeid.partition("::")
-        target = f"{(self.settings.root / file).resolve()}::{rest}"
+        target = f"{_resolved(self.settings.root / file)}::{rest}"
         devices = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"] if self.gpus else []
         return [*devices, sys.executable, "-m", "pytest", f"--rootdir={self.settings.root}", target, *self._arguments, *place]
 
@@ -321,6 +322,11 @@ class Worker:
         from .sweep_run import SweepRun  # noqa: PLC0415 - evaluations need not pay for it
 
         return SweepRun(self, unit, item.nodeid, name)
+
+
+@lru_cache(maxsize=256)  # all rows of a sweep stand in one file
+def _resolved(path: Path) -> Path:
+    return path.resolve()
 
 
 @contextmanager
