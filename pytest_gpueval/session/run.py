@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pluggy import HookRelay
 
     from pytest_gpueval.datasets.parquet import ParquetSplit
+    from pytest_gpueval.processes.serving import SupervisorServer
     from pytest_gpueval.runs.redact import Redactor
     from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.suites.model import Case, Unit
@@ -60,6 +61,9 @@ class Surroundings(Protocol):
 
     def model_code(self, case: Case, /) -> str | None:
         """A hash of the code that makes the predictions of a case."""
+
+    def supervisors(self) -> SupervisorServer:
+        """What forks the supervisors of this process's programs."""
 
     def usage(self, *, begin: bool = False) -> dict[str, float] | None:
         """What the GPUs did since the last `begin`; None where nobody looked."""
