@@ -9,7 +9,6 @@ import math
 import pytest
 
 from suites.pendulum.train import DT_S, HELD_OUT, POINTS, TRUE, Trajectory, held_out_error, loss, observed, swing
-
 from tests.trainers import PENDULUM, SUITES, losses, refusal, result, train, train_until
 
 ARGUMENTS = ("--learning_rate=1.0", "--momentum=0.8", "--nesterov", "--seed=7")
