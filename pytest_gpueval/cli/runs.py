@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,6 +93,50 @@ def merge_(
     _say(plan, [*notes, *plan.notes, *untold, *skipped], outcome, form(json_, pretty))
     if plan.missing:
         raise typer.Exit(1)
+
+
+@app.command("export")
+def export_(
+    session: Annotated[Path, typer.Argument(help="The session of a sweep.")],
+    *,
+    output: Annotated[Path | None, typer.Option("--output", help="FILE.csv or FILE.parquet (default: CSV on the screen).", metavar="FILE")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; write nothing.")] = False,
+    json_: Json = False,
+    pretty: Pretty = False,
+) -> None:
+    """Write the rows of a sweep as one flat table: status, attempts, seconds, parameters and metrics.
+
+    Examples:
+      gpueval runs export reports/evaluations/fineweb10B --output sweep-results.csv
+
+      gpueval runs export reports/evaluations/fineweb10B --json
+    """
+    from pytest_gpueval.reports import sweep
+    from pytest_gpueval.runs import sweep_rows
+
+    with user_errors():
+        if output is not None:
+            sweep_rows.check(output, force=force)
+        rows = sweep_rows.read(session, sweep.SweepRow)
+        table = sweep.export(sweep.Sweep(session.resolve().name, None, "min", rows))
+        if output is not None and not dry_run:
+            sweep_rows.write(output, table.csv(), table.columns, force=force)
+    if output is not None:
+        done = {"output": str(output), "outcome": "dry run, nothing written" if dry_run else "written", "rows": len(rows), "columns": list(table.columns)}
+        if json_ or pretty:
+            show_document(done, form(json_, pretty))
+        else:
+            print(f"{output}: {len(rows)} row(s), {len(table.columns)} columns ({done['outcome']})")  # noqa: T201
+    elif json_ or pretty:
+        show_document([dict(zip(table.columns, map(_json, cells), strict=True)) for cells in zip(*table.columns.values(), strict=True)], form(json_, pretty))
+    else:
+        print(table.csv(), end="")  # noqa: T201
+
+
+def _json(value: object) -> object:
+    """What JSON can hold: nan and infinities are texts, as in summary.json."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _say(plan: Plan, notes: list[str], outcome: str, form: Form) -> None:

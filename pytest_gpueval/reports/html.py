@@ -11,15 +11,20 @@ from markupsafe import Markup
 from .table import HEADERS, Row, plain, value_with_interval
 
 
-def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """The report of a session."""
+def session(record: Mapping[str, Any], rows: Sequence[Row], sections: Sequence[Markup] = ()) -> str:
+    """The report of a session. `sections`: safe HTML that others made, put at the end (`sweep.section`)."""
+    return environment().get_template("session.html.j2").render(record=record, rows=rows, headers=HEADERS, curves=_curves(record), sections=sections)
+
+
+def environment() -> jinja2.Environment:
+    """Where templates are made into pages: what they show is escaped, and cannot steer a terminal or turn the direction of text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pytest_gpueval.reports"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["figure"] = value_with_interval
     environment.filters["number"] = lambda value, unit: "-" if value is None else f"{value:.0f} {unit}"
     environment.finalize = lambda value: plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-    return environment.get_template("session.html.j2").render(record=record, rows=rows, headers=HEADERS, curves=_curves(record))
+    return environment
 
 
 def _curves(record: Mapping[str, Any]) -> list[dict[str, Any]]:

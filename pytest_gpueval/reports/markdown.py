@@ -8,8 +8,8 @@ from typing import Any
 from .table import HEADERS, Row, plain, value_with_interval
 
 
-def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """The report of a session."""
+def session(record: Mapping[str, Any], rows: Sequence[Row], sections: Sequence[str] = ()) -> str:
+    """The report of a session. `sections`: Markdown that others made, put at the end (`sweep.markdown(..., level=2)`)."""
     lines = [
         f"# {escape(record['session'])}",
         "",
@@ -17,9 +17,9 @@ def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
         f"{' (with uncommitted changes)' if record['code'].get('dirty') else ''} · host {escape(record['host'])} · {escape(record['started_at'])}",
         "",
         *_joined(record),
-        _line(HEADERS),
-        _line(["---"] * len(HEADERS)),
-        *(_line([escape(cell) for cell in row.cells()]) for row in rows),
+        line(HEADERS),
+        line(["---"] * len(HEADERS)),
+        *(line([escape(cell) for cell in row.cells()]) for row in rows),
     ]
     for row in rows:
         if row.reason:
@@ -28,9 +28,9 @@ def session(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
         if row.labels:
             lines += ["", f"## {escape(row.case)} per label", "", *_labels(row)]
         for name, (header, *counts) in row.counts():
-            lines += ["", f"## {escape(row.case)}: {escape(name)}", "", _line(list(map(escape, header))), _line(["---"] * len(header))]
-            lines += [_line(list(map(escape, cells))) for cells in counts]
-    return "\n".join(lines) + "\n"
+            lines += ["", f"## {escape(row.case)}: {escape(name)}", "", line(list(map(escape, header))), line(["---"] * len(header))]
+            lines += [line(list(map(escape, cells))) for cells in counts]
+    return "\n".join([*lines, *(f"\n{section.rstrip()}" for section in sections)]) + "\n"
 
 
 def _joined(record: Mapping[str, Any]) -> list[str]:
@@ -42,13 +42,14 @@ def _joined(record: Mapping[str, Any]) -> list[str]:
 
 def _labels(row: Row) -> list[str]:
     names = [name for name in row.label_figures() if name.endswith("f1")] or row.label_figures()
-    table = [_line(["label", *map(escape, names)]), _line(["---"] * (len(names) + 1))]
+    table = [line(["label", *map(escape, names)]), line(["---"] * (len(names) + 1))]
     for label, figures in row.labels.items():
-        table.append(_line([escape(label), *(value_with_interval(figures.get(name)) for name in names)]))
+        table.append(line([escape(label), *(value_with_interval(figures.get(name)) for name in names)]))
     return table
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """One line of a table."""
     return "| " + " | ".join(cells) + " |"
 
 

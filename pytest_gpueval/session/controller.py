@@ -25,17 +25,16 @@ from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
 from pytest_gpueval.gpus.nvml import Reading
 from pytest_gpueval.gpus.sampling import Series
 from pytest_gpueval.planning.dispatch import Job
-from pytest_gpueval.reports import html, markdown
 from pytest_gpueval.reports.table import Row
 from pytest_gpueval.runs import ownership, redact, results
 from pytest_gpueval.runs.directory import RunDirectory, blocked_message
-from pytest_gpueval.runs.files import cannot_write, storage, write_atomically, write_json
+from pytest_gpueval.runs.files import cannot_write, storage, write_json
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, SessionShard, Summary
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.model import without_shard
 from pytest_gpueval.suites.sweep import Sweep
 
-from . import cases, header, lanes, provenance, shards, sweep_gates, xdist_seam
+from . import cases, early_stop, header, lanes, provenance, session_report, shards, sweep_gates, xdist_seam
 from .cutting import Collected, Cutting
 from .display import Display, shown
 from .forecast import Forecast
@@ -70,6 +69,8 @@ class Controller:
         self.retiring: set[str] = set()
         self.lane_of: Callable[[Any], str] = lambda node: str(node.gateway.id)
         self._channels: list[Any] = []
+        self.tell: list[Callable[[Any], None]] = []  # how each worker hears
+        self._early_stop = early_stop.EarlyStop(suites)
         self._begun: dict[str, float] = {}
         self._lock = _locked(self.session_dir)
         self._suites = suites
@@ -119,6 +120,9 @@ class Controller:
         if event == "warning":
             self.warnings.append(f"{message['worker']}: {message['text']}")  # for the end: it may come while pytest captures what is written
             return
+        if event == "step":
+            self._stop_early(message)
+            return
         if event == "output":
             self.display.output(message["worker"], message["text"])
             return
@@ -140,6 +144,13 @@ class Controller:
         summary = summary_or_none(self.session_dir / run_id) if event == "end" else None
         if summary is not None:
             self.display.run_finished(row(self.runs[run_id], summary, self._label(self.runs[run_id])))
+
+    def _stop_early(self, message: Mapping[str, Any]) -> None:
+        """Tell the workers of a row that is hopeless; the one that runs it ends it."""
+        stop = self._early_stop.step(message)
+        for tell in self.tell if stop is not None else ():
+            with suppress(OSError):  # that worker is gone already
+                tell(stop)
 
     def _sampled(self, readings: Sequence[Mapping[str, Any]]) -> None:
         for reading in readings:
@@ -202,6 +213,7 @@ class Controller:
         channel = node.gateway.newchannel()
         channel.setcallback(self.hear)
         self._channels.append(channel)
+        self.tell.append(channel.send)
         node.workerinput["gpueval"] = asdict(self.orders(self.lane_of(node)))
         node.workerinput["gpueval_pins"] = self._data.pins
         node.workerinput["gpueval_suites"] = self._handed_over
@@ -295,9 +307,7 @@ class Controller:
             self._write_record()
             rows = self.rows()
             if rows:
-                record = self._redacted()
-                write_atomically(self.session_dir / "report.md", self.redactor.text(markdown.session(record, rows)))
-                write_atomically(self.session_dir / "report.html", self.redactor.text(html.session(record, rows)))
+                session_report.write(self.session_dir, self._redacted(), rows, self._suites, list(self.runs.values()), self.redactor)
         except GpuevalError as error:
             self.error = error
 

@@ -47,15 +47,18 @@ class RowLog:
     def take(self, lines: bytes) -> str | None:
         """Whole lines of output; says why the program shall be stopped. Raises StorageError: results would be lost."""
         if not lines:
-            return None
+            return self._run.stop(())
         text = lines.decode("utf-8", "backslashreplace")
         public = self._run.directory.redactor.text(text)
         self._write(lines if public is text else public.encode("utf-8", "backslashreplace"))
         self._run.show(public)
-        for step in self.output.feed(text):
+        steps = self.output.feed(text)
+        for step in steps:
             self._keep(step)
             self.diverged = self.diverged or (f"{step.not_finite} at step {step.id}" if step.not_finite else None)
-        return f"diverged: {self.diverged}" if self.diverged and self._stop_at_nan else None
+        if self.diverged and self._stop_at_nan:
+            return f"diverged: {self.diverged}"
+        return self._run.stop(steps)
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -74,4 +77,4 @@ class RowLog:
         now = time.perf_counter()
         if now - self._told >= _TELL_EVERY_S:
             self._told = now
-            self._run.step(step)
+            self._run.progress(step)

@@ -73,6 +73,12 @@ class Surroundings(Protocol):
     def progress(self, run: Run, done: int, total: int, /) -> None:
         """Tell how far a run is; `total` is 0 where nobody knows."""
 
+    def step(self, run: Run, step: float, value: float | None, /) -> None:
+        """Tell what a row has reported; None: it begins anew."""
+
+    def stop_of(self, run_id: str, /) -> str | None:
+        """Why the controller wants a row to stop, if it does."""
+
     def show(self, text: str, /) -> None:
         """Let the user see what a program prints, where that is asked for."""
 

@@ -155,7 +155,7 @@ def _open_session(config: pytest.Config, suites: list[AnySuite]) -> None:
         config.pluginmanager.register(engine, "gpueval-engine")
     elif getattr(config.option, "dist", "no") == "no":
         lane = found.lanes[0].name if found.lanes else "main"
-        _register_worker(config, settings, controller.orders(lane), controller.redactor, controller.hear)
+        controller.tell.append(_register_worker(config, settings, controller.orders(lane), controller.redactor, controller.hear).hear)
 
 
 def redactor_of(suites: Sequence[AnySuite]) -> Redactor:
@@ -187,15 +187,16 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     channel = given["gpueval_channel"]
     cases.take_over(given["gpueval_suites"])
     _end_on_sigterm(config)
-    channel.setcallback(lambda _stop: os.kill(os.getpid(), signal.SIGTERM))
     config.stash[DATA] = Data(config.stash[SETTINGS], given["gpueval_pins"])
-    _register_worker(config, config.stash[SETTINGS], Orders(**given["gpueval"]), redactor_of(suites_of(config)), channel.send)
+    worker = _register_worker(config, config.stash[SETTINGS], Orders(**given["gpueval"]), redactor_of(suites_of(config)), channel.send)
+    channel.setcallback(lambda said: worker.hear(said) if isinstance(said, dict) else os.kill(os.getpid(), signal.SIGTERM))
 
 
-def _register_worker(config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> None:
+def _register_worker(config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> Worker:
     worker = Worker(config, settings, config.stash[DATA], orders, redactor, send)
     config.pluginmanager.register(worker, "gpueval-worker")
     config.add_cleanup(worker.close)
+    return worker
 
 
 def _named_suites(config: pytest.Config) -> list[Path]:

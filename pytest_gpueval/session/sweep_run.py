@@ -111,6 +111,8 @@ class SweepRun(Run):
         if self._steps and not self._file.resume:  # it starts anew
             back_up(self.path / RESULTS)
             self._steps = 0
+        if self._file.early_stop is not None and not self._continues:
+            self._worker.step(self, 0.0, None)
         argv, environment = self._argv(), self._environment()
         directory = self.row.directory / self._file.directory
         with RowLog(self, output.Output(self._file.series, self._file.metrics), stop_at_nan=self._stops_at_nan) as log:
@@ -128,9 +130,19 @@ class SweepRun(Run):
     def _stops_at_nan(self) -> bool:
         return self._file.series is None or self._file.series.diverged == "stop"
 
-    def step(self, step: output.Step) -> None:
+    def progress(self, step: output.Step) -> None:
         """Tell how far the program is."""
         self._worker.progress(self, int(step.step), 0)
+
+    def stop(self, steps: Sequence[output.Step]) -> str | None:
+        """Tell what the program has reported, where rows may be stopped early; gives the reason if this one shall be."""
+        early = self._file.early_stop
+        if early is None:
+            return None
+        for step in steps:
+            if early.value in step.values:
+                self._worker.step(self, step.step, step.values[early.value])
+        return self._worker.stop_of(self.directory.run_id)
 
     def show(self, text: str) -> None:
         """Let the user see what the program prints, where that is asked for."""

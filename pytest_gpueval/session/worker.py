@@ -77,6 +77,7 @@ class Worker:
         self._splits: dict[tuple[Path, str, str], ParquetSplit] = {}
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
         self._last_progress = 0.0
+        self._stops: dict[str, str] = {}
         self._shows = config.getoption("capture", "fd") == "no"
 
     # What runs ask of their worker.
@@ -167,6 +168,18 @@ class Worker:
         if now - self._last_progress >= _PROGRESS_EVERY_S or done == total:
             self._last_progress = now
             self.notify("progress", run, done=done, total=total)
+
+    def step(self, run: Run, step: float, value: float | None) -> None:
+        """Tell what a row has reported; None: it begins anew."""
+        self.notify("step", run, step=step, value=value)
+
+    def hear(self, message: Mapping[str, str]) -> None:
+        """What the controller says while items run: a row shall stop."""
+        self._stops[message["stop"]] = message["reason"]
+
+    def stop_of(self, run_id: str) -> str | None:
+        """Why the controller wants a row to stop, if it does."""
+        return self._stops.get(run_id)
 
     def show(self, text: str) -> None:
         """Let the user see what a program prints, where pytest is told to capture nothing (-s)."""

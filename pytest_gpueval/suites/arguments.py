@@ -11,9 +11,7 @@ The words go to the program as they are, through no shell. Notations of `{parame
 from __future__ import annotations
 
 import json
-import math
 import re
-import string
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
@@ -21,6 +19,7 @@ from typing import Literal
 from pytest_gpueval.errors import valid_values
 
 from .template import names as fields_of
+from .template import pieces as pieces_of
 from .values import Value, infinite
 
 Style = Literal["python-literal", "argparse", "hydra", "json"]
@@ -30,8 +29,10 @@ MOST_BYTES = 131_071  # MAX_ARG_STRLEN of Linux (32 pages), less the NUL that en
 
 _OPTION = re.compile(r"[^\W\d-][^\s=]*")  # what can follow `--` and end at `=`
 _HYDRA_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_HYDRA_PACKAGE = r"(?:[A-Za-z_$][A-Za-z0-9_$-]*|0|[1-9][0-9]*)(?:\.(?:[A-Za-z_$][A-Za-z0-9_$-]*|0|[1-9][0-9]*))*"
-_HYDRA_KEY = re.compile(rf"\+{{0,2}}(?!\d+$)(?:{_HYDRA_PACKAGE}|[A-Za-z_][A-Za-z0-9_-]*(?:/[A-Za-z_][A-Za-z0-9_-]*)+)(?:@{_HYDRA_PACKAGE})?")
+_HYDRA_NAME = r"[A-Za-z_$][A-Za-z0-9_$-]*"
+_HYDRA_PACKAGE = rf"(?:{_HYDRA_NAME}|(?:{_HYDRA_NAME}|0|[1-9][0-9]*)(?:\.(?:{_HYDRA_NAME}|0|[1-9][0-9]*))+)"
+_HYDRA_KEY = re.compile(rf"\+{{0,2}}(?:{_HYDRA_PACKAGE}|{_HYDRA_ID.pattern}(?:/{_HYDRA_ID.pattern})+)(?:@{_HYDRA_PACKAGE})?")
+_JSON = json.JSONEncoder(ensure_ascii=False)
 _HYDRA_WORDS = ("true", "false", "null", "nan", "inf")  # in capitals or not, these are no text
 
 
@@ -81,7 +82,7 @@ def unused(template: Sequence[str], names: Collection[str]) -> list[str]:
 
 def _filled(word: str, parameters: Mapping[str, Value], style: Style, fields: Mapping[str, str]) -> str:
     pieces = []
-    for text, name, _, _ in string.Formatter().parse(word):
+    for text, name in pieces_of(word):
         pieces.append(text)
         if name is None:
             continue
@@ -100,7 +101,9 @@ def _filled(word: str, parameters: Mapping[str, Value], style: Style, fields: Ma
 def _all(parameters: Mapping[str, Value], style: Style) -> Iterator[str]:
     """The words of `{parameters}`."""
     if style == "json":
-        yield "{" + ", ".join(f"{_json(name, name)}: {_json(name, value)}" for name, value in parameters.items()) + "}"
+        for name, value in parameters.items():
+            _refuse_infinite(name, value, "JSON")
+        yield _JSON.encode(dict(parameters))
         return
     for name, value in parameters.items():
         _check_name(name, style)
@@ -145,7 +148,7 @@ def _python(name: str, value: Value) -> str:
 
 def _json(name: str, value: Value) -> str:
     _refuse_infinite(name, value, "JSON")
-    return json.dumps(value, ensure_ascii=False)
+    return _JSON.encode(value)
 
 
 def _option(name: str, value: Value) -> Iterator[str]:
@@ -168,14 +171,18 @@ def _option(name: str, value: Value) -> Iterator[str]:
 
 def _argparse(name: str, value: Value) -> str:
     """A value in one word; lists and tables in JSON."""
+    if value == "--":
+        raise ValueError(f"parameter {name!r}: argparse drops '--' where it is all of a value. Use the style 'json', or another value.")
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, float):
         text = repr(value)
-        # argparse takes -1e-05 for an option, where it stands alone.
-        return f"{Decimal(text):f}" if text.startswith("-") and math.isfinite(value) else text
+        if not text.startswith("-") or "e" not in text:
+            return text
+        plain = f"{Decimal(text):f}"  # argparse takes -1e-05 for an option, where it stands alone
+        return plain if "." in plain else f"{plain}.0"
     return _json(name, value)
 
 

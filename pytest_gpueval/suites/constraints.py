@@ -14,8 +14,16 @@ from pytest_gpueval.errors import MissingExtra, SuiteError, valid_values
 
 from .values import Value
 
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {"abs": abs, "len": len, "max": max, "min": min, "round": round}
+
+def _round(number: Any, digits: int = 0) -> Any:
+    if abs(digits) > 30:  # Python would compute 10 ** digits
+        raise ValueError("round to more than 30 digits")
+    return round(number, digits) if digits else round(number)
+
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {"abs": abs, "len": len, "max": max, "min": min, "round": _round}
 MOST_CHARACTERS = 1000
+MOST_DEEP = 50
 MOST_BITS = 4096  # of a power of whole numbers
 _OPERATORS: tuple[type[ast.AST], ...] = (
     ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.USub, ast.UAdd, ast.Not, ast.And, ast.Or,
@@ -38,10 +46,12 @@ def parsed(text: str, parameters: Collection[str]) -> Constraint:
         raise ValueError(f"constraint of {len(text):,} characters, and {MOST_CHARACTERS:,} are the most: {text!r:.80}")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        tree = _Names(frozenset(parameters)).visit(tree)
+    except (RecursionError, MemoryError):
+        raise ValueError(f"constraint {text!r:.80} is nested too deeply, by more than {MOST_DEEP}") from None
+    except (SyntaxError, ValueError) as error:
         why = error.msg if isinstance(error, SyntaxError) else error
         raise ValueError(f"constraint {text!r} is not understood: {why}. An example: n_embd % n_head == 0") from None
-    tree = _Names(frozenset(parameters)).visit(tree)
     try:
         _check(tree, parameters)
     except ValueError as error:
@@ -60,8 +70,10 @@ class _Names(ast.NodeTransformer):
         return ast.copy_location(ast.Name(dotted, ast.Load()), node) if dotted in self._parameters else node
 
 
-def _check(node: ast.AST, parameters: Collection[str]) -> None:
+def _check(node: ast.AST, parameters: Collection[str], depth: int = 0) -> None:
     """Raises ValueError for the first thing in a tree that constraints cannot say."""
+    if depth > MOST_DEEP:
+        raise ValueError(f"is nested too deeply, by more than {MOST_DEEP}")
     if isinstance(node, ast.Name):
         if node.id not in parameters:
             raise ValueError(f"unknown parameter {node.id!r}. {valid_values(node.id, parameters, what='parameters')}")
@@ -74,7 +86,7 @@ def _check(node: ast.AST, parameters: Collection[str]) -> None:
         if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS or node.keywords:
             raise ValueError(f"{ast.unparse(node)!r:.80} cannot be called here. {valid_values(ast.unparse(node.func), FUNCTIONS, what='functions')}")
         for argument in node.args:
-            _check(argument, parameters)
+            _check(argument, parameters, depth + 1)
         return
     if not isinstance(node, _SHAPES + _OPERATORS):
         raise ValueError(  # noqa: TRY004
@@ -82,7 +94,7 @@ def _check(node: ast.AST, parameters: Collection[str]) -> None:
             f"and {', '.join(FUNCTIONS)}."
         )
     for child in ast.iter_child_nodes(node):
-        _check(child, parameters)
+        _check(child, parameters, depth + 1)
 
 
 def _power(base: Any, exponent: Any) -> Any:

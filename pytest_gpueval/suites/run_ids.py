@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Mapping, Sequence
 
 from pytest_gpueval.errors import SuiteError, valid_values
 
 from .sweep_csv import MOST_SHOWN, RUN_ID
-from .template import names as fields_of
+from .template import pieces as pieces_of
 from .values import Value
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # `Id` of the schema
@@ -29,9 +28,8 @@ def filled(template: str, values: Mapping[str, Value]) -> str:
 
     Raises: ValueError for a field without a value, a value that is a list or a table, and for what is no id when it is filled.
     """
-    fields_of(template)  # which refuses all that is more than a name
     pieces = []
-    for text, name, _, _ in string.Formatter().parse(template):
+    for text, name in pieces_of(template):
         pieces.append(text)
         if name is not None:
             if name not in values:

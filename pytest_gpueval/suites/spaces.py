@@ -12,7 +12,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -24,6 +24,7 @@ from .schema import Strict
 from .values import Value, leaves
 
 MOST_POINTS = 100_000
+MOST_VALUES = 2**53  # that a share of a range can tell apart
 LEAST_DRAWS = 10_000  # before a space counts as too narrow
 DRAWS_EACH = 10
 _BITS = 30  # of a coordinate of Sobol's sequence, and its longest length
@@ -68,8 +69,8 @@ class ParameterEntry(Strict):
             raise ValueError(f"'step' must be above 0, found {self.step}")
         if self.kind == "int" and not all(isinstance(number, int) for number in (low, high, self.step) if number is not None):
             raise ValueError("kind 'int' needs 'min', 'max' and 'step' without a point")
-        if self.size() == 0:
-            raise ValueError(f"has more than {2**_BITS:,} steps: leave out 'step', or make it larger")
+        if (self.size() or 0) > MOST_VALUES:
+            raise ValueError(f"has more than {MOST_VALUES:,} values: bring 'min' and 'max' together, or make 'step' larger")
 
     @property
     def whole(self) -> bool:
@@ -77,34 +78,20 @@ class ParameterEntry(Strict):
         return (self.kind or ("int" if all(isinstance(number, int) for number in (self.min, self.max, self.step) if number is not None) else "float")) == "int"
 
     def size(self) -> int | None:
-        """How many different values there are; None for any number of a range, 0 for more than can be told apart."""
+        """How many different values there are; None for any number of a range."""
         if self.values is not None:
             return len(self.values)
         if self.step is None and not self.whole:
             return None
-        steps = (Decimal(str(self.max)) - Decimal(str(self.min))) // Decimal(str(self.step or 1)) + 1
-        return int(steps) if steps <= 2**_BITS else 0
+        return (Fraction(str(self.max)) - Fraction(str(self.min))) // Fraction(str(self.step or 1)) + 1
 
     def nth(self, index: int) -> Value:
         """The value of this index, from 0, of `size`."""
         if self.values is not None:
             value: Value = self.values[index]
             return value
-        exact = Decimal(str(self.min)) + index * Decimal(str(self.step or 1))  # 0.1 + 2 * 0.1 is 0.3
+        exact = Fraction(str(self.min)) + index * Fraction(str(self.step or 1))  # 0.1 + 2 * 0.1 is 0.3
         return int(exact) if self.whole else float(exact)
-
-    def at(self, share: float) -> Value:
-        """The value at this share of the range, 0 to below 1."""
-        size = self.size()
-        if size is not None and not self.log:
-            return self.nth(min(int(share * size), size - 1))
-        low, high = float(self.min or 0), float(self.max or 0)
-        if not self.log:
-            return _rounded(low + share * (high - low), low, high)
-        if self.whole:  # each number has the room from half below to half above it
-            number = math.exp(math.log(low - 0.5) + share * (math.log(high + 0.5) - math.log(low - 0.5)))
-            return min(max(round(number), int(low)), int(high))
-        return _rounded(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low, high)
 
 
 def _check_values(values: Sequence[Any]) -> None:
@@ -119,6 +106,22 @@ def _check_values(values: Sequence[Any]) -> None:
         if repr(value) in seen:
             raise ValueError(f"{value!r:.80} is there twice")
         seen.append(repr(value))
+
+
+def _axis(entry: ParameterEntry) -> Callable[[float], Value]:
+    """A function from a share of a parameter's range, 0 to below 1, to a value."""
+    size = entry.size()
+    if size is not None and not entry.log:
+        return lambda share: entry.nth(min(int(share * size), size - 1))
+    least, most = entry.min or 0, entry.max or 0
+    low, high = float(least), float(most)
+    if not entry.log:
+        return lambda share: _rounded(low + share * (high - low), low, high)
+    if entry.whole:  # each number has the room from half below to half above it
+        begin, end = math.log(low - 0.5), math.log(high + 0.5)
+        return lambda share: min(max(round(math.exp(begin + share * (end - begin))), int(least)), int(most))
+    begin, end = math.log(low), math.log(high)
+    return lambda share: _rounded(math.exp(begin + share * (end - begin)), low, high)
 
 
 def _rounded(number: float, low: float, high: float) -> float:
@@ -149,6 +152,9 @@ class SpaceEntry(Strict):
                 raise ValueError(
                     f"method 'grid' cannot take all values of {endless!r}. Give it 'values' or a 'step', or choose random, sobol, halton or latin."
                 )
+            logarithmic = next((name for name, entry in self.parameters.items() if entry.log), None)
+            if logarithmic is not None:
+                raise ValueError(f"method 'grid' takes all values of {logarithmic!r}, and so no 'log'. Name the 'values', or choose another method.")
             if self.size() > MOST_POINTS:
                 raise ValueError(
                     f"the grid has {self.size():,} points, and {MOST_POINTS:,} are the most. Name fewer values, or choose a method with 'samples'."
@@ -211,8 +217,9 @@ def _sampled(space: SpaceEntry, where: str, refused_by: Callable[[Mapping[str, V
     found: dict[str, Point] = {}
     blame = dict.fromkeys(space.constraints, 0)
     duplicates = 0
+    axes = [(name, _axis(entry)) for name, entry in space.parameters.items()]
     for shares in itertools.islice(_SHARES[space.method](len(space.parameters), wanted, space.seed), most):
-        point = {name: entry.at(share) for (name, entry), share in zip(space.parameters.items(), shares, strict=True)}
+        point = {name: value_at(share) for (name, value_at), share in zip(axes, shares, strict=True)}
         broken = refused_by(point)
         if broken is not None:
             blame[broken.text] += 1

@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from pytest_gpueval.errors import SuiteError, valid_values
 
-from .values import Kind, Value
+from .garbage import no_garbage
+from .values import Kind, Value, infinite
 
 # Ids are text, also where they look like numbers: `1e3` is no 1000.0.
 RUN_ID = "run_id"
@@ -63,7 +64,12 @@ def parse(data: bytes, where: str, kinds: Mapping[str, Kind]) -> Table:
 
     Raises: SuiteError, one line for each of the first ten problems: `where:LINE: column: what is wrong. What would be right.`
     """
-    cells = _split(_text(data, where), where)
+    with no_garbage():
+        return _table(_split(_text(data, where), where), where, kinds)
+
+
+def _table(cells: _Cells, where: str, kinds: Mapping[str, Kind]) -> Table:
+    """Raises SuiteError for declared columns that are not there, and for cells that are not of their column's type."""
     for name in kinds:
         if name not in cells.columns:
             raise SuiteError(f"{where}: no column {name!r}, whose type is declared. {valid_values(name, cells.columns, what='columns')}")
@@ -87,9 +93,9 @@ def _text(data: bytes, where: str) -> str:
     if zero >= 0:
         raise SuiteError(f"{where}:{_line(data, zero)}: a NUL byte, at byte {zero}: not a text file in UTF-8")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise SuiteError(f"{where}:{_line(error.object, error.start)}: not UTF-8, at byte {error.start}. Save the file as CSV in UTF-8.") from None
+        raise SuiteError(f"{where}:{_line(data, error.start)}: not UTF-8, at byte {error.start}. Save the file as CSV in UTF-8.") from None
 
 
 def _line(data: bytes, position: int) -> int:
@@ -122,7 +128,7 @@ def _records(text: str, where: str) -> tuple[list[int], list[list[str]]]:
     begin = 1
     try:
         for record in reader:
-            if record:
+            if record and not (len(record) == 1 and record[0].isspace()):
                 begins.append(begin)
                 records.append(record)
             begin = reader.line_num + 1
@@ -151,7 +157,7 @@ def _refuse(problems: Sequence[tuple[int, str]], where: str) -> None:
     """Raises SuiteError if there is any problem: the first ones by line, and how many more there are."""
     if not problems:
         return
-    lines = [f"{where}:{line}: {what}" for line, what in sorted(problems)[:MOST_SHOWN]]
+    lines = [f"{where}:{line}: {what}" for line, what in sorted(problems, key=lambda problem: problem[0])[:MOST_SHOWN]]
     if len(problems) > MOST_SHOWN:
         lines.append(f"and {len(problems) - MOST_SHOWN} more")
     raise SuiteError("\n".join(lines))
@@ -225,6 +231,8 @@ def _boolean(text: str) -> bool:
 
 def _json(text: str) -> Value:
     value: Value = json.loads(text, parse_constant=_no_constant)
+    if infinite(value) is not None:
+        raise ValueError("a number that is too large")
     return value
 
 

@@ -94,6 +94,17 @@ class SeriesEntry(Strict):
         return self
 
 
+class EarlyStopEntry(Strict):
+    """Rows that are hopeless beside the others of the session are ended. Off unless it is here."""
+
+    rule: Literal["median", "halving"] = Field("median", description="'median': worse than the median of the others; 'halving': successive halving (ASHA)")
+    value: str = Field("loss", description="the value of the series that is looked at; `goal` says which way is better")
+    warmup_steps: Annotated[float, Field(ge=0)] = Field(0.0, description="of 'median': no row is stopped up to this step")
+    min_rows: Count = Field(5, description="of 'median': rows that must have come as far")
+    reduction: Annotated[int, Field(ge=2, le=100)] = Field(4, description="of 'halving': one row of so many goes on at each rung")
+    min_steps: Annotated[float, Field(gt=0)] = Field(1.0, description="of 'halving': the first rung")
+
+
 class RetryEntry(Strict):
     """Which ends of a row are tried again, and how often."""
 
@@ -132,6 +143,7 @@ class SweepFile(Strict):
     goal: Literal["min", "max"] = "min"
     metrics: dict[str, MetricEntry] = Field({})
     series: SeriesEntry | None = None
+    early_stop: EarlyStopEntry | None = None
     gates: list[SweepGate] = Field([])
     budget_s: Seconds | None = Field(None, description="seconds that the whole sweep may take; the plan says what exceeds it")
 
@@ -151,6 +163,8 @@ class SweepFile(Strict):
         given = [name for name in ("csv", "rows", "space") if getattr(self, name)]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} both say which rows there are; leave all but one out")
+        if self.early_stop is not None and self.series is None:
+            raise ValueError("'early_stop' looks at the steps of rows: say in 'series' how they are printed")
         if self.columns and (self.rows or self.space):
             raise ValueError("'columns' are types of the columns of a CSV file, and there is none")
         return self

@@ -26,4 +26,6 @@ def leaves(value: Value) -> Iterator[Value]:
 
 def infinite(value: Value) -> float | None:
     """The first number in a value that is not finite (nan, inf), which most notations cannot say."""
+    if not isinstance(value, list | dict):
+        return value if isinstance(value, float) and not math.isfinite(value) else None
     return next((leaf for leaf in leaves(value) if isinstance(leaf, float) and not math.isfinite(leaf)), None)
