@@ -36,12 +36,10 @@ def a_hyper_connected_layer() -> None:
     check_grads(connected, (streams, model.connections(block, 1)), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
-def whole_models() -> None:
+def the_whole_model() -> None:
     """Less sharply: JAX takes the softmax of attention in float32."""
-    windows = jnp.asarray(DRAW.integers(0, 11, (2, 7)))
-    for found in (SMALL, HYPER):
-        weights = in_float64(found, stirred=0.3)
-        check_grads(jax.jit(partial(model.loss, windows=windows, settings=found)), (weights,), order=1, modes=["rev"], eps=1e-3, atol=1e-3, rtol=1e-3)
+    loss = jax.jit(partial(model.loss, windows=jnp.asarray(DRAW.integers(0, 11, (2, 7))), settings=HYPER))
+    check_grads(loss, (in_float64(HYPER, stirred=0.3),), order=1, modes=["rev"], eps=1e-3, atol=1e-3, rtol=1e-3)
 
 
 def the_formula_by_loops() -> None:
@@ -67,12 +65,11 @@ def the_start_is_that_of_base() -> None:
         weights["token_embedding"] *= 100.0  # the epsilon of the last norm, which sees the sum of all streams, is then small
         return LOGITS(weights, tokens, found)
 
-    for streams in (1, 3):
-        np.testing.assert_allclose(logits(replace(HYPER, n_streams=streams)), logits(SMALL), rtol=1e-5)
+    np.testing.assert_allclose(logits(HYPER), logits(SMALL), rtol=1e-5)
 
 
 def no_token_sees_a_later_one() -> None:
-    tokens = DRAW.integers(0, 11, (1, 6))
+    tokens = DRAW.integers(0, 11, (2, 6))
     for found in (SMALL, HYPER):
         weights = in_float64(found, stirred=0.3)
         before = LOGITS(weights, jnp.asarray(tokens), found)
@@ -83,6 +80,6 @@ def no_token_sees_a_later_one() -> None:
 
 if __name__ == "__main__":
     assert jnp.zeros(()).dtype == jnp.float64
-    for check in (a_hyper_connected_layer, the_formula_by_loops, the_start_is_that_of_base, no_token_sees_a_later_one, whole_models):
+    for check in (a_hyper_connected_layer, the_formula_by_loops, the_start_is_that_of_base, no_token_sees_a_later_one, the_whole_model):
         check()
         print("OK", check.__name__, flush=True)  # noqa: T201 - its reader is another program
