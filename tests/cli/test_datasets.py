@@ -182,6 +182,24 @@ def test_who_may_not_write_is_told_so(place):
     assert len(place.repo.log()) == 1
 
 
+def test_a_repository_that_the_hub_does_not_show(place):
+    """It is more likely missing for those who belong to its owner, and private for all others."""
+    steps = "If the name is wrong, mend it in suite.toml.\nIf the repository is private, log in with `hf auth login`, or set HF_TOKEN"
+    said = place.gpueval("datasets", "lock", "people", code=4, token=place.hub.user("bob"))
+    assert "acme/people: there is no such repository, or it is private and not for you: the Hub answers 404 to both. You are 'bob'" in said
+    assert steps in said
+    suite = place.root / "suites/people/suite.toml"
+    suite.write_text(suite.read_text().replace("acme/people", "acme/poeple"))
+    said = place.gpueval("datasets", "lock", "people", code=2)
+    assert (
+        "acme/poeple: there is no such repository: the Hub answers 404 also for private ones, but as a rule not to those who belong to 'acme', as you do"
+        in said
+    )
+    assert steps in said
+    said = place.gpueval("datasets", "lock", "people", code=4, HF_TOKEN="")
+    assert "the Hub answers 401 to both. You have no token" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

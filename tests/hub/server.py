@@ -144,6 +144,10 @@ class FakeHub:
         """Close the connection after so many bytes of the answer's body; with 0, what was asked is done and nobody hears of it."""
         self.faults.add(Rule("cut", path, method, times, after_bytes=after_bytes))
 
+    def hold(self, path: str, after_bytes: int, seconds: float = 60.0, *, times: int | None = 1) -> None:
+        """Send so many bytes of the answer's body, and then nothing for so long: time to end the client in the middle of a file."""
+        self.faults.add(Rule("hold", path, None, times, after_bytes=after_bytes, seconds=seconds))
+
     def cut_upload(self, path: str, after_bytes: int = 1000, *, times: int | None = 1) -> None:
         """Close the connection after so many bytes of the request's body: nothing is done."""
         self.faults.add(Rule("drop", path, None, times, after_bytes=after_bytes))

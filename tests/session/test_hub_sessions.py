@@ -195,7 +195,10 @@ def test_who_may_not_is_told_who_they_are(place):
     shutil.rmtree(place.toy.root / "reports")
     bob = place.hub.user("bob", role="read")
     text = place.refused(token=bob)
-    assert "acme/one: there is no such dataset, or not for you. You are 'bob' (token of HF_TOKEN, role read)." in text
+    assert (
+        "acme/one: there is no such repository, or it is private and not for you: the Hub answers 404 to both. You are 'bob' (token of HF_TOKEN, role read)."
+        in text
+    )
     assert "hf auth login" in text
     text = place.refused(token=None)
     assert re.search(r"You have no token: HF_TOKEN is not set, and there is none in \S+/token\.", text)
