@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -110,6 +111,11 @@ class Data:
             raise UsageProblem(f"suite {case.suite!r} has no dataset {dataset!r}. {valid_values(dataset, datasets, what='datasets')}")
         if split not in datasets[dataset].splits:
             raise UsageProblem(f"dataset {dataset!r} has no split {split!r}. {valid_values(split, datasets[dataset].splits, what='splits')}")
+        found = self._opened(case, suite, dataset, split)
+        return replace(found, names=datasets[dataset].columns) if datasets[dataset].columns else found
+
+    def _opened(self, case: Case, suite: Suite, dataset: str, split: str) -> ParquetSplit:
+        """A split that the suite has, by the names of its files. Raises as `open`."""
         if self._settings.data == HUB:
             return self._fetched(self.settled(suite, dataset, split))
         if self._settings.data != EMBEDDED:

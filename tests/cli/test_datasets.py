@@ -38,6 +38,7 @@ splits.fast = { rows = 60 }
 splits.full = {}
 label_map = { name = "PERSON", town = "CITY", day = "DATE" }
 """
+_INT64 = {"_type": "Value", "dtype": "int64"}
 CARD = """---
 # Written by hand: keep it.
 version: 1.10
@@ -250,6 +251,28 @@ def test_a_label_that_vanished_and_rows_that_are_no_rows(place):
     assert "without a single row: DATE" in seen["labels"]
     assert "'p-7' (rows 7 and 8)" in seen["duplicates"]
     assert seen["rows in 'full'"].split(" of 60")[0].isdigit()
+
+
+def test_columns_of_other_names_and_labels_that_are_numbers(place):
+    names = ["name", "town", "day"]
+    table = [{"uid": row["id"], "body": row["text"], "marks": [{**span, "label": names.index(span["label"])} for span in row["spans"]]} for row in rows(900)]
+    kind = pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.int64())]))
+    features = {"marks": {"_type": "List", "feature": {"label": {"_type": "ClassLabel", "names": names}, "start": _INT64, "end": _INT64}}}
+    features |= {name: {"_type": "Value", "dtype": "string"} for name in ("uid", "body")}
+    schema = pa.schema([("uid", pa.string()), ("body", pa.string()), ("marks", kind)], {"huggingface": json.dumps({"info": {"features": features}})})
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(table, schema), sink)
+    place.repo.commit({FULL: sink.getvalue()}, delete=[path for path in place.repo.files() if path.startswith("data/fast")])
+    suite = place.root / "suites/people/suite.toml"
+    suite.write_text(suite.read_text().replace("label_map", 'columns = { id = "uid", text = "body", spans = "marks" }\nlabel_map'))
+    (done,) = place.as_json("datasets", "rebalance", "people")
+    assert {label: counts["after"] > 5 for label, counts in done["labels"].items()} == dict.fromkeys(("PERSON", "CITY", "DATE", "(none)"), True)
+    found = {row["what"]: row["seen"] for row in place.as_json("datasets", "verify", "people")}
+    assert (found["labels"], found["duplicates"], found["datasets.load_dataset"]) == ("3 labels", "every uid once", "60 rows")
+    suite.write_text(suite.read_text().replace('"body"', '"bdoy"'))
+    (wrong,) = [row for row in place.as_json("datasets", "verify", "people", code=1) if not row["ok"]]
+    assert wrong["what"] == "schema"
+    assert "column 'bdoy', which `columns` in suite.toml names for 'text', is missing. Did you mean 'body'?" in wrong["seen"]
 
 
 def test_the_lock_file_follows_the_hub_when_told(place):
