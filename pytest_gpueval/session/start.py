@@ -16,7 +16,7 @@ from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import Case, Suite
 
-from . import allocation, cases, shards
+from . import allocation, cases, selection, shards
 from .data import Data
 from .messages import user_errors
 from .settings import Settings, check_words
@@ -94,7 +94,10 @@ def prepare(config: pytest.Config) -> None:
         chosen = [case for suite in suites for case in cases.chosen(suite, settings)]
         config.stash[CHOSEN] = chosen
         if not only_looks(config.option):
-            data.settle(chosen, whole=not settings.dry_run and not _selects(config))
+            wanted = selection.selected(config, chosen)
+            data.settle(chosen, wanted)
+            if not settings.dry_run:
+                data.bring(wanted or ())  # what else is selected, the controller brings once it is collected
         config.stash[ALLOCATION] = allocation.lay(
             config,
             settings,
@@ -166,13 +169,6 @@ def redactor_of(suites: Sequence[Suite]) -> Redactor:
 def suites_of(config: pytest.Config) -> list[Suite]:
     """The suites that the command line names."""
     return [cases.read_suite(path) for path in _named_suites(config)]
-
-
-def _selects(config: pytest.Config) -> bool:
-    """Whether only some of the items are asked for, as far as can be said before they are collected."""
-    option = config.option
-    named = any("::" in word for word in config.args)
-    return named or any(getattr(option, name, None) for name in ("keyword", "markexpr", "lf", "deselect"))
 
 
 def _alone(option: Any, plugins: pytest.PytestPluginManager) -> bool:
