@@ -116,6 +116,11 @@ def behind(one, loaded):
     return getattr(endpoint, "_server", endpoint)
 
 
+def control(one):
+    """By which a server is told what to do."""
+    return one.kind.control(one.launch)
+
+
 def rows(texts):
     return [SimpleNamespace(id=f"r{i}", inputs={"id": f"r{i}", "text": text}) for i, text in enumerate(texts)]
 

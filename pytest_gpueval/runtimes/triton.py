@@ -208,7 +208,7 @@ class TritonRuntime:
             await self._close_client()
             limits = [(f"grpc.max_{way}_message_length", self._message_bytes) for way in ("send", "receive")]
             # Without a proxy on the way to this machine; without retries, so that a request is not answered twice.
-            local = [("grpc.enable_http_proxy", 0)] if self._endpoint.url.startswith(("127.", "localhost:", "[::1]")) else []
+            local = [("grpc.enable_http_proxy", 0)] if self._endpoint.url.startswith(("127.", "localhost:", "[::1]", "unix:")) else []
             self._client = self._grpc.aio.InferenceServerClient(self._endpoint.url, channel_args=[*limits, *local, ("grpc.enable_retries", 0)])
             self._client_generation = generation
         return self._client

@@ -13,9 +13,8 @@ from pytest_gpueval.errors import GpuevalError, RuntimeFault, UsageProblem
 from pytest_gpueval.processes.supervisor import Process, lives, send
 from pytest_gpueval.runs.redact import Redactor
 
-from . import ports
 from .server import Server, Watch
-from .triton import GRPC, HTTP, Triton, TritonModel, TritonSettings, cut_off, refused
+from .triton import GRPC, Triton, TritonModel, TritonSettings, cut_off, refused
 from .triton_control import Control, Refused
 
 _POLL_S = 0.02
@@ -54,7 +53,7 @@ class TritonServer(Server):
     @property
     def grpc_url(self) -> str:
         """Where requests go. Raises RuntimeFault while it was not started."""
-        return f"{ports.LOOPBACK}:{self.launch.ports[GRPC]}"
+        return self._triton.address(self.launch, GRPC)
 
     def endpoint(self, model: TritonModel) -> ModelEndpoint:
         """The model as a runtime sees it. It is loaded when the runtime starts."""
@@ -159,6 +158,7 @@ class TritonServer(Server):
         try:
             self._triton.place(self.launch, loaded.name)
             self._load(loaded, control, seconds)
+            self._triton.hide()
             control.ping(loaded.name, min(seconds, _PING_S))
         except TimeoutError:
             self._kill()  # else it would go on loading, and hold its memory
@@ -173,6 +173,7 @@ class TritonServer(Server):
         try:
             limit = time.monotonic() + _WITHOUT_STUB_S
             while not wait([answer], _LOADING_POLL_S).done:
+                self._triton.hide()
                 loaded.stubs = self._stubs(loaded.name)
                 if loaded.stubs:
                     limit = time.monotonic() + _WITHOUT_STUB_S
@@ -229,7 +230,7 @@ class TritonServer(Server):
         return [process for process in self._program.processes() if any(word.startswith(file) for word in _arguments(process.pid)[:2])]
 
     def _control(self) -> Control:
-        return Control(self.launch.ports[HTTP])
+        return self._triton.control(self.launch)
 
 
 class ModelEndpoint:

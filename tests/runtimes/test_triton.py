@@ -18,7 +18,6 @@ from pytest_gpueval.runtimes.inprocess import InProcess
 from pytest_gpueval.runtimes.triton import TritonRuntime
 from pytest_gpueval.runtimes.window import Batching, Gone, TooMuch
 from pytest_gpueval.servers import ports, triton_external
-from pytest_gpueval.servers.triton_control import Control
 from pytest_gpueval.servers.triton_external import ExternalTriton
 from tests import triton
 from tests.triton import model, processes, rows
@@ -322,7 +321,7 @@ def foreign(by_engine):
             "dims": [2 if kind == "wide" else 1],
         }
         tensor = {"name": "rows", "data_type": "TYPE_STRING", "dims": [1]}
-        Control(server.launch.ports["http"]).load(kind, {"backend": "python", "max_batch_size": 8, "input": [tensor], "output": [output]}, 60)
+        triton.control(server).load(kind, {"backend": "python", "max_batch_size": 8, "input": [tensor], "output": [output]}, 60)
         return ExternalTriton(server.grpc_url, kind)
 
     return load
@@ -342,7 +341,7 @@ def foreign(by_engine):
 def test_what_a_foreign_model_answers(foreign, kind, said):
     with pytest.raises((RuntimeFault, UsageProblem), match=said) as problem:
         TritonRuntime(foreign(kind)).start()
-    assert f"model {kind} on the Triton server 127.0.0.1:" in str(problem.value)
+    assert f"model {kind} on the Triton server unix:/" in str(problem.value)
 
 
 def test_an_answer_that_says_nothing(foreign, monkeypatch):
