@@ -205,7 +205,10 @@ def _analyzed(analyzer: Sequence[str], url: str, name: str, samples: Sequence[Sa
 
 async def _bare(url: str, name: str, samples: Sequence[Sample]) -> float:
     """The same requests, and nothing done with their answers but to decode them."""
-    library, np = client_library()
+    library, _ = client_library()
+    import numpy as np  # noqa: PLC0415 - of an extra
+    import tritonclient.grpc.aio  # noqa: PLC0415, F401 - as above
+
     client = library.aio.InferenceServerClient(url)
     batches = iter([samples[first : first + ROWS] for first in range(0, len(samples), ROWS)])
 
