@@ -22,7 +22,7 @@ from pytest_gpueval.runtimes import wire
 
 from . import segments, sockets
 from .pytriton_program import CUT_OFF
-from .server import Launch, Server
+from .server import Launch, Server, Together, Watch
 from .triton import GRPC, HTTP, LINKS, Triton, TritonModel, TritonSettings, cut_off, refused
 from .triton_control import Refused
 from .triton_model import USAGE
@@ -170,8 +170,8 @@ class PyTritonModel(Server):
     # The second instance gives the first one second to start, which a busy machine does not.
     luckless = re.compile(rf"{Server.luckless.pattern}|Timeout occurred while waiting for config file")
 
-    def __init__(self, kind: PyTriton, log: Path, redactor: Redactor, most_restarts: int) -> None:
-        super().__init__(kind, log, redactor, most_restarts)
+    def __init__(self, kind: PyTriton, log: Path, redactor: Redactor, most_restarts: int, watch: Watch | None = None) -> None:
+        super().__init__(kind, log, redactor, most_restarts, watch)
         self.name = kind.served_name
         self.most_rows = kind.model.most_rows
 
@@ -231,12 +231,13 @@ class PyTritonModel(Server):
 class PyTritonServer:
     """PyTriton for each model of one process, all in one log. A model's server starts when it is loaded."""
 
-    def __init__(self, settings: TritonSettings, log: Path, redactor: Redactor, most_restarts: int = 200) -> None:
+    def __init__(self, settings: TritonSettings, log: Path, redactor: Redactor, most_restarts: int = 200, watch: Watch | None = None) -> None:
         """`most_restarts` counts those of each model: a row that ends the model's process costs up to eight of them until it is found."""
         self.log = log
         self._settings = settings
         self._redactor = redactor
         self._most_restarts = most_restarts
+        self._watch = None if watch is None else Together(watch)
         self._lock = threading.Lock()
         self._models: dict[str, PyTritonModel] = {}
         self._notes: list[str] = []
@@ -254,7 +255,7 @@ class PyTritonServer:
             if key not in self._models:
                 self._numbers += 1
                 kind = PyTriton(replace(self._settings), model, f"{model.slug[: _LONGEST_NAME - 4]}_{self._numbers}")
-                self._models[key] = PyTritonModel(kind, self.log, self._redactor, self._most_restarts)
+                self._models[key] = PyTritonModel(kind, self.log, self._redactor, self._most_restarts, self._watch)
             return self._models[key]
 
     def load(self, model: TritonModel) -> str:

@@ -82,8 +82,27 @@ class Watch(Protocol):
     def after(self, *, hurry: bool) -> Sequence[str]:
         """It has ended. What is not as it was before, in sentences; whether it will be is waited for, less patiently in a `hurry`."""
 
-    def warn(self, text: str) -> None:
-        """Tell the user."""
+
+class Together:
+    """One `Watch` for servers that come and go side by side: from the start of the first to the end of the last, since nobody knows which uses what."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._running = 0
+        self._lock = threading.Lock()
+
+    def before(self) -> None:
+        """As `Watch` says."""
+        with self._lock:
+            if not self._running:
+                self._watch.before()
+            self._running += 1
+
+    def after(self, *, hurry: bool) -> Sequence[str]:
+        """As `Watch` says."""
+        with self._lock:
+            self._running -= 1
+            return [] if self._running else self._watch.after(hurry=hurry)
 
 
 class Server:
@@ -196,7 +215,7 @@ class Server:
         if self._watch is not None:
             for words in self._watch.after(hurry=hurry):
                 self._say(f"has ended; {words}")
-                self._watch.warn(f"{self.kind.name} has ended; {words}")
+                self.notes.append(f"{self.kind.name} has ended; {words}")
 
     def _kill(self) -> None:
         """End it without asking."""
@@ -217,20 +236,13 @@ class Server:
             if self._watch is not None:
                 self._watch.before()
             try:
-                program = Program(
-                    launch.argv,
-                    output=file.writer,
-                    environment=launch.environment,
-                    directory=launch.directory,
-                    grace_s=self.kind.stop_s,
-                    stdin=launch.stdin,
-                )
-            finally:
-                file.close_writer()
-            try:
-                self._wait_until_ready(launch, program, file, begin, mark)
+                program = self._run(launch, file)
+                try:
+                    self._wait_until_ready(launch, program, file, begin, mark)
+                except BaseException:
+                    program.stop()
+                    raise
             except BaseException as error:
-                program.stop()
                 self._look_after(hurry=not isinstance(error, Exception))
                 raise
         except BaseException:
@@ -239,6 +251,19 @@ class Server:
         self._launch, self._program, self._file = launch, program, file
         self.generation += 1
         self.start_s = round(time.monotonic() - begin, 3)
+
+    def _run(self, launch: Launch, file: LogFile) -> Program:
+        try:
+            return Program(
+                launch.argv,
+                output=file.writer,
+                environment=launch.environment,
+                directory=launch.directory,
+                grace_s=self.kind.stop_s,
+                stdin=launch.stdin,
+            )
+        finally:
+            file.close_writer()
 
     def _wait_until_ready(self, launch: Launch, program: Program, file: LogFile, begin: float, mark: int) -> None:
         """Raises RuntimeFault once it has ended, or takes too long; its words are those in the log after `mark`."""
