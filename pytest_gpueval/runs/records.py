@@ -90,6 +90,7 @@ class Summary(Record):
     judge_tokens: Tokens | None = Field(None, description="what a language model read and wrote that judged the rows")
     gpu: dict[str, float] | None = Field(None, description="peak memory, utilisation and energy, where sampled")
     attempts: int = 1
+    notes: list[str] = Field([], description="what went otherwise than meant, and changed no answer, such as batches that were halved for lack of memory")
     error: str | None = None
 
 

@@ -16,13 +16,13 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from pytest_gpueval.errors import MissingExtra, RuntimeFault, UsageProblem, valid_values
 
+from . import memory
 from .base import A, Answer
 
-T = TypeVar("T")
 # The folders of suites whose files were imported, in that order.
 _DIRECTORIES: dict[str, None] = {}
 
@@ -31,7 +31,8 @@ class InProcess:
     """Runs a model given as `file.py:Class` (relative to the suite's folder) or `package.module:Class`.
 
     `predict` gets a list of mappings (`id` and the task's inputs) and returns as many answers. A batch that raises is tried again row by row, so
-    that one bad row is one error. `warm_up()` and `close()` are called if the class has them.
+    that one bad row is one error; one that is too much for the memory by halves, and so are all after it. `warm_up()` and `close()` are called if
+    the class has them.
     """
 
     def __init__(self, target: str, options: Mapping[str, Any], directory: Path, batch_size: int, extra: str | None = None) -> None:
@@ -73,7 +74,8 @@ class InProcess:
         """Answer batch by batch. Raises RuntimeFault for a wrong number of predictions, or a model that was not started."""
         if self._model is None:
             raise RuntimeFault(f"model {self._target} is asked before it was started")
-        for batch in batched_lists(samples, self._batch_size):
+        iterator = iter(samples)
+        while batch := list(islice(iterator, self._batch_size)):
             yield from self._answer(batch)
 
     def close(self) -> None:
@@ -88,11 +90,32 @@ class InProcess:
         except Exception as error:  # noqa: BLE001 - whatever a model raises is its answer
             if len(batch) == 1:
                 yield Answer(batch[0], None, describe(error), _ms_since(begin))
-            else:
-                for sample in batch:
-                    yield from self._answer([sample])
+                return
+            too_much = memory.is_lacking(error)
+        else:
+            yield from self._checked(batch, values, _ms_since(begin))
             return
-        latency_ms = _ms_since(begin)
+        # Outside the handler, whose traceback holds what the call had made.
+        if too_much:
+            yield from self._by_halves(batch)
+        else:
+            for sample in batch:
+                yield from self._answer([sample])
+
+    def _by_halves(self, batch: list[A]) -> Iterator[Answer[A]]:
+        """Answer a batch that was too much for the memory; the first answer says so."""
+        self._batch_size, note = memory.take_fewer(len(batch))
+        told = False
+        while batch:
+            part, batch = batch[: self._batch_size], batch[self._batch_size :]
+            for answer in self._answer(part):
+                if not told:
+                    answer.note = f"{note}; {answer.note}" if answer.note else note
+                    told = True
+                yield answer
+
+    def _checked(self, batch: list[A], values: Any, latency_ms: float) -> Iterator[Answer[A]]:
+        """The answers, as many as there are rows. Raises RuntimeFault."""
         count = _count(values)
         if count != len(batch):
             found = f"{count} predictions" if count is not None else f"a {type(values).__name__}"
@@ -117,13 +140,6 @@ def _count(values: Any) -> int | None:
         return len(values)
     except TypeError:  # generators, None, arrays without a dimension
         return None
-
-
-def batched_lists(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one perhaps shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def describe(error: BaseException) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
@@ -80,6 +79,8 @@ class TritonRuntime:
         self._channel_generation = -1
         self._window: Window[Any] | None = None
         self._batching: Batching[Any] | None = None
+        # For the next answer to tell.
+        self._note: str | None = None
         # Samples that wait for their turn, by id(): encoded when they were measured.
         self._encoded: dict[int, bytes] = {}
 
@@ -132,7 +133,11 @@ class TritonRuntime:
         begin = time.perf_counter()
         found = await self._ask(elements)
         latency_ms = (time.perf_counter() - begin) * 1000
-        return [self._answer(sample, answer, latency_ms) for sample, answer in zip(batch, found, strict=True)]
+        answers = [self._answer(sample, answer, latency_ms) for sample, answer in zip(batch, found, strict=True)]
+        told = [found[0].get("note"), self._note]
+        answers[0].note = "; ".join(note for note in told if isinstance(note, str)) or None
+        self._note = None
+        return answers
 
     def _answer(self, sample: Any, found: Any, latency_ms: float) -> Answer[Any]:
         if isinstance(found, dict):
@@ -203,7 +208,7 @@ class TritonRuntime:
             self._rows = fewer
             if self._batching is not None:
                 self._batching.rows = fewer
-            sys.stderr.write(f"gpueval: {self._endpoint}: not enough memory for {rows} rows; {fewer} at a time from here on ({text[:200]})\n")
+            self._note = f"not enough memory for {rows} rows; {fewer} at a time from here on ({text[:200]})"
 
     def _wrong(self, what: str) -> RuntimeFault:
         return RuntimeFault(f"{self._endpoint} at {self._endpoint.url} answered with {what}")

@@ -1,15 +1,15 @@
 """The model that Triton's python backend runs: a suite's class behind one tensor of rows and one of answers.
 
 Linked into a model repository, or beside `servers/pytriton_program.py`, and run by another interpreter, where this package is not installed: it imports the
-standard library, numpy, the backend's own module, and `gpueval_wire`, which is `runtimes/wire.py` linked beside it.
+standard library, numpy, the backend's own module, and `gpueval_wire` and `gpueval_memory`, which are `runtimes/wire.py` and `memory.py` linked beside it.
 
     rows      BYTES [n, 1]  each element a mapping, as `predict` gets it; `null` asks only whether anybody is there
-    answers   BYTES [n, 1]  `{"value": ...}`, `{"error": text}` for a row that fails, `{"fault": text}` when the model broke its contract
+    answers   BYTES [n, 1]  `{"value": ...}`, `{"error": text}` for a row that fails, `{"fault": text}` when the model broke its contract;
+                             the first of a request perhaps with `"note": text`, which the user is told
 """
 
 from __future__ import annotations
 
-import gc
 import importlib
 import importlib.util
 import io
@@ -22,6 +22,11 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+try:
+    from gpueval_memory import is_lacking, take_fewer
+except ModuleNotFoundError:  # in this package's own interpreter
+    from pytest_gpueval.runtimes.memory import is_lacking, take_fewer
 
 # Before the reason in the error of a model that does not start: `gpueval-usage: ...`. `servers/triton.py` looks for them.
 USAGE, MISSING, RAISED = "gpueval-usage", "gpueval-missing", "gpueval-raised"
@@ -38,6 +43,7 @@ class Rows:
         """Import, construct and warm up. Raises BadTarget, and whatever the model raises."""
         self._target = target
         self._most = sys.maxsize
+        self._note: str | None = None
         self._model: Any = None
         model = load_object(target, directory, place)(**options)
         try:
@@ -55,6 +61,9 @@ class Rows:
         found: list[dict[str, Any]] = []
         while len(found) < len(rows):
             found += self._answer(rows[len(found) : len(found) + self._most])
+        if found and self._note is not None:
+            found[0] = {**found[0], "note": self._note}
+            self._note = None
         return found
 
     def close(self) -> None:
@@ -68,16 +77,19 @@ class Rows:
         except Exception as error:  # noqa: BLE001 - whatever a model raises is its answer
             if len(rows) == 1:
                 return [{"error": describe(error)}]
-            smaller = _out_of_memory(error)
+            smaller = is_lacking(error)
         else:
             return self._checked(rows, values)
         if not smaller:
             return [answer for row in rows for answer in self._answer([row])]
         # Outside the handler, so that its traceback holds no tensor any more.
-        self._most = max(1, len(rows) // 2)
-        sys.stderr.write(f"gpueval: out of memory with {len(rows)} rows; {self._most} at a time from here on\n")
-        _give_memory_back()
-        return self.answers(rows)
+        self._most, note = take_fewer(len(rows))
+        sys.stderr.write(f"gpueval: {note}\n")
+        self._note = f"{self._note}; {note}" if self._note else note
+        parts: list[dict[str, Any]] = []
+        while len(parts) < len(rows):
+            parts += self._answer(rows[len(parts) : len(parts) + self._most])
+        return parts
 
     def _checked(self, rows: Sequence[Mapping[str, Any]], values: Any) -> list[dict[str, Any]]:
         count = _count(values)
@@ -271,14 +283,3 @@ def _count(values: Any) -> int | None:
         return len(values)
     except TypeError:  # generators, None, arrays without a dimension
         return None
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "out of memory" in str(error).lower()
-
-
-def _give_memory_back() -> None:
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

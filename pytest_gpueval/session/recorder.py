@@ -75,6 +75,9 @@ class Surroundings(Protocol):
     def notify(self, event: str, run: Run, **details: Any) -> None:
         """Tell the controller what a run is doing."""
 
+    def warn(self, text: str, /) -> None:
+        """Have something said on the screen when the session ends."""
+
     def progress(self, run: Run, done: int, total: int, /) -> None:
         """Tell how far a run is."""
 
@@ -264,9 +267,12 @@ class Run:
             latency=Latency(**latencies) if latencies else None,
             tokens=_tokens(evaluation),
             judge_tokens=_judge_tokens(evaluation),
+            notes=joined.notes if joined else evaluation.notes if evaluation is not None else [],
             error=error,
         )
         self.directory.finish(self.summary)
+        for note in self.summary.notes if joined is None else ():
+            self._worker.warn(f"{self.directory.run_id}: {note}")
 
     def properties(self) -> list[tuple[str, Any]]:
         """What JUnit gets: builtin values only, small."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import sys
@@ -150,7 +151,10 @@ def test_batches_are_bounded_in_bytes(runtime):
 def test_a_model_that_runs_out_of_memory_gets_fewer_rows(runtime, server):
     found = list(runtime(most=4).answers(rows(["ok"] * 40)))
     assert [answer.error for answer in found] == [None] * 40
+    told = [answer.note for answer in found if answer.note]
+    assert told and re.fullmatch(r"out of memory with \d+ rows; \d+ at a time from here on(; .*)?", told[0])
     wait_for(lambda: "gpueval: out of memory with" in server.log.read_text())
+    assert not [answer.note for answer in runtime(most=4).answers(rows(["ok"] * 40)) if answer.note], "it is known by now"
     found = list(runtime(most=0).answers(rows(["ok"] * 3)))
     assert [answer.error for answer in found] == ["MemoryError: 1 rows"] * 3
 
@@ -178,13 +182,13 @@ def test_what_an_error_means(server, directory, status, message, kind):
     assert type(TritonRuntime(server.endpoint(model(directory)))._classified(f"StatusCode.{status}", message, 8)) is kind
 
 
-def test_after_a_lack_of_memory_batches_are_smaller(server, directory, capsys):
+def test_after_a_lack_of_memory_batches_are_smaller(server, directory):
     one = TritonRuntime(server.endpoint(model(directory)))
     one._batching = Batching(32, 1000, lambda _: 1)
     one._classified("StatusCode.INTERNAL", "CUDA out of memory", 32)
     one._classified("StatusCode.INTERNAL", "CUDA out of memory", 32)  # on its way at that time
     assert one._batching.rows == 16
-    assert capsys.readouterr().err.count("not enough memory for 32 rows; 16 at a time from here on") == 1
+    assert one._note == "not enough memory for 32 rows; 16 at a time from here on (INTERNAL: CUDA out of memory)"
 
 
 # Servers and models that go away.
