@@ -11,7 +11,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -20,8 +19,9 @@ from typing import Any
 
 from pytest_gpueval.errors import MissingExtra, RuntimeFault, UsageProblem, valid_values
 
-from . import memory
+from . import calls
 from .base import A, Answer
+from .calls import close, describe, line_of
 
 # The folders of suites whose files were imported, in that order.
 _DIRECTORIES: dict[str, None] = {}
@@ -68,7 +68,7 @@ class InProcess:
             raise RuntimeFault(f"model {self._target} did not start: {describe(error)}\n{traceback.format_exc()}") from error
         finally:
             with suppress(Exception):  # a model that did not start gives its GPU back; why it did not start is the news
-                _close(model)
+                close(model)
 
     def answers(self, samples: Iterable[A]) -> Iterator[Answer[A]]:
         """Answer batch by batch. Raises RuntimeFault for a wrong number of predictions, or a model that was not started."""
@@ -81,7 +81,7 @@ class InProcess:
     def close(self) -> None:
         """Close the model, if it can be closed."""
         model, self._model = self._model, None
-        _close(model)
+        close(model)
 
     def _answer(self, batch: list[A]) -> Iterator[Answer[A]]:
         begin = time.perf_counter()
@@ -91,7 +91,7 @@ class InProcess:
             if len(batch) == 1:
                 yield Answer(batch[0], None, describe(error), _ms_since(begin))
                 return
-            too_much = memory.is_lacking(error)
+            too_much = calls.lacks_memory(error)
         else:
             yield from self._checked(batch, values, _ms_since(begin))
             return
@@ -104,7 +104,7 @@ class InProcess:
 
     def _by_halves(self, batch: list[A]) -> Iterator[Answer[A]]:
         """Answer a batch that was too much for the memory; the first answer says so."""
-        self._batch_size, note = memory.take_fewer(len(batch))
+        self._batch_size, note = calls.take_fewer(len(batch))
         told = False
         while batch:
             part, batch = batch[: self._batch_size], batch[self._batch_size :]
@@ -116,39 +116,11 @@ class InProcess:
 
     def _checked(self, batch: list[A], values: Any, latency_ms: float) -> Iterator[Answer[A]]:
         """The answers, as many as there are rows. Raises RuntimeFault."""
-        count = _count(values)
-        if count != len(batch):
-            found = f"{count} predictions" if count is not None else f"a {type(values).__name__}"
-            raise RuntimeFault(
-                f"model {self._target} returned {found} for a batch of {len(batch)} (first row: {batch[0].id!r}).\n"
-                "predict(batch) must return a list with one prediction for each row, in their order."
-            )
+        wrong = calls.wrong_answers(values, len(batch), batch[0].id, self._target)
+        if wrong is not None:
+            raise RuntimeFault(wrong)
         for sample, value in zip(batch, values, strict=True):
             yield Answer(sample, value, None, latency_ms)
-
-
-def _close(model: Any) -> None:
-    if hasattr(model, "close"):
-        model.close()
-
-
-def _count(values: Any) -> int | None:
-    """How many predictions there are; None for what does not hold one for each row in an order."""
-    if isinstance(values, (str, bytes, Mapping, AbstractSet)):
-        return None
-    try:
-        return len(values)
-    except TypeError:  # generators, None, arrays without a dimension
-        return None
-
-
-def describe(error: BaseException) -> str:
-    """`ValueError: no such label`, on one line."""
-    try:
-        text = str(error)
-    except Exception as second:  # noqa: BLE001 - an error that cannot say what it is, is still an error
-        text = f"(its text raises {type(second).__name__})"
-    return " ".join(f"{type(error).__name__}: {text}".split())[:500].removesuffix(":")
 
 
 def load_object(target: str, directory: Path) -> Any:
@@ -187,7 +159,7 @@ def load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, ModuleNotFoundError) or not isinstance(error, Exception):
             raise
-        raise UsageProblem(f"{path}: cannot be imported: {describe(error)}{_line_of(error, path)}") from error
+        raise UsageProblem(f"{path}: cannot be imported: {describe(error)}{line_of(error, path)}") from error
     return module
 
 
@@ -235,14 +207,6 @@ def _lies_in(module: Any, directories: Iterable[str]) -> bool:
 def _offers(directory: Path, name: str) -> bool:
     first = name.partition(".")[0]
     return (directory / f"{first}.py").exists() or (directory / first).is_dir()
-
-
-def _line_of(error: Exception, path: Path) -> str:
-    """Where in the file an import failed."""
-    if isinstance(error, SyntaxError):  # says so itself
-        return ""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f" (line {lines[-1]})" if lines else ""
 
 
 def _import(place: str, target: str) -> ModuleType:

@@ -167,6 +167,7 @@ class PyTritonModel(Server):
     """One model: `runtimes.triton.TritonEndpoint`, and the server behind it. It starts when it is prepared."""
 
     kind: PyTriton
+    asked_to_end = False
     # The second instance gives the first one second to start, which a busy machine does not.
     luckless = re.compile(rf"{Server.luckless.pattern}|Timeout occurred while waiting for config file")
 
@@ -202,21 +203,10 @@ class PyTritonModel(Server):
             if asked and (self.exit_code == CUT_OFF or (self.exit_code or 0) < 0):
                 self._note(cut_off([self.kind.model.target], self.kind.settings.stop_s))
 
-    def recover(self, generation: int, problem: str) -> None:
-        """Start it anew. Raises RuntimeFault if it cannot go on."""
-        with self._lock:
-            if generation == self.generation:
-                self._kill()  # it would wait for what is gone, or hangs
-            super().recover(generation, problem)
-
-    def problem(self) -> str | None:
-        """Why it would not answer; None if it is ready. PyTriton starts no process of its server again that is gone."""
-        with self._lock:
-            found = super().problem()
-            if found is None:
-                gone = [f"{process.name} {process.pid}" for process in self.kind.helpers if not lives(process)]
-                found = f"the process {', '.join(gone)} is gone" if gone else None
-            return found
+    def _missing(self) -> str | None:
+        """PyTriton starts no process of its server again that is gone."""
+        gone = [f"{process.name} {process.pid}" for process in self.kind.helpers if not lives(process)]
+        return f"the process {', '.join(gone)} is gone" if gone else None
 
     def _kill(self) -> None:
         self.kind.look()

@@ -110,6 +110,8 @@ class Server:
 
     # In the log of a start that failed by bad luck: it is tried again.
     luckless = _PORT_TAKEN
+    # Whether one that does not answer is asked to end before it is brought back; else it is killed, since it would wait for what is gone.
+    asked_to_end = True
 
     def __init__(self, kind: Kind, log: Path, redactor: Redactor, most_restarts: int = 32, watch: Watch | None = None) -> None:
         """`most_restarts` is for some six rows that end it: each costs five with 16 requests in flight (`runtimes/suspects.py`)."""
@@ -196,6 +198,8 @@ class Server:
                 raise RuntimeFault(f"{self.kind.name}: restarted {self._most_restarts} times already, and again: {problem}\n{self._end_of_log()}")
             self._say(f"restarted: {problem}")
             try:
+                if not self.asked_to_end:
+                    self._kill()
                 self.restart()
             except GpuevalError as error:
                 self._lost = f"{error}\nBefore: {problem}"
@@ -208,7 +212,11 @@ class Server:
                 return "it was not started"
             if self._program.exit_code is not None:
                 return _ended(self._program.exit_code)
-            return None if self.kind.ready(self._launch, self._program) else "it does not answer as ready"
+            return self._missing() if self.kind.ready(self._launch, self._program) else "it does not answer as ready"
+
+    def _missing(self) -> str | None:
+        """Which part of it is gone, though it calls itself ready."""
+        return None
 
     def _look_after(self, *, hurry: bool) -> None:
         """Say what it has not given back. It is no error: somebody else may have taken it meanwhile."""

@@ -22,7 +22,7 @@ from pytest_gpueval.errors import RuntimeFault, StorageError, UsageProblem
 from pytest_gpueval.processes.identity import own_name
 from pytest_gpueval.processes.leftovers import SHARED_MEMORY
 from pytest_gpueval.processes.program import Program
-from pytest_gpueval.runtimes import memory, wire
+from pytest_gpueval.runtimes import calls, wire
 
 from . import ports, sockets, triton_python
 from .server import Launch
@@ -33,7 +33,7 @@ HTTP, GRPC = "http", "grpc"
 NAME = "tritonserver"
 _MODEL_FILE = "gpueval_model.py"
 # What another interpreter imports of this package, by the names it has there.
-LINKS = {_MODEL_FILE: Path(__file__).with_name("triton_model.py"), "gpueval_wire.py": Path(wire.__file__), "gpueval_memory.py": Path(memory.__file__)}
+LINKS = {_MODEL_FILE: Path(__file__).with_name("triton_model.py"), "gpueval_wire.py": Path(wire.__file__), "gpueval_calls.py": Path(calls.__file__)}
 _REASON = re.compile(rf"({USAGE}|{MISSING}|{RAISED}): (.*)", re.DOTALL)
 # What the server adds to the exception of a model: where its own lines were, the file of this package.
 _AT = re.compile(r"\s*At:\n  .*", re.DOTALL)

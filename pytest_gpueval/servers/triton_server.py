@@ -43,6 +43,8 @@ class _Loaded:
 class TritonServer(Server):
     """A server that starts with its first model. It belongs to one process, and may serve all its items one after the other."""
 
+    asked_to_end = False
+
     def __init__(self, settings: TritonSettings, log: Path, redactor: Redactor, most_restarts: int = 200, watch: Watch | None = None) -> None:
         """`most_restarts` counts repairs too: a row that ends the model's process costs up to eight of them until it is found."""
         self._triton = Triton(settings)
@@ -117,20 +119,12 @@ class TritonServer(Server):
     def recover(self, generation: int, problem: str) -> None:
         """Load a model again whose process is gone; restart a server that is gone, or hangs. Raises RuntimeFault if it cannot go on."""
         with self._lock:
-            if generation == self.generation <= self._most_restarts and self._repaired(problem):
-                return
-            if generation == self.generation:
-                self._kill()  # it would wait for what is gone, or hangs
-            super().recover(generation, problem)
+            if not (generation == self.generation <= self._most_restarts and self._repaired(problem)):
+                super().recover(generation, problem)
 
-    def problem(self) -> str | None:
-        """Why it would not answer; None if it is ready. A model whose process is gone counts."""
-        with self._lock:
-            found = super().problem()
-            if found is None:
-                gone = [loaded.model.target for loaded in self._models.values() if loaded.broken]
-                found = f"the process of model {', '.join(gone)} is gone" if gone else None
-            return found
+    def _missing(self) -> str | None:
+        gone = [loaded.model.target for loaded in self._models.values() if loaded.broken]
+        return f"the process of model {', '.join(gone)} is gone" if gone else None
 
     def _repaired(self, problem: str) -> bool:
         """Whether it was enough to load models again whose processes are gone."""

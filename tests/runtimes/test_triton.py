@@ -35,10 +35,8 @@ both = pytest.mark.parametrize("server", triton.ENGINES, indirect=True)
 
 @pytest.fixture(scope="module")
 def by_engine(tmp_path_factory):
-    made = {engine: triton.server(tmp_path_factory.mktemp("server") / f"{engine}.log", engine=engine) for engine in triton.ENGINES}
-    yield made
-    for one in made.values():
-        one.stop()
+    with triton.of_each_engine(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture

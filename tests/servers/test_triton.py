@@ -39,10 +39,8 @@ both = pytest.mark.parametrize("engine", triton.ENGINES)
 @pytest.fixture(scope="module")
 def shared_by_engine(tmp_path_factory):
     """A server of each engine for tests that leave it as they found it."""
-    made = {engine: triton.server(tmp_path_factory.mktemp("shared") / f"{engine}.log", engine=engine) for engine in triton.ENGINES}
-    yield made
-    for one in made.values():
-        one.stop()
+    with triton.of_each_engine(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -208,27 +207,7 @@ def test_without_a_session_the_fixture_says_so(toy):
 @pytest.fixture
 def language(toy, tmp_path):
     """A suite of generated text by a real llama.cpp server with a tiny model of random weights."""
-    command = ["{python}", "-m", "llama_cpp.server", "--model", "{model}", "--host", "{host}", "--port", "{port}", "--n_ctx", "256"]
-    settings = {"command": [str(llama.PYTHON), *command[1:]], "model": str(llama.tiny_model(tmp_path))}
-    toy.suite(
-        "toy",
-        f"""
-        task = "generation"
-        split = "fast"
-        runtime = "llama"
-        task_options = {{ match = "exact" }}
-        [data]
-        note = "synthetic"
-        [runtimes.llama]
-        kind = "openai"
-        server = {{ command = {json.dumps(settings["command"])}, model = {json.dumps(settings["model"])} }}
-        request = {{ endpoint = "completions", max_tokens = 4 }}
-        [datasets.one]
-        splits.fast = {{}}
-        [datasets.two]
-        splits.fast = {{}}
-        """,
-    )
+    toy.suite("toy", llama.suite(llama.tiny_model(tmp_path), "exact", "one", "two"))
     for dataset in ("one", "two"):
         toy.split([{"id": f"{dataset}-{number}", "prompt": f"say {number}", "answer": "x"} for number in range(12)], dataset)
     return toy.on_gpus(1)
