@@ -116,7 +116,7 @@ def test_from_start_to_stop_nothing_is_left(server):
     assert gone(family)
     assert ports.owner(port) is None
     assert not list(one.kind.files.iterdir())
-    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors  # earlier tests' may be closed meanwhile
     assert one.problem() == "it was not started"
     with pytest.raises(RuntimeFault, match="toyserver was not started"):
         _ = one.launch
