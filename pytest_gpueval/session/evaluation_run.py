@@ -73,6 +73,7 @@ class EvaluationRun(Run):
             on_bad_row=settings.on_bad_row,
             report=lambda done, total: self._worker.progress(self, done, total),
             public=self.case.labels,
+            check_ids=self.case.parts == 1,  # its shards have looked
         )
         self._check_metrics(self.evaluation)
         return self.evaluation
@@ -192,6 +193,7 @@ class EvaluationRun(Run):
             "labels": list(case.labels),
             "label_map": dict(case.label_map),
             "task_options": dict(case.task_options),
+            **({"columns": dict(case.columns)} if case.columns else {}),
             "max_error_share": case.max_error_share,
             "on_bad_row": self._worker.settings.on_bad_row,
             "metrics": sorted(registry.metrics(self._worker.hooks)),

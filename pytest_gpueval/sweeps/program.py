@@ -73,7 +73,7 @@ def attempt(
     finally:
         os.close(reader)
     asked_to = None if timed_out else lines.stop
-    return End(code, time.perf_counter() - begin, timed_out=timed_out, asked_to=asked_to, oom_kills=oom_kills() - kills)
+    return End(code, time.perf_counter() - begin, timed_out_s=timeout_s if timed_out else None, asked_to=asked_to, oom_kills=oom_kills() - kills)
 
 
 def _watch(lines: _Lines, limit: float | None) -> bool:
