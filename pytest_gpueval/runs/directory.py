@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,9 +119,18 @@ class RunDirectory:
 
 
 def read_summary(path: Path) -> Summary | None:
-    """The summary of a run directory, or None if the run did not end. Raises Conflict if it cannot be read."""
+    """The summary of a run directory, or None if the run did not end. It is shared: do not change it. Raises Conflict if it cannot be read."""
     file = path / SUMMARY
-    if not file.exists() or _is_of_a_program(path):
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return _summary_as_of(file, (found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=16384)  # a session looks at each several times; who writes one puts a new file in its place
+def _summary_as_of(file: Path, _version: tuple[int, int, int]) -> Summary | None:
+    if _is_of_a_program(file.parent):
         return None
     try:
         return Summary.model_validate(_read_json(file))

@@ -20,7 +20,9 @@ from pytest_gpueval.processes.supervisor import SETTLE_S, TERM_S
 from .memory import oom_kills
 from .outcome import End
 
-_CHUNK: Final = 1 << 20
+# What a pipe holds, so that a program that prints much seldom waits; and what is read at a time, which stays in a core's cache until it is written.
+_PIPE: Final = 1 << 20
+_CHUNK: Final = 1 << 17
 # A line longer than this is handed on in pieces.
 _LONGEST_LINE: Final = 1 << 20
 # How often somebody may ask for a stop although nothing is printed.
@@ -54,7 +56,7 @@ def attempt(
     lines = _Lines(reader, sink)
     try:
         with suppress(OSError):  # more than this user may have; then it holds 64 KiB
-            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _CHUNK)
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE)
         try:
             program = Program(argv, output=writer, environment=environment, directory=directory, grace_s=grace_s, ask="TERM", server=server)
         finally:

@@ -208,6 +208,36 @@ def test_short_values_are_no_secrets():
 )
 def test_shapes_of_secrets(text, clean):
     assert Redactor().text(text) == clean
+    assert Redactor().text(f"{'x ' * 500}{text}\n") == f"{'x ' * 500}{clean}\n", "long texts are searched otherwise"
+
+
+# Beginnings, middles and ends of shapes, of which whole ones are made by chance.
+PIECES = (
+    *("hf_", "sk-", "sk-proj-", "ghp_", "gh", "github_pat_", "glpat-", "AKIA", "xoxb-", "eyJ", ".", "Bearer ", "bearer ", "Authorization: Basic ", "Basic "),
+    *("https://", "://", ":", "@", "/", "--hf-token=", "-password=", "-secret=", "-api-key=", "_TOKEN=", "DB_PASSWORD=", "_API_KEY=", "_SECRET=", "="),
+    *("a1" * 10, "aB3" * 8, "IOSFODNN7EXAMPLE", "-", "_", " ", "\n", "\x1c", "\u2028", "é", "\udcff", "hush-hush", "secrét", "hush"),
+)
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join), st.sampled_from(["", "x" * 300, "\udcff" * 300]))
+def test_long_texts_are_searched_at_once_and_nothing_is_missed(text, padding):
+    """As all forms and shapes are, one by one."""
+    redactor = Redactor(["hush-hush", "secrét", "a\nb\\<c>{9}", "\udcff\udcfe!"])
+    for whole in (padding + text, f"{text} {padding}"):
+        assert redactor.text(whole) == redactor._clean(whole)
+
+
+@pytest.mark.parametrize("secret", ["a<b>c{2}|$^.*+?()[]\\x", "new\nline", "тайна!", "\U0001f511-key", "\udcff\udcfe-no-text", "#-&~ \t"])
+def test_known_secrets_are_found_in_long_texts(secret):
+    assert secret not in Redactor([secret]).text("x" * 300 + secret + "y" * 300)
+
+
+def test_more_secrets_than_a_search_can_hold_are_found_one_by_one():
+    secrets = [f"secret number {number} {'x' * 1000}" for number in range(300)]
+    redactor = Redactor(secrets)
+    assert redactor.text("y" * 300 + secrets[-1]) == "y" * 300 + MARK
+    assert redactor.text("y" * 300) == "y" * 300
 
 
 @pytest.mark.parametrize(
