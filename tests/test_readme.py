@@ -66,7 +66,7 @@ def test_pytest_commands_select_something(command, tmp_path):
     place = ("-o", f"cache_dir={tmp_path}")  # --lf must not meet, or change, what the developer ran last
     done = subprocess.run([BIN / "pytest", *words, "--collect-only", "-q", *place], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^suites/\w+/suite\.toml::test_eval\[", done.stdout, re.MULTILINE)
+    assert re.search(r"^suites/\w+/suite\.toml::test_(eval|sweep)\[", done.stdout, re.MULTILINE)
 
 
 def test_every_console_command_is_of_a_known_kind():
