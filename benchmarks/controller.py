@@ -68,19 +68,26 @@ def _session(repository: Repository, argv: Sequence[str], file: str, together: i
         return repository.run(*argv, *place, file, together=together)
 
 
-def collection(repository: Repository, count: int, lanes: int, repeats: int) -> list[Figure]:
-    """Very many items collected by each of several workers, until the first can run; beside as many plain pytests that only collect."""
+def collection(repository: Repository, count: int, lanes: int, repeats: int, only: str = "") -> list[Figure]:
+    """Very many items collected by each of several workers, until the first can run; beside as many plain pytests that only collect.
+
+    `only` of our sides those whose names contain this.
+    """
     repository.test_file("test_rows.py", _FAILS.format(count=count))
     datasets = "".join(f"[datasets.row-{number:05}]\nshards = 1\nsplits.fast = {{ rows = 100 }}\n" for number in range(count))
     head = 'task = "classification"\nlabels = ["a"]\nsplit = "fast"\nruntime = "none"\n[runtimes.none]\nkind = "inprocess"\ntarget = "none:None"\n'
     repository.suite("rows", head + datasets)
+    sweep = repository.suite("sweep", 'kind = "sweep"\ncommand = ["/bin/false", "{parameters}"]\n').parent
+    (sweep / "sweep.csv").write_text("lr,seed\n" + "".join(f"{10 ** -(number % 5)},{number}\n" for number in range(count)), encoding="utf-8")
     work = ("--gpus", "none", "-n", str(lanes), "-x")
     sides: dict[str, Callable[[], Clocked]] = {
         "plain pytest --collect-only, side by side": lambda: repository.side_by_side([("--collect-only", "test_rows.py")] * lanes),
         "xdist, parametrized test": lambda: repository.run(*STOCK, "-n", str(lanes), "-x", "test_rows.py", together=lanes, accepted=(1, 2), calm_s=0.0),
         "ours, parametrized test": lambda: _collected(repository, lanes, (*OURS, *work, "test_rows.py")),
         "ours, suite.toml": lambda: _collected(repository, lanes, (*OURS, *work, "--gpueval-suite", "rows")),
+        "ours, a sweep's rows": lambda: _collected(repository, lanes, (*OURS, *work, "--gpueval-suite", "sweep")),
     }
+    sides = {side: program for side, program in sides.items() if only in side or side.startswith("plain")}
     found: dict[str, list[Clocked]] = {side: [] for side in sides}
     for _ in range(repeats):
         for side, program in sides.items():

@@ -91,8 +91,10 @@ def test_the_new_suite_of_the_readme_runs(pytester):
 def test_the_suite_file_of_the_readme_is_valid():
     from pytest_gpueval.suites.load import validated
     from pytest_gpueval.suites.schema import DatasetEntry, GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
+    from pytest_gpueval.suites.sweep_schema import SweepFile
 
-    suite, judged, policy, runtimes, data = blocks("toml")
+    suite, judged, policy, runtimes, sweep, data = blocks("toml")
+    assert validated(SweepFile, tomllib.loads(sweep), "README").early_stop is not None
     assert validated(SuiteFile, tomllib.loads(suite), "README").task == "classification"
     told = tomllib.loads(judged)
     judge = validated(JudgeEntry, told["judge"], "README")

@@ -272,7 +272,7 @@ def _annotation(suite: Suite, entry: DatasetEntry) -> Annotation:
     from pytest_gpueval.datasets.labelled import Annotation
 
     options = {**suite.file.task_options, **entry.task_options}
-    return Annotation(suite.file.task, bool(options.get("multilabel")), tuple(suite.file.labels), entry.label_map or None)
+    return Annotation(suite.file.task, bool(options.get("multilabel")), tuple(suite.file.labels), entry.label_map or None, columns=entry.columns)
 
 
 def _task(suite: Suite, dataset: str, split: str) -> Task | None:

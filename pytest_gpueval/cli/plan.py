@@ -75,7 +75,7 @@ def plan(
         chosen = [unit for read in suites for unit in cases.units(read, settings)]
         rows = Data(settings)
         rows.check()
-        rows.settle(chosen, whole=False)
+        rows.settle(chosen)
         expected = Forecast(settings, rows, suites, _lanes(settings, lanes, gpu_name, chosen))
         made = expected.whole()
     _print(made, expected.unknown, form(json_, pretty), settings.runtime_words)

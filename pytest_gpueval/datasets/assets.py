@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pytest_gpueval.errors import DataError, StorageError
+from filelock import FileLock, Timeout
 
+from pytest_gpueval.errors import Conflict, DataError, StorageError
+
+from .download import can_go_on, half_of
 from .hub import Hub, Repository
 from .mirror import MANIFEST, MODELS, FileEntry, Manifest, SplitEntry, open_mirror
 from .parquet import ParquetSplit, file_hash
@@ -21,6 +25,7 @@ _FETCHING = ".fetching"
 _AT_ONCE = 4
 # Room that is left when everything is there.
 _SPARE_BYTES = 64 << 20
+_ADVICE = "Free some space, or choose another place: --to DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +72,11 @@ def missing(directory: Path, assets: Sequence[Asset]) -> list[Asset]:
 def download(hub: Hub, directory: Path, assets: Sequence[Asset], wanted: Sequence[Asset], tell: Callable[[Asset], None]) -> Manifest:
     """Fetch the `wanted` of all `assets`, and write the manifest of them all; `tell` hears of each that is there.
 
-    What was fetched when it breaks off is there the next time. Raises StorageError, before anything is fetched, if it does not fit; DataError for what is not
-    what the Hub says; AccessDenied, Unreachable.
+    What was fetched when it breaks off, parts of files too, is there the next time. Raises Conflict where another process does the same; StorageError, before
+    anything is fetched, if it does not fit; DataError for what is not what the Hub says; AccessDenied, Unreachable.
     """
     _require_room(directory, wanted)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with _alone(directory), ThreadPoolExecutor(_AT_ONCE) as pool:
         futures = {pool.submit(_fetch, hub, directory, asset): asset for asset in wanted}
         try:
             for future in as_completed(futures):
@@ -79,7 +84,7 @@ def download(hub: Hub, directory: Path, assets: Sequence[Asset], wanted: Sequenc
                 tell(futures[future])
         finally:
             pool.shutdown(cancel_futures=True)
-    shutil.rmtree(directory / _FETCHING, ignore_errors=True)
+        shutil.rmtree(directory / _FETCHING, ignore_errors=True)
     return _write_manifest(directory, assets)
 
 
@@ -89,6 +94,23 @@ def check(directory: Path) -> list[tuple[str, str | None]]:
     if manifest is None:
         raise DataError(f"{directory / MANIFEST}: no such file; `gpueval assets download` makes it")
     return [(entry.file, _problem(directory / entry.file, entry.bytes, entry.sha256)) for entry in manifest.files]
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Be the only process that fetches into a directory. Raises Conflict, StorageError."""
+    lock = FileLock(directory / _FETCHING / ".lock", timeout=0)
+    try:
+        Path(lock.lock_file).parent.mkdir(exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise Conflict(f"{directory}: another `gpueval assets download` writes there now. Wait for it, or choose another place: --to DIR") from None
+    except OSError as error:
+        raise StorageError(f"{directory}: cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _known(directory: Path) -> dict[tuple[str | None, str | None, str], str]:
@@ -120,18 +142,24 @@ def _require_room(directory: Path, wanted: Iterable[Asset]) -> None:
     except OSError as error:
         raise StorageError(f"{directory}: cannot be written: {error.strerror}") from None
     if needed and needed + _SPARE_BYTES > free:
-        raise StorageError(
-            f"{directory}: {needed / 1e9:,.2f} GB are to be fetched, but {free / 1e9:,.2f} GB are free.\nFree some, or choose another place: --to DIR"
-        )
+        raise StorageError(f"{directory}: {needed / 1e9:,.2f} GB are to be fetched, but {free / 1e9:,.2f} GB are free.\n{_ADVICE}")
 
 
 def _fetch(hub: Hub, directory: Path, asset: Asset) -> None:
-    """One file: beside its place until it is whole and checked."""
-    half = hub.file(asset.repo, asset.revision, asset.remote.path, kind=asset.kind, folder=directory / _FETCHING / folder_of(asset.repo))
-    if asset.remote.sha256 is not None and file_hash(half) != asset.remote.sha256:
-        half.unlink(missing_ok=True)
-        raise DataError(f"{asset.repo}@{asset.revision[:7]}: {asset.remote.path} did not arrive as the Hub says it is; fetch it again")
+    """One file: beside its place until it is whole and checked, also where that takes several processes."""
     target = directory / asset.target
+    beside = directory / _FETCHING / asset.target
+    if can_go_on(asset.remote):
+        half = half_of(beside.parent, asset.remote)
+        for other in beside.parent.glob(f"{half.name.partition('-')[0]}-*"):
+            if other != half:  # of other content
+                other.unlink()
+        hub.to_place(asset.repo, asset.revision, asset.remote, half, kind=asset.kind, advice=_ADVICE)
+    else:
+        half = hub.file(asset.repo, asset.revision, asset.remote.path, kind=asset.kind, folder=directory / _FETCHING / folder_of(asset.repo))
+        if asset.remote.sha256 is not None and file_hash(half) != asset.remote.sha256:
+            half.unlink(missing_ok=True)
+            raise DataError(f"{asset.repo}@{asset.revision[:7]}: {asset.remote.path} did not arrive as the Hub says it is; fetch it again")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         half.replace(target)

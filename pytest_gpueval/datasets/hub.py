@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from pytest_gpueval.errors import DataError, GpuevalError, MissingExtra, StorageError, Unreachable, UsageProblem, valid_values
 
-from . import access, infos, metadata
+from . import access, download, infos, metadata
 from .card import CARD
 from .metadata import Metadata
 from .parquet import ParquetSplit
@@ -146,8 +146,17 @@ class Hub:
         return found
 
     def _fetched(self, remote: RemoteSplit, *, again: bool) -> ParquetSplit:
-        first, *rest = [self.file(remote.repo, remote.revision, file.path, again=again) for file in remote.files]
+        first, *rest = [self._file_of(remote, file, again=again) for file in remote.files]
         return ParquetSplit(first, remote.origin, tuple(rest), remote.sha256, remote.revision)
+
+    def _file_of(self, remote: RemoteSplit, file: RemoteFile, *, again: bool) -> Path:
+        """One file of a split. Raises as `file`."""
+        if not access.offline() and download.can_go_on(file) and (again or self._here(remote.repo, remote.revision, file.path) is None):
+            self._require_answer(remote.repo, DATASET)
+            name = f"{file.path} at {remote.revision[:7]}"
+            self._asked(lambda: download.into_cache(remote.repo, remote.revision, file, DATASET, again=again), remote.repo, name)
+            again = False
+        return self.file(remote.repo, remote.revision, file.path, again=again)
 
     def commit(self, repo: str, parent: str, message: str, contents: Mapping[str, bytes | Path], removed: Sequence[str]) -> str:
         """One commit on top of `parent`, and its hash. Raises Conflict where `parent` is not the last any more, AccessDenied, Unreachable."""
@@ -163,10 +172,7 @@ class Hub:
 
     def to_fetch(self, remote: RemoteSplit) -> int | None:
         """Bytes of the split's files that are not here; None where that is not known."""
-        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
-
-        here = (try_to_load_from_cache(remote.repo, file.path, revision=remote.revision, repo_type="dataset") for file in remote.files)
-        missing = [file.bytes for file, path in zip(remote.files, here, strict=True) if not isinstance(path, str)]
+        missing = [file.bytes for file in remote.files if self._here(remote.repo, remote.revision, file.path) is None]
         return None if not remote.files or None in missing else sum(size for size in missing if size is not None)
 
     def fresh(self, remote: RemoteSplit, folder: Path) -> list[Path]:
@@ -177,20 +183,34 @@ class Hub:
         self, repo: str, revision: str, path: str, *, kind: Kind = DATASET, again: bool = False, cache: Path | None = None, folder: Path | None = None
     ) -> Path:
         """One file at a commit, in `cache` instead of huggingface_hub's, or itself in `folder`. Raises DataError, AccessDenied, Unreachable, StorageError."""
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache  # noqa: PLC0415 - heavy
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
 
-        here = not again and folder is None and isinstance(try_to_load_from_cache(repo, path, cache, revision, kind), str)
-        if not here and repo not in self._answered and not access.offline():
+        if again or folder is not None or self._here(repo, revision, path, kind, cache) is None:
             self._require_answer(repo, kind)
 
-        def download() -> str:
+        def fetch() -> str:
             place: dict[str, Any] = {"cache_dir": cache, "local_dir": folder, "force_download": again, "etag_timeout": TIMEOUT_S}
             return str(hf_hub_download(repo, path, repo_type=kind, revision=revision, **place))
 
-        return Path(self._asked(download, repo, f"{path} at {revision[:7]}"))
+        return Path(self._asked(fetch, repo, f"{path} at {revision[:7]}"))
+
+    def to_place(self, repo: str, revision: str, file: RemoteFile, half: Path, *, kind: Kind, advice: str) -> None:
+        """A file that `download.can_go_on` with, whole and checked, in `half`: from where an earlier process stopped. Raises as `download.fetch` and `file`."""
+        if not download.copied(self._here(repo, revision, file.path, kind), file, half):
+            self._require_answer(repo, kind)
+            self._asked(lambda: download.fetch(repo, revision, file, kind, half, advice), repo, f"{file.path} at {revision[:7]}")
+
+    def _here(self, repo: str, revision: str, path: str, kind: Kind = DATASET, cache: Path | None = None) -> Path | None:
+        """A file that is in huggingface_hub's cache, or in `cache`."""
+        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
+
+        found = try_to_load_from_cache(repo, path, cache, revision, kind)
+        return Path(found) if isinstance(found, str) else None
 
     def _require_answer(self, repo: str, kind: Kind) -> None:
-        """See that the Hub answers: a download would try for half a minute, or for six where nobody even refuses. Raises as `_asked`."""
+        """See, once, that the Hub answers: a download would try for half a minute, or for six where nobody even refuses. Raises as `_asked`."""
+        if repo in self._answered or access.offline():
+            return
         look: Any = self._api.model_info if kind == "model" else self._api.dataset_info
         self._asked(lambda: look(repo, timeout=TIMEOUT_S), repo, MAIN)
         self._answered.add(repo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from pytest_gpueval.errors import DataError, UsageProblem, valid_values
 from pytest_gpueval.scoring.task import canonical
 
 from .content import row_contents
+from .features import features_of, names_at
 from .parquet import READ_ROWS, ParquetSplit
 from .selection import SEED, RowLabels, hash_order, numpy, sorted_rows
 
@@ -37,7 +38,7 @@ class Annotation:
 
     span_detection: those of `spans`. classification: `label`, with `multilabel` a list. generation: none. With `stratify` the value of that column
     instead, whatever the task. `labels` are the suite's and `label_map` the dataset's: with either, labels that they do not name count as not annotated.
-    Raises UsageProblem for an unknown task.
+    `columns` says what the files call the columns of the task. Raises UsageProblem for an unknown task.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Annotation:
     labels: tuple[str, ...] = ()
     label_map: Mapping[str, str] | None = None
     stratify: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.task not in _TASKS and self.stratify is None:
@@ -52,8 +54,14 @@ class Annotation:
 
     @property
     def column(self) -> str | None:
-        """The column that holds them; None for none."""
-        return self.stratify or {"span_detection": "spans", "classification": "label"}.get(self.task)
+        """The files' column that holds them; None for none."""
+        name = {"span_detection": "spans", "classification": "label"}.get(self.task)
+        return self.stratify or (None if name is None else self.columns.get(name, name))
+
+    @property
+    def key(self) -> str:
+        """The files' column of ids."""
+        return self.columns.get("id", "id")
 
     @property
     def may_be_none(self) -> bool:
@@ -87,11 +95,13 @@ class LabelledRows:
 def read_labelled(files: Sequence[Path], annotation: Annotation, *, key: str | None = "id", seed: str = SEED) -> LabelledRows:
     """Read the keys and labels of all rows of the files, in order.
 
-    Keys are those of column `key` (text, bytes or whole numbers, unique), or with None, or where there is no column `id`, the content of rows
-    (`content.py`). Raises DataError for files that cannot be read, other types, keys that are missing or not unique; UsageProblem for no such column.
+    Keys are those of column `key` (text, bytes or whole numbers, unique; `id` is the annotation's `key`), or with None, or where there is no column `id`, the
+    content of rows (`content.py`). Raises DataError for files that cannot be read, other types, keys that are missing or not unique; UsageProblem for no
+    such column.
     """
     np = numpy()
     splits = [ParquetSplit(path, "") for path in files]
+    key = annotation.key if key == "id" else key
     key = None if key == "id" and not all("id" in split.columns for split in splits) else key
     order = np.empty((sum(split.rows for split in splits), 2), np.uint64)
     collected = None if annotation.column is None else _Labels(annotation)
@@ -101,7 +111,7 @@ def read_labelled(files: Sequence[Path], annotation: Annotation, *, key: str | N
         try:
             keys = row_contents(batch) if key is None else _keys(batch.column(key), key, row)
             if collected is not None and annotation.column is not None:
-                collected.add(batch.column(annotation.column))
+                collected.add(batch.column(annotation.column), features_of(batch.schema).get(annotation.column))
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
         order[row : row + batch.num_rows] = hash_order(keys, seed)
@@ -180,10 +190,10 @@ class _Labels:
         self._indices: list[npt.NDArray[np.uint32]] = []
         self.unknown: Counter[str] = Counter()
 
-    def add(self, column: Any) -> None:
-        """Add the column of one batch. Raises DataError for a type that holds no labels."""
+    def add(self, column: Any, feature: Any) -> None:
+        """Add the column of one batch, whose numbers have names where its `feature` says so. Raises DataError for a type that holds no labels."""
         np = numpy()
-        rows, values = self._occurrences(column)
+        rows, values = self._occurrences(column, feature)
         encoded = values.dictionary_encode()
         occurring = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)
         names = encoded.dictionary.to_pylist() + ([_MISSING] if encoded.indices.null_count else [])
@@ -220,7 +230,7 @@ class _Labels:
             return -1
         return self._numbers.setdefault(name, len(self._numbers))
 
-    def _occurrences(self, column: Any) -> tuple[npt.NDArray[np.int64], Any]:
+    def _occurrences(self, column: Any, feature: Any) -> tuple[npt.NDArray[np.int64], Any]:
         """For each occurrence of a label its row in the batch, and the labels. Raises DataError."""
         np = numpy()
         import pyarrow as pa  # noqa: PLC0415 - heavy
@@ -236,6 +246,8 @@ class _Labels:
             if not types.is_struct(values.type) or values.type.get_field_index("label") < 0:
                 raise DataError(self._wrong_type(column))
             values = pc.struct_field(values, "label")
+        if types.is_integer(values.type) and not wanted.stratify:
+            values = _named(values, names_at(feature, "label" if wanted.task == "span_detection" else None))
         values = values.dictionary_decode() if types.is_dictionary(values.type) else values
         if wanted.stratify and (types.is_integer(values.type) or types.is_boolean(values.type)):
             values = values.cast(pa.string())
@@ -250,3 +262,12 @@ class _Labels:
         if self._annotation.may_be_none:
             wanted = "a list of texts" if self._annotation.multilabel else "a list of {start, end, label}"
         return f"column {self._annotation.column!r} is {column.type}, not {wanted}"
+
+
+def _named(values: Any, names: list[str] | None) -> Any:
+    """Whole numbers as the names they stand for; -1 is no label. As they are where there are no names."""
+    if names is None:
+        return values
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+
+    return pa.array([names[number] if number is not None and 0 <= number < len(names) else None for number in values.to_pylist()], pa.string())

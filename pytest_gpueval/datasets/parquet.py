@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_gpueval.errors import DataError, MissingExtra, valid_values
 
+from .features import features_of, namer
+from .repeats import Repeats, find
+
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+T = TypeVar("T")
 READ_ROWS = 1024
 # Read through a buffer of this size: pyarrow would otherwise hold whole column chunks, which is the whole split where it is one row group.
 _BUFFER_BYTES = 1 << 16
@@ -23,7 +28,9 @@ _BUFFER_BYTES = 1 << 16
 class ParquetSplit:
     """A split whose rows are in `path`, and then in `more`. `origin` says in words where it comes from.
 
-    `expected` is the content hash that it must have, where somebody has told it (see `sha256`); `revision` the commit of the repository it is from.
+    `expected` is the content hash that it must have, where somebody has told it (see `sha256`); `revision` the commit of the repository it is from. `names`
+    says what the files call columns that are asked for by another name: column -> the files' column. Where the library `datasets` has left the names of
+    labels that are whole numbers in the files, rows have the names.
     """
 
     path: Path
@@ -31,6 +38,7 @@ class ParquetSplit:
     more: tuple[Path, ...] = ()
     expected: str | None = None
     revision: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @cached_property
     def rows(self) -> int:
@@ -39,8 +47,8 @@ class ParquetSplit:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns, from the footers. Raises DataError."""
-        return self._footers[0][1]
+        """The columns that can be asked for: those of the files, and those that `names` adds. Raises DataError."""
+        return tuple(dict.fromkeys([*self._footers[0][1], *self.names]))
 
     @property
     def _rows_of_files(self) -> list[int]:
@@ -73,25 +81,53 @@ class ParquetSplit:
                 f"{self.path}: is not the file that it should be: its SHA-256 is {self.sha256[:12]}..., not {self.expected[:12]}... ({self.origin}).\n"
                 "It was damaged or replaced: fetch it anew with --gpueval-refresh, or copy it again."
             )
-        self._require(columns)
+        self._require([*columns, *self.names])
         if rows is not None and rows != self.rows:
             raise DataError(f"{self.path}: has {self.rows} rows, but the suite says {rows}.\nEither the file is stale, or `rows` in suite.toml must follow it.")
 
     def read(self, columns: Sequence[str], skip: int = 0, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The rows from `skip` (0 is the first) up to `limit`, as dictionaries, in the order of the files. Raises DataError."""
+        for path, first, last in self._windows(columns, skip, limit):
+            yield from _read(path, self._by_file(columns), first, last)
+
+    def repeats(self, limit: int | None = None) -> Repeats:
+        """Rows up to `limit` whose id an earlier row has; looked for once. Raises DataError."""
+        stop = self.rows if limit is None else min(limit, self.rows)
+        if stop not in self._repeats:
+            self._repeats[stop] = find(lambda: self._ids(stop), stop)
+        return self._repeats[stop]
+
+    @cached_property
+    def _repeats(self) -> dict[int, Repeats]:
+        return {}
+
+    def _ids(self, stop: int) -> Iterator[list[object]]:
+        for path, first, last in self._windows(["id"], 0, stop):
+            yield from _batches(path, self._by_file(["id"]), first, last, _texts)
+
+    def _windows(self, columns: Sequence[str], skip: int, limit: int | None) -> Iterator[tuple[Path, int, int]]:
+        """Each file that holds some of these rows, with the first of them and the one behind the last, as the file counts. Raises DataError."""
         self._require(columns)
         stop = self.rows if limit is None else min(limit, self.rows)
         before = 0
         for path, rows in zip(self._files, self._rows_of_files, strict=True):
             first, last = max(skip - before, 0), min(stop - before, rows)
             if first < last:
-                yield from _read(path, list(columns), first, last)
+                yield path, first, last
             before += rows
 
+    def _by_file(self, columns: Sequence[str]) -> dict[str, str]:
+        """Columns that are asked for -> what the files call them."""
+        return {column: self.names.get(column, column) for column in columns}
+
     def _require(self, columns: Sequence[str]) -> None:
+        there = self._footers[0][1]
         for column in columns:
-            if column not in self.columns:
-                raise DataError(f"{self.path}: column {column!r} is missing. {valid_values(column, self.columns, what='columns')}")
+            name = self.names.get(column, column)
+            if name not in there:
+                called = f", which `columns` in suite.toml names for {column!r}," if column in self.names else ""
+                how = "" if called else f'\nIf the file calls it otherwise, say so for the dataset in suite.toml: columns = {{ {column} = "..." }}'
+                raise DataError(f"{self.path}: column {name!r}{called} is missing. {valid_values(name, there, what='columns')}{how}")
 
 
 def file_hash(path: Path) -> str:
@@ -109,22 +145,53 @@ def joined_hash(hashes: Sequence[str]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _read(path: Path, columns: list[str], skip: int, stop: int) -> Iterator[dict[str, Any]]:
-    """The rows of one file from `skip` to before `stop`. Raises DataError."""
+def _read(path: Path, columns: Mapping[str, str], skip: int, stop: int) -> Iterator[dict[str, Any]]:
+    """The rows of one file from `skip` to before `stop`; `columns` are those of the rows -> those of the file. Raises DataError."""
+    put: Mapping[str, Callable[[Any], Any]] | None = None
+
+    def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+        nonlocal put
+        put = _namers(batch.schema, columns) if put is None else put
+        rows: list[dict[str, Any]] = batch.to_pylist()
+        return rows if not put else [{**row, **{column: name(row[column]) for column, name in put.items()}} for row in rows]
+
+    for rows in _batches(path, columns, skip, stop, rows_of):
+        yield from rows
+
+
+def _batches(path: Path, columns: Mapping[str, str], skip: int, stop: int, form: Callable[[pa.RecordBatch], T]) -> Iterator[T]:
+    """The same in batches, each in a form of its own. Raises DataError, also where the form cannot be made of what the file holds."""
     import pyarrow as pa  # noqa: PLC0415 - heavy
 
     with _open(path) as file:
         groups, position = _groups_from(file, skip)
+        metadata = file.schema_arrow.metadata
         try:
-            for batch in file.iter_batches(batch_size=READ_ROWS, columns=columns, row_groups=groups):
+            for batch in file.iter_batches(batch_size=READ_ROWS, columns=list(dict.fromkeys(columns.values())), row_groups=groups):
                 first, last = max(skip - position, 0), min(stop - position, batch.num_rows)
                 if first < last:
-                    yield from batch.slice(first, last - first).to_pylist()
+                    wanted = pa.RecordBatch.from_arrays([batch.column(name) for name in columns.values()], names=list(columns), metadata=metadata)
+                    yield form(wanted.slice(first, last - first))
                 position += batch.num_rows
                 if position >= stop:
                     return
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: damaged after row {position}: {_one_line(error)}") from None
+
+
+def _texts(batch: pa.RecordBatch) -> list[object]:
+    """The values of the only column of a batch; None for all that are no text."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+
+    types, column = pa.types, batch.column(0)
+    of = column.type.value_type if types.is_dictionary(column.type) else column.type
+    return column.to_pylist() if types.is_string(of) or types.is_large_string(of) or types.is_string_view(of) else [None] * len(column)
+
+
+def _namers(schema: pa.Schema, columns: Mapping[str, str]) -> dict[str, Callable[[Any], Any]]:
+    """What puts names in the place of numbers, for those columns that have such."""
+    features = features_of(schema)
+    return {column: put for column, name in columns.items() if (put := namer(features.get(name))) is not None}
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -46,10 +46,10 @@ def findings(hub: Hub, base: Repository, subject: Subject) -> list[Finding]:
     remote = hub.split(base.name, base.revision, subject.split, subject.config)
     with tempfile.TemporaryDirectory(prefix="gpueval-verify-") as fresh:
         files = hub.fresh(remote, Path(fresh))
-        split = ParquetSplit(files[0], remote.origin, tuple(files[1:]), remote.sha256)
+        split = ParquetSplit(files[0], remote.origin, tuple(files[1:]), remote.sha256, names=subject.annotation.columns)
         found = [_tried("content hash", lambda: _hash(split)), _tried("row count", lambda: _rows(split, remote, subject))]
         found += [_tried("schema", lambda: _schema(split, subject)), _tried("labels", lambda: _labels(files, subject))]
-        found.append(_tried("duplicates", lambda: _duplicates(files)))
+        found.append(_tried("duplicates", lambda: _duplicates(files, subject.annotation.columns)))
         if subject.source is not None:
             found.append(_tried(f"rows in {subject.source!r}", lambda: _within(hub, base, subject, files)))
         found.append(_tried("datasets.load_dataset", lambda: _loads(remote, Path(fresh))))
@@ -104,9 +104,9 @@ def _labels(files: Sequence[Path], subject: Subject) -> tuple[bool, str]:
     return not read.unknown and not missing, "; ".join(parts)
 
 
-def _duplicates(files: Sequence[Path]) -> tuple[bool, str]:
+def _duplicates(files: Sequence[Path], columns: Mapping[str, str]) -> tuple[bool, str]:
     """Ids that occur twice; without ids, rows."""
-    read = read_labelled(files, Annotation("generation"))
+    read = read_labelled(files, Annotation("generation", columns=columns))
     return True, f"every {read.key} once" if read.key else f"{len(read.order):,} rows, told apart by their content"
 
 

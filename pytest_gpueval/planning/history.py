@@ -15,6 +15,7 @@ from typing import Any, Final, TypeGuard
 import orjson
 
 from pytest_gpueval.suites.model import Unit, without_shard
+from pytest_gpueval.suites.sweep import PROGRAM
 
 from .plan import Estimate
 
@@ -22,6 +23,8 @@ from .plan import Estimate
 DEFAULT_RATE: Final = 50.0
 # The median of so many: one slow run moves nothing, and a new GPU driver shows after three.
 _NEWEST: Final = 5
+# The same for a row of a sweep, where none of its sweep was measured either.
+DEFAULT_ROW_S: Final = 60.0
 
 _Rates = tuple[str, str, str, str | None]  # suite, dataset and split, runtime, GPU model
 _Startups = tuple[str, str, str | None]  # suite, runtime, GPU model
@@ -47,6 +50,8 @@ class History:
                 if run.get("status") not in ("passed", "failed") or run.get("reused"):
                     continue
                 rate, startup_s = run.get("samples_per_s"), run.get("startup_s")
+                if runtime == PROGRAM and _is_number(run.get("seconds")) and run["seconds"] > 0:  # a row of a sweep is one sample
+                    rate = 1 / run["seconds"]
                 if _is_number(rate) and rate > 0:
                     rates.setdefault((suite, without_shard(case), runtime, gpu), []).append(rate)
                 if _is_number(startup_s) and startup_s >= 0:
@@ -66,6 +71,9 @@ class History:
             return Estimate(median(rates), startup_s, "measured")
         if case.rate is not None:
             return Estimate(case.rate, startup_s, "suite")
+        if case.runtime_name == PROGRAM:
+            others = [median(found) for (suite, _, runtime, model), found in self.rates.items() if (suite, runtime, model) == (case.suite, PROGRAM, gpu)]
+            return Estimate(median(others) if others else 1 / DEFAULT_ROW_S, 0.0, "default")
         return Estimate(DEFAULT_RATE, startup_s, "default")
 
 

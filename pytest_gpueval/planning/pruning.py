@@ -7,6 +7,7 @@ must be integers; a study must be kept beside the session, and agree with it abo
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from statistics import median
@@ -161,10 +162,10 @@ class SuccessiveHalving:
 class _Curve:
     """What one row has reported, as costs (lower is better) in the order of steps, with the best and the sum up to each."""
 
-    steps: list[float] = field(default_factory=list)
-    costs: list[float] = field(default_factory=list)
-    bests: list[float] = field(default_factory=list)
-    sums: list[float] = field(default_factory=list)
+    steps: array[float] = field(default_factory=lambda: array("d"))
+    costs: array[float] = field(default_factory=lambda: array("d"))
+    bests: array[float] = field(default_factory=lambda: array("d"))
+    sums: array[float] = field(default_factory=lambda: array("d"))
 
     def report(self, step: float, cost: float) -> None:
         place = bisect_right(self.steps, step)

@@ -9,6 +9,9 @@ from types import MappingProxyType
 
 # Started by its path, so that another host needs this one file and no package.
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_INTERPRETER = (sys.executable, "-I", "-S", str(SUPERVISOR))
+# From here on the command holds the supervisor's own arguments.
+WORDS = len(_INTERPRETER)
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -21,7 +24,7 @@ def supervised(
     supervisor's stdin is gone; with `at_once` it is asked to end there and then, by the signal `ask`. `markers` go into its environment, to find what
     a dead session left.
     """
-    argv = [sys.executable, "-I", "-S", str(SUPERVISOR)]
+    argv = [*_INTERPRETER]
     for lease in leases:
         argv += ["--lease", str(lease)]
     argv += ["--grace", f"{grace_s:g}"]

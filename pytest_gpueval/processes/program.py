@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pytest_gpueval.errors import RuntimeFault
 
-from .command import supervised
+from .command import WORDS, supervised
+from .serving import Started, SupervisorServer
 from .supervisor import SETTLE_S, TERM_S, Process, descendants, look, pids
 
 # What a pipe takes at once: 16 pages (man 7 pipe).
@@ -33,27 +34,33 @@ class Program:
         grace_s: float = 8.0,
         stdin: bytes = b"",
         ask: str = "INT",
+        server: SupervisorServer | None = None,
     ) -> None:
         """Start `argv`; `output` gets its stdout and stderr. The request to end is the signal `ask`; `grace_s` later come TERM and KILL.
 
         It reads `stdin` first, and never meets its end: up to MOST_STDIN bytes, which the pipe holds, so that nobody waits for a program that does not read.
-        Raises ValueError for more.
+        Raises ValueError for more. The supervisor is forked by `server` where there is one, which takes a millisecond, else an interpreter is started for it.
         """
         if len(stdin) > MOST_STDIN:
             raise ValueError(f"{len(stdin)} bytes of stdin; at most {MOST_STDIN}")
         self._grace_s = grace_s
-        # No preexec_fn: a fork in a process that uses gRPC can abort the child.
-        self._supervisor = subprocess.Popen(  # noqa: S603 - an argv list
-            supervised(argv, grace_s=grace_s, at_once=True, ask=ask),
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            cwd=directory,
-            env=dict(environment),
-        )
-        if stdin and self._supervisor.stdin is not None:
+        command = supervised(argv, grace_s=grace_s, at_once=True, ask=ask)
+        reader, writer = os.pipe()
+        self._stdin = open(writer, "wb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor, and closed by `stop` or with this object
+        try:
+            started = server.start(command[WORDS:], stdin=reader, output=output, environment=environment, directory=directory) if server is not None else None
+            # No preexec_fn: a fork in a process that uses gRPC can abort the child.
+            self._supervisor: Started = started or subprocess.Popen(  # noqa: S603 - an argv list
+                command, stdin=reader, stdout=output, stderr=output, cwd=directory, env=dict(environment)
+            )
+        except BaseException:
+            self._stdin.close()
+            raise
+        finally:
+            os.close(reader)
+        if stdin:
             with suppress(BrokenPipeError):  # it has ended already, which `exit_code` says
-                os.write(self._supervisor.stdin.fileno(), stdin)
+                self._stdin.write(stdin)
 
     @property
     def exit_code(self) -> int | None:
@@ -70,6 +77,8 @@ class Program:
 
     def processes(self) -> list[Process]:
         """The program and all that it started, as far as they live."""
+        if self._supervisor.poll() is not None:  # its pid may be somebody else's
+            return []
         return descendants([process for process in map(look, pids()) if process is not None], self._supervisor.pid)
 
     def ask(self) -> None:
@@ -84,10 +93,9 @@ class Program:
         try:
             code = self._supervisor.wait(self._grace_s + TERM_S + SETTLE_S + 5)
         except subprocess.TimeoutExpired:
-            raise RuntimeFault(f"the supervisor {self._supervisor.pid} of {self._supervisor.args!r:.200} does not end") from None
+            raise RuntimeFault(f"the supervisor {self._supervisor.pid} does not end") from None
         finally:
-            if self._supervisor.stdin is not None:
-                self._supervisor.stdin.close()
+            self._stdin.close()
         if code == _NOT_ENDED:
             raise RuntimeFault("a process could not be ended, not even by SIGKILL; the end of the server's log names it")
         return code

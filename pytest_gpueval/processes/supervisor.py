@@ -28,7 +28,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 USAGE = "usage: supervisor.py [--lease FILE]... [--grace SECONDS] [--at-once] [--ask INT|TERM] [--marker NAME=VALUE]... -- COMMAND..."
 GRACE_S = 8.0
@@ -441,12 +441,29 @@ def leave(code: int) -> int:
     """The exit code for `code`; -N ends us by signal N, without a core dump of our own."""
     if code >= 0:
         return code
-    prctl(_PR_SET_DUMPABLE, 0)
+    _libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
     if signal.getsignal(-code) not in {signal.SIG_DFL, None}:
         signal.signal(-code, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [-code])
     os.kill(os.getpid(), -code)
     return 128 - code  # the first process of a container does not die by its own signals
+
+
+def run(argv: list[str], environment: Mapping[str, str]) -> int:
+    """Supervise as `argv` says. Returns the exit code, -signal where the worker died by one."""
+    try:
+        options = Options(argv)
+        if os.getpgid(0) != os.getpid():
+            os.setsid()  # away from the terminal and the group of whoever started us; a group's leader must stay where it is
+        supervisor = Supervisor(options.grace_s, at_once=options.at_once, ask=options.ask)
+        for path in options.leases:
+            told = supervisor.hold(path)
+            if told is not None:
+                return -told
+        return supervisor.supervise(options.command, {**environment, **options.markers, "GPUEVAL_SUPERVISOR": identity()})
+    except Refused as error:
+        say(str(error))
+        return error.code
 
 
 def main(argv: list[str]) -> int:
@@ -457,19 +474,7 @@ def main(argv: list[str]) -> int:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(file, True)
-    try:
-        options = Options(argv)
-        if os.getpgid(0) != os.getpid():
-            os.setsid()  # away from the terminal and the group of whoever started us; a group's leader must stay where it is
-        supervisor = Supervisor(options.grace_s, at_once=options.at_once, ask=options.ask)
-        for path in options.leases:
-            told = supervisor.hold(path)
-            if told is not None:
-                return leave(-told)
-        return leave(supervisor.supervise(options.command, {**os.environ, **options.markers, "GPUEVAL_SUPERVISOR": identity()}))
-    except Refused as error:
-        say(str(error))
-        return error.code
+    return leave(run(argv, os.environ))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from .table import HEADERS, Row, plain, value_with_interval
+from .table import Row, headers, plain, value_with_interval
 
 
 def session(record: Mapping[str, Any], rows: Sequence[Row], sections: Sequence[Markup] = ()) -> str:
     """The report of a session. `sections`: safe HTML that others made, put at the end (`sweep.section`)."""
-    return environment().get_template("session.html.j2").render(record=record, rows=rows, headers=HEADERS, curves=_curves(record), sections=sections)
+    return environment().get_template("session.html.j2").render(record=record, rows=rows, headers=headers(rows), curves=_curves(record), sections=sections, sweep=bool(rows) and all(row.sweep for row in rows))
 
 
 def environment() -> jinja2.Environment:

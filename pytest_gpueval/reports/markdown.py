@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .table import HEADERS, Row, plain, value_with_interval
+from .table import Row, headers, plain, value_with_interval
 
 
 def session(record: Mapping[str, Any], rows: Sequence[Row], sections: Sequence[str] = ()) -> str:
     """The report of a session. `sections`: Markdown that others made, put at the end (`sweep.markdown(..., level=2)`)."""
+    names = headers(rows)
+    data = "" if rows and all(row.sweep for row in rows) else f" · data {escape(record['data'])}"
     lines = [
         f"# {escape(record['session'])}",
         "",
-        f"Suites {escape(', '.join(record['suites']))} · data {escape(record['data'])} · commit {escape((record['code'].get('commit') or 'unknown')[:12])}"
+        f"Suites {escape(', '.join(record['suites']))}{data} · commit {escape((record['code'].get('commit') or 'unknown')[:12])}"
         f"{' (with uncommitted changes)' if record['code'].get('dirty') else ''} · host {escape(record['host'])} · {escape(record['started_at'])}",
         "",
         *_joined(record),
-        line(HEADERS),
-        line(["---"] * len(HEADERS)),
+        line(names),
+        line(["---"] * len(names)),
         *(line([escape(cell) for cell in row.cells()]) for row in rows),
     ]
     for row in rows:

@@ -40,7 +40,7 @@ def header(plan: Mapping[str, Any]) -> str:
     """`plan: 11 shards of 7 datasets, predicted 1:14 (bound 1:12) on 8 GPUs · budget 10:00`, and what does not fit."""
     items = _measurable(plan["assignments"])
     groups = len({item["group"] for item in items})
-    whole = _counted(groups, "dataset")
+    whole = _counted(groups, "row" if items and all("::test_sweep[" in item["id"] for item in items) else "dataset")
     what = f"{_counted(len(items), 'shard')} of {whole}" if len(items) != groups else whole
     words = [f"plan: {what}, predicted {clock(plan['makespan_s'])} (bound {clock(plan['bound_s'])}) on {_places(plan['slots'])}"]
     budget_s = plan.get("budget_s")

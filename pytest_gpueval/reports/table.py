@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 # Sequences that steer a terminal, and characters that show nothing. Line ends and tabs stay.
@@ -12,6 +12,10 @@ _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\
 # Rows and columns of the largest table of counts that a report shows.
 LARGEST = 30
 HEADERS = ("dataset", "rows", "metric", "value [95 % CI]", "samples/s", "verdict")
+# Of sweeps: a run is a row, and one value of a metric has no interval.
+SWEEP_HEADERS = ("row", "steps", "metric", "value", "time", "verdict")
+# Columns of numbers.
+NUMBERS = frozenset({"rows", "steps", "samples/s", "time"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,13 @@ class Row:
     seconds: float
     gates: int = 0
     tables: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    sweep: bool = False
 
     def cells(self) -> tuple[str, ...]:
         """The texts under HEADERS."""
         rows = f"{self.scored:,}"
         notes = [f"{n} {what}" for n, what in ((self.errors, "errors"), (self.skipped, "skipped")) if n]
-        rate = f"{self.samples_per_s:,.0f}" if self.samples_per_s is not None else "-"
+        rate = clock(self.seconds) if self.sweep else f"{self.samples_per_s:,.0f}" if self.samples_per_s is not None else "-"
         verdict = f"{self.status}, {self.gates or 'no'} gate{'s' if self.gates != 1 else ''}" + (", reused" if self.reused else "")
         return (self.case, f"{rows} ({', '.join(notes)})" if notes else rows, self.headline or "-", self.value(), rate, verdict)
 
@@ -75,12 +80,22 @@ class Row:
         return found
 
 
+def headers(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The headers of `Row.cells`: those of sweeps where there is nothing else."""
+    return SWEEP_HEADERS if rows and all(row.sweep for row in rows) else HEADERS
+
+
+def number(value: float) -> str:
+    """`0.912`; four digits where three decimals would show none of them, or too many."""
+    return f"{value:.3f}" if value == 0 or 1e-2 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
 def value_with_interval(figure: Figure | None) -> str:
     """`0.912 [0.897, 0.926]`, or a dash."""
     if figure is None or figure.value is None:
         return "-"
     if figure.low is None or figure.high is None:
-        return f"{figure.value:.3f}"
+        return number(figure.value)
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 

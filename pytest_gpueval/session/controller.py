@@ -38,6 +38,7 @@ from . import cases, early_stop, header, lanes, provenance, session_report, shar
 from .cutting import Collected, Cutting
 from .display import Display, shown
 from .forecast import Forecast
+from .messages import user_errors
 from .rows import label, row, summary_or_none, told
 from .settings import Settings
 from .worker import Orders
@@ -232,6 +233,7 @@ class Controller:
             self._checked = True
             self._refuse_blocked(ids)
             self._refuse_disorder()
+            self._bring(ids)
             self._note_cuts()
 
     @pytest.hookimpl(optionalhook=True)
@@ -256,7 +258,9 @@ class Controller:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Without xdist: refuse to overwrite before the first item starts."""
         if session.items:
-            self._refuse_blocked([item.nodeid for item in session.items])
+            ids = [item.nodeid for item in session.items]
+            self._refuse_blocked(ids)
+            self._bring(ids)
             self._note_cuts()
 
     def pytest_report_header(self) -> list[str]:
@@ -355,6 +359,13 @@ class Controller:
         cut = [nodeid for nodeid, _, parts, _ in self._collected if parts > 1]
         if cut and not self._allocation.by_xdist:
             raise pytest.UsageError(f"{cut[0]} is cut into shards, which -n alone cannot run in order.\nSay where they run: --gpus none -n 2, or --gpus auto.")
+
+    def _bring(self, nodeids: Sequence[str]) -> None:
+        """Have the data of all items here before the first one starts. Raises UsageError that lists all that is missing."""
+        wanted = set(nodeids)
+        keys = {key for nodeid, key, _, _ in self._collected if nodeid in wanted}
+        with user_errors():
+            self._data.bring([unit for unit in self._forecast.units if cases.key(unit) in keys])
 
     def _note_cuts(self) -> None:
         cuts = Cutting.made(self._collected, self._record.cuts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +40,9 @@ class Data:
         self._pins = {(key[0], key[1], key[2]): RemoteSplit.of(entry) for key, entry in pins}
         self._commits: dict[tuple[str, str | None], str] = {}
         self._locks: dict[Path, dict[tuple[str, str], RemoteSplit]] = {}
+        self._brought: set[Key] = set()
+        # What nobody wants to run now, and the Hub does not show.
+        self._strangers: set[Key] = set()
 
     @property
     def pins(self) -> list[tuple[Key, dict[str, Any]]]:
@@ -60,22 +64,44 @@ class Data:
     def _mirror(self) -> mirror.Mirror:
         return mirror.open_mirror(Path(self._settings.data))
 
-    def settle(self, units: Sequence[Unit], *, whole: bool) -> None:
-        """Find out which commits the splits of these cases are; if the `whole` of them is run, have them all here.
+    def settle(self, units: Sequence[Unit], wanted: Sequence[Unit] | None = None) -> None:
+        """Find out which commits the splits of the cases among these are. One that is not `wanted`, where that is known, need not be there.
 
-        Raises whatever stands in the way of the first, and for a directory lists all that is missing: DataError, AccessDenied, Unreachable, UsageProblem.
+        Raises whatever stands in the way of the first: DataError, AccessDenied, Unreachable, UsageProblem.
         """
-        cases = [unit for unit in units if isinstance(unit, Case)]
-        if self._settings.data == EMBEDDED or not cases:
+        if self._settings.data != HUB:
+            return
+        cases = _cases(units)
+        needed = {_key(case) for case in (cases if wanted is None else _cases(wanted))}
+
+        def look(case: Case) -> RemoteSplit | None:
+            try:
+                return self._resolved(case)
+            except GpuevalError:
+                if _key(case) in needed:
+                    raise
+                return None
+
+        for key, remote in zip(map(_key, cases), _at_once(look, cases), strict=True):
+            if remote is None:
+                self._strangers.add(key)
+            else:
+                self._pins[key] = remote
+
+    def bring(self, units: Sequence[Unit]) -> None:
+        """Have here what cases that are about to run need, and see that it is whole, once.
+
+        Raises what stands in the way of the first, and for a directory lists all that is missing: DataError, AccessDenied, Unreachable, UsageProblem.
+        """
+        needed = {_key(case): case for case in _cases(units) if _key(case) not in self._brought}
+        self._brought.update(needed)
+        if not needed or self._settings.data == EMBEDDED:
             return
         if self._settings.data == HUB:
-            for key, remote in zip(map(_key, cases), _at_once(self._resolved, cases), strict=True):
-                self._pins[key] = remote
-            if whole:
-                self._fetch_all({self._pins[_key(case)] for case in cases})
-        elif whole and (problems := self._mirror.problems((case.dataset, case.split) for case in cases)):
+            self._fetch_all({self._pins.get(key) or self._resolved(case) for key, case in needed.items()})
+        elif problems := self._mirror.problems((case.dataset, case.split) for case in needed.values()):
             raise DataError(
-                f"--gpueval-data {self._settings.data}: {len(problems)} of {len(cases)} splits cannot be used:\n  "
+                f"--gpueval-data {self._settings.data}: {len(problems)} of {len(needed)} splits cannot be used:\n  "
                 + "\n  ".join(problems)
                 + "\nCopy what is missing, or choose other datasets with -k."
             )
@@ -92,7 +118,7 @@ class Data:
         """
         rows, limit = case.rows, self._settings.limit
         if self._settings.data == HUB:
-            rows = self._resolved(case).rows or rows
+            rows = (None if _key(case) in self._strangers else self._resolved(case).rows) or rows
         elif self._settings.data != EMBEDDED or rows is None:
             rows = self._rows_of_file(case, where) or rows
         return rows if rows is None or limit is None else min(rows, limit)
@@ -111,6 +137,11 @@ class Data:
             raise UsageProblem(f"suite {case.suite!r} has no dataset {dataset!r}. {valid_values(dataset, datasets, what='datasets')}")
         if split not in datasets[dataset].splits:
             raise UsageProblem(f"dataset {dataset!r} has no split {split!r}. {valid_values(split, datasets[dataset].splits, what='splits')}")
+        found = self._opened(case, suite, dataset, split)
+        return replace(found, names=datasets[dataset].columns) if datasets[dataset].columns else found
+
+    def _opened(self, case: Case, suite: Suite, dataset: str, split: str) -> ParquetSplit:
+        """A split that the suite has, by the names of its files. Raises as `open`."""
         if self._settings.data == HUB:
             return self._fetched(self.settled(suite, dataset, split))
         if self._settings.data != EMBEDDED:
@@ -179,6 +210,10 @@ class Data:
             size = f", {sum(size or 0 for size in sizes) / 1e6:,.1f} MB" if None not in sizes else ""
             sys.stderr.write(f"gpueval: fetching {len(sizes)} split{'s' if len(sizes) > 1 else ''}{size}\n")
         _at_once(lambda remote: self._hub.fetch(remote, again=again), list(missing))
+
+
+def _cases(units: Iterable[Unit]) -> list[Case]:
+    return [unit for unit in units if isinstance(unit, Case)]
 
 
 def _suite_of(case: Case) -> Suite:

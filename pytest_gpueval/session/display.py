@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_gpueval.reports import schedule
-from pytest_gpueval.reports.table import HEADERS, Row, clock, plain
+from pytest_gpueval.reports.table import NUMBERS, Row, clock, headers, plain
 
 # A table of more runs tells nobody anything, and takes seconds to lay out.
 MOST_ROWS = 100
@@ -183,8 +183,8 @@ class Display:
         bad = [row for row in rows if not row.ok]
         listed = rows if len(rows) <= MOST_ROWS else bad[:MOST_ROWS]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in HEADERS:
-            table.add_column(name, justify="right" if name in ("rows", "samples/s") else "left", no_wrap=True)
+        for name in headers(rows):
+            table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
         for row in listed:
             *cells, verdict = row.cells()
             table.add_row(*cells, Text(verdict, style="green" if row.ok else "bold red"))
@@ -201,7 +201,7 @@ class Display:
         with self._lock:
             self._erase()
             note = "reused" if row.reused else f"{row.samples_per_s:,.0f}/s" if row.samples_per_s else ""
-            result = f" {row.scored:>7,} rows  {row.headline} {row.value()}  {note:>9}" if row.headline in row.metrics else ""
+            result = f" {row.scored:>7,} {'steps' if row.sweep else 'rows'}  {row.headline} {row.value()}  {note:>9}" if row.headline in row.metrics else ""
             self._reporter.ensure_newline()
             self._reporter.write_line(
                 f"{row.case:<28} {row.status:<12}{result}  {clock(row.seconds):>6}  {row.worker}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_gpueval.datasets.parquet import ParquetSplit
+from pytest_gpueval.datasets.repeats import Repeats
 from pytest_gpueval.errors import Conflict, DataError, UsageProblem
 from pytest_gpueval.runs import results
 from pytest_gpueval.runs.redact import Redactor
@@ -23,6 +25,8 @@ from pytest_gpueval.suites.model import Shard
 
 # Key of the user's own metrics among the score parts.
 _EXTRA = "extra"
+_BAD_ROWS = "Mend the data, or count such rows without scoring them: --gpueval-on-bad-row skip"
+_MOST_NOTES = 20
 
 Pair = tuple[Sample, Any]
 Report = Callable[[int, int], None]
@@ -91,6 +95,7 @@ class Evaluation:
         on_bad_row: Literal["fail", "skip"] = "fail",
         report: Report = lambda _done, _total: None,
         public: Collection[str] = (),
+        check_ids: bool = True,
     ) -> None:
         self.split = split
         self.task = task
@@ -99,6 +104,8 @@ class Evaluation:
         self.seconds = 0.0
         self.fresh = 0
         self.fresh_tokens = 0
+        # What runtimes told of how answers came about; the first of them.
+        self.notes: list[str] = []
         self._runtime = runtime
         self._path = results_path
         self._redactor = redactor
@@ -111,6 +118,7 @@ class Evaluation:
         self._skip_bad = on_bad_row == "skip"
         self._report = report
         self._public = frozenset(public)
+        self._check_ids = check_ids
         self._begun = False
         # Rows that were read and wait for their answer, in the order of the split; a bad row waits as its finished record.
         self._waiting: deque[Sample | dict[str, Any]] = deque()
@@ -136,7 +144,7 @@ class Evaluation:
             raise UsageProblem("predictions can be read once; keep them: pairs = list(predictions)")
         self._begun = True
         self._prepare()
-        rows = self._samples()
+        rows = self._samples(self._repeats() if self._check_ids else None)
         if self._path.exists():
             yield from self._replay(rows)
         self._report(self.tally.done, self.total)
@@ -174,7 +182,17 @@ class Evaluation:
         means = {name: moments.estimate() for name, moments in self._means.items()}
         return replace(own, overall={**own.overall, **means})
 
-    def _samples(self) -> Iterator[Sample]:
+    def _repeats(self) -> Repeats:
+        """Rows whose id an earlier row has: nobody could tell their results apart. Raises DataError for such, unless they are to be skipped."""
+        found = self.split.repeats(self._limit)
+        count = found.within(*self._bounds)
+        if count and not self._skip_bad:
+            told = ", ".join(f"{name!r:.80} (rows {first + 1} and {row + 1})" for name, first, row in found.examples) + (" ..." if len(found.rows) > 3 else "")
+            rows = f"{count:,} rows have the id" if count > 1 else "1 row has the id"
+            raise DataError(f"{self.split.path}: {rows} of an earlier one: {told}.\n{_BAD_ROWS}")
+        return found
+
+    def _samples(self, repeats: Repeats | None) -> Iterator[Sample]:
         """Rows as samples. A bad row raises DataError, or waits among the others as a skipped record."""
         first, stop = self._bounds
         optional = [column for column in getattr(self.task, "optional_columns", ()) if column in self.split.columns]
@@ -183,13 +201,12 @@ class Evaluation:
             try:
                 if not isinstance(name, str):
                     raise BadRow(f"'id' is {type(name).__name__}, not a string")
+                if repeats and repeats.has(number - 1):
+                    raise BadRow("an earlier row has this id")
                 sample = self.task.sample(row)
             except BadRow as problem:
                 if not self._skip_bad:
-                    raise DataError(
-                        f"{self.split.path}: row {number} (id {name!r}): {problem}.\n"
-                        "Mend the data, or count such rows without scoring them: --gpueval-on-bad-row skip"
-                    ) from None
+                    raise DataError(f"{self.split.path}: row {number} (id {name!r}): {problem}.\n{_BAD_ROWS}") from None
                 self._waiting.append({"id": str(name), "skipped": self._redactor.text(str(problem))})
                 continue
             self._waiting.append(sample)
@@ -241,10 +258,19 @@ class Evaluation:
             self.fresh_tokens += answer.tokens[1]
         if answer.judge_tokens is not None:
             record["judge_tokens"] = list(answer.judge_tokens)
+        if answer.note is not None:
+            self._tell(answer.note)
         writer.write(record)
         self._fold(record)
         self.fresh += 1
         return None if error is not None else (sample, prediction)
+
+    def _tell(self, note: str) -> None:
+        """Write a note into the log of the run, and keep it."""
+        text = self._redactor.text(note)
+        sys.stderr.write(f"gpueval: {text}\n")
+        if len(self.notes) < _MOST_NOTES:
+            self.notes.append(text)
 
     def _own(self, name: str, sample: Sample, prediction: Any) -> float | None:
         """The user's metric of one sample. Raises UsageProblem if it is not a number."""

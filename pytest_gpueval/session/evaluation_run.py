@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ class EvaluationRun(Run):
             on_bad_row=settings.on_bad_row,
             report=lambda done, total: self._worker.progress(self, done, total),
             public=self.case.labels,
+            check_ids=self.case.parts == 1,  # its shards have looked
         )
         self._check_metrics(self.evaluation)
         return self.evaluation
@@ -158,8 +160,13 @@ class EvaluationRun(Run):
             latency=Latency(**latencies) if latencies else None,
             tokens=_tokens(evaluation),
             judge_tokens=_judge_tokens(evaluation),
+            notes=joined.notes if joined else evaluation.notes if evaluation is not None else [],
             error=error,
         )
+
+    def _news(self, summary: Summary) -> Sequence[str]:
+        """Its own: what joins shards only repeats what they have said."""
+        return () if self._joined else summary.notes
 
     def _own_properties(self) -> list[tuple[str, Any]]:
         shard = [("gpueval.shard", self.case.shard.id)] if self.case.shard else []
@@ -192,6 +199,7 @@ class EvaluationRun(Run):
             "labels": list(case.labels),
             "label_map": dict(case.label_map),
             "task_options": dict(case.task_options),
+            **({"columns": dict(case.columns)} if case.columns else {}),
             "max_error_share": case.max_error_share,
             "on_bad_row": self._worker.settings.on_bad_row,
             "metrics": sorted(registry.metrics(self._worker.hooks)),

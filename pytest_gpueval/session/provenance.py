@@ -9,6 +9,7 @@ import platform
 import socket
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,13 @@ def model_code(entry: RuntimeEntry, directory: Path) -> str | None:
 
 def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The allow-listed variables; of a secret only that it is set."""
-    kept: dict[str, str] = {}
-    for name, value in sorted(variables.items()):
-        if is_secret_name(name):
-            kept[name] = "<set>"
-        elif name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES):
-            kept[name] = value
-    return kept
+    kept = {name: "<set>" if is_secret_name(name) else variables[name] for name in variables if _is_kept(name)}
+    return dict(sorted(kept.items()))
+
+
+@lru_cache(maxsize=4096)  # the same variables come with every run
+def _is_kept(name: str) -> bool:
+    return name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES) or is_secret_name(name)
 
 
 def packages() -> dict[str, str]:

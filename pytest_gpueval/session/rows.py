@@ -12,6 +12,7 @@ from pytest_gpueval.runs.directory import read_summary
 from pytest_gpueval.runs.records import SessionRun, Summary
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import without_shard
+from pytest_gpueval.suites.sweep import PROGRAM
 
 
 def row(run: SessionRun, summary: Summary, label: str) -> Row:
@@ -35,6 +36,7 @@ def row(run: SessionRun, summary: Summary, label: str) -> Row:
         seconds=summary.seconds,
         gates=len(summary.gates),
         tables=summary.tables,
+        sweep=run.runtime == PROGRAM,
     )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pluggy import HookRelay
 
     from pytest_gpueval.datasets.parquet import ParquetSplit
+    from pytest_gpueval.processes.serving import SupervisorServer
     from pytest_gpueval.runs.redact import Redactor
     from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.suites.model import Case, Unit
@@ -61,6 +62,9 @@ class Surroundings(Protocol):
     def model_code(self, case: Case, /) -> str | None:
         """A hash of the code that makes the predictions of a case."""
 
+    def supervisors(self) -> SupervisorServer:
+        """What forks the supervisors of this process's programs."""
+
     def usage(self, *, begin: bool = False) -> dict[str, float] | None:
         """What the GPUs did since the last `begin`; None where nobody looked."""
 
@@ -69,6 +73,9 @@ class Surroundings(Protocol):
 
     def notify(self, event: str, run: Run, **details: Any) -> None:
         """Tell the controller what a run is doing."""
+
+    def warn(self, text: str, /) -> None:
+        """Have something said on the screen when the session ends."""
 
     def progress(self, run: Run, done: int, total: int, /) -> None:
         """Tell how far a run is; `total` is 0 where nobody knows."""
@@ -163,8 +170,14 @@ class Run(ABC):
             if self._begun:
                 self.summary = self._concluded(self.status_of(status), reason, error)
                 self.directory.finish(self.summary)
+                for note in self._news(self.summary):
+                    self._worker.warn(f"{self.directory.run_id}: {note}")
         finally:
             self._lock.release()
+
+    def _news(self, summary: Summary) -> Sequence[str]:
+        """What the user should read of this run at the end of the session."""
+        return summary.notes
 
     def close(self) -> None:
         """After the last phase: let the log go."""

@@ -64,7 +64,7 @@ OPTIONS = (
     Option("--gpueval-shard-index", "run only part I (from 0 on) of --gpueval-shard-count parts, on one of several machines", metavar="I"),
     Option("--gpueval-shard-count", "the number of machines that share the items; `gpueval runs merge` joins their sessions", metavar="N"),
     Option("--gpueval-dry-run", "print the plan, and run nothing", switch=True),
-    Option("--gpueval-on-bad-row", "what a row that breaks its schema does: fail the case, or be skipped and counted", "fail", "fail|skip"),
+    Option("--gpueval-on-bad-row", "what a row that breaks its schema, or repeats an id, does: fail the case, or be skipped and counted", "fail", "fail|skip"),
 )
 
 

@@ -14,10 +14,10 @@ import pytest
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME, AnySuite
-from pytest_gpueval.suites.model import Suite, Unit
+from pytest_gpueval.suites.model import Case, Suite, Unit
 
-from . import allocation, cases, shards
-from .data import Data
+from . import allocation, cases, selection, shards
+from .data import EMBEDDED, Data
 from .messages import user_errors
 from .settings import Settings, check_words
 from .worker import Notify, Orders, Worker
@@ -94,7 +94,11 @@ def prepare(config: pytest.Config) -> None:
         chosen = [unit for suite in suites for unit in cases.units(suite, settings)]
         config.stash[CHOSEN] = chosen
         if not only_looks(config.option):
-            data.settle(chosen, whole=not settings.dry_run and not _selects(config))
+            # What comes with the suite is there; of thousands of items, which are selected takes a while to say.
+            wanted = None if settings.data == EMBEDDED else selection.selected(config, [unit for unit in chosen if isinstance(unit, Case)])
+            data.settle(chosen, wanted)
+            if not settings.dry_run:
+                data.bring(wanted or ())  # what else is selected, the controller brings once it is collected
         config.stash[ALLOCATION] = allocation.lay(
             config,
             settings,
@@ -166,13 +170,6 @@ def redactor_of(suites: Sequence[AnySuite]) -> Redactor:
 def suites_of(config: pytest.Config) -> list[AnySuite]:
     """The suites that the command line names."""
     return [cases.read_suite(path) for path in _named_suites(config)]
-
-
-def _selects(config: pytest.Config) -> bool:
-    """Whether only some of the items are asked for, as far as can be said before they are collected."""
-    option = config.option
-    named = any("::" in word for word in config.args)
-    return named or any(getattr(option, name, None) for name in ("keyword", "markexpr", "lf", "deselect"))
 
 
 def _alone(option: Any, plugins: pytest.PytestPluginManager) -> bool:

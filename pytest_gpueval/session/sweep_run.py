@@ -50,6 +50,8 @@ class SweepRun(Run):
         self._file = row.file
         self._ends: list[Attempt] = []
         self._number = 0
+        # The attempt that run_metadata.json tells of.
+        self._written = 0
         self._steps = 0
 
     def execute(self) -> None:
@@ -107,16 +109,26 @@ class SweepRun(Run):
         """One attempt: the program, its output, what it left."""
         with suppress(FileNotFoundError):
             (self.path / SUMMARY).unlink()
-        write_json(self.path / METADATA, self.directory.redactor.value(self._metadata().model_dump(mode="json")), durable=False)
+        if self._written != self._number:  # `begin` has written it for the first
+            write_json(self.path / METADATA, self.directory.redactor.value(self._metadata().model_dump(mode="json")), durable=False)
         if self._steps and not self._file.resume:  # it starts anew
             back_up(self.path / RESULTS)
             self._steps = 0
         if self._file.early_stop is not None and not self._continues:
             self._worker.step(self, 0.0, None)
-        argv, environment = self._argv(), self._environment()
+        place = str(self.path.resolve())
+        argv, environment = self._argv(place), self._environment(place)
         directory = self.row.directory / self._file.directory
         with RowLog(self, output.Output(self._file.series, self._file.metrics), stop_at_nan=self._stops_at_nan) as log:
-            end = attempt(argv, directory=directory, environment=environment, timeout_s=self._file.timeout_s, grace_s=self._file.grace_s, sink=log.take)
+            end = attempt(
+                argv,
+                directory=directory,
+                environment=environment,
+                timeout_s=self._file.timeout_s,
+                grace_s=self._file.grace_s,
+                sink=log.take,
+                server=self._worker.supervisors(),
+            )
             self._steps += log.steps
         own, problem = self._own_summary()
         self.metrics = {**(output.of_summary(own) if own else {}), **log.output.metrics, **self._declared()}
@@ -148,11 +160,11 @@ class SweepRun(Run):
         """Let the user see what the program prints, where that is asked for."""
         self._worker.show(text)
 
-    def _argv(self) -> list[str]:
+    def _argv(self, place: str) -> list[str]:
         fields = {
             "python": sys.executable,
             "suite": str(self.row.directory),
-            "run_dir": str(self.path.resolve()),
+            "run_dir": place,
             "run_id": self.directory.run_id,
             "attempt": str(self._number),
         }
@@ -161,8 +173,8 @@ class SweepRun(Run):
         except ValueError as problem:
             raise UsageProblem(f"{self.row.suite} {self.row.id}: {problem}") from None
 
-    def _environment(self) -> dict[str, str]:
-        own = {"GPUEVAL_RUN_DIR": str(self.path.resolve()), "GPUEVAL_RUN_ID": self.directory.run_id, "GPUEVAL_ATTEMPT": str(self._number)}
+    def _environment(self, place: str) -> dict[str, str]:
+        own = {"GPUEVAL_RUN_DIR": place, "GPUEVAL_RUN_ID": self.directory.run_id, "GPUEVAL_ATTEMPT": str(self._number)}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         return {**kept, **self._file.environment, **own}
 
@@ -192,7 +204,9 @@ class SweepRun(Run):
         return found
 
     def _metadata(self) -> RunMetadata:
-        return super()._metadata().model_copy(update={"attempt": self._number})
+        """Of the attempt that runs, or is about to."""
+        self._written = self._number if self._begun else self._number + 1
+        return super()._metadata().model_copy(update={"attempt": self._written})
 
     def _identity(self) -> dict[str, Any]:
         file = self._file

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -31,6 +32,9 @@ from .evaluation_run import EvaluationRun
 from .run import Run
 from .servers import Fixture
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_gpueval.processes.serving import SupervisorServer
 
 RUN = pytest.StashKey[Run]()
 _PROGRESS_EVERY_S = 0.5
@@ -76,6 +80,7 @@ class Worker:
         self._model_codes: dict[tuple[str, Path], str | None] = {}
         self._splits: dict[tuple[Path, str, str], ParquetSplit] = {}
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
+        self._supervisors: SupervisorServer | None = None
         self._last_progress = 0.0
         self._stops: dict[str, str] = {}
         self._shows = config.getoption("capture", "fd") == "no"
@@ -115,6 +120,14 @@ class Worker:
             self._model_codes[key] = provenance.model_code(case.runtime, case.directory)
         return self._model_codes[key]
 
+    def supervisors(self) -> SupervisorServer:
+        """What forks the supervisors of this process's programs; it starts with the first of them."""
+        if self._supervisors is None:
+            from pytest_gpueval.processes.serving import SupervisorServer  # noqa: PLC0415 - evaluations need not pay for it
+
+            self._supervisors = SupervisorServer()
+        return self._supervisors
+
     def usage(self, *, begin: bool = False) -> dict[str, float] | None:
         """What the GPUs did since the last `begin`; None where there is none, or the driver does not say."""
         if begin:
@@ -137,7 +150,7 @@ class Worker:
         place = [f"--gpueval-output-dir={self.session_dir.parent}", f"--gpueval-session={self.session_dir.name}", "--gpueval-force"]
         # --rootdir makes the command work from anywhere; the file of the node id is given in full.
         file, _, rest = nodeid.partition("::")
-        target = f"{(self.settings.root / file).resolve()}::{rest}"
+        target = f"{_resolved(self.settings.root / file)}::{rest}"
         devices = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"] if self.gpus else []
         return [*devices, sys.executable, "-m", "pytest", f"--rootdir={self.settings.root}", target, *self._arguments, *place]
 
@@ -188,8 +201,10 @@ class Worker:
                 self._send({"event": "output", "worker": self.name, "text": text})
 
     def close(self) -> None:
-        """Stop looking at the GPUs, and close all models. One that cannot be closed is named on stderr; its results stand."""
+        """Stop looking at the GPUs, end what forks supervisors, and close all models. One that cannot be closed is named on stderr; its results stand."""
         self._sampler.stop()
+        if self._supervisors is not None:
+            self._supervisors.close()
         self.close_runtimes()
 
     def close_runtimes(self) -> None:
@@ -320,6 +335,11 @@ class Worker:
         from .sweep_run import SweepRun  # noqa: PLC0415 - evaluations need not pay for it
 
         return SweepRun(self, unit, item.nodeid, name)
+
+
+@lru_cache(maxsize=256)  # all rows of a sweep stand in one file
+def _resolved(path: Path) -> Path:
+    return path.resolve()
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def render(template: Sequence[str], parameters: Mapping[str, Value], style: Styl
     `{name}` is one of `fields`, or else a parameter; `{parameters}`, a word of its own, is all parameters that no word names, in their order, without
     those that are None. Braces that are text are written twice.
 
-    Raises: ValueError for unknown fields, for a named parameter that is None, and for values that the style or Linux cannot hand over.
+    Raises: ValueError for a field that has no value in this row, and for values that the style or Linux cannot hand over.
     """
     named = {name for word in template for name in fields_of(word)}
     words: list[str] = []
@@ -89,11 +89,12 @@ def _filled(word: str, parameters: Mapping[str, Value], style: Style, fields: Ma
         if name in fields:
             pieces.append(fields[name])
             continue
-        if name not in parameters:
-            raise ValueError(f"unknown field {{{name}}}. {valid_values(name, {*parameters, *fields, PARAMETERS}, what='fields')}")
-        value = parameters[name]
+        value = parameters.get(name)
         if value is None:
-            raise ValueError(f"parameter {name!r} is empty in this row, but the command names it in {word!r}. Give it a value, or leave it to {ALL!r}.")
+            raise ValueError(
+                f"the word {word!r} of the command names {name!r}, which has no value in this row. Give it one, or leave it to {ALL!r}. "
+                f"{valid_values(name, {*(key for key in parameters if parameters[key] is not None), *fields, PARAMETERS}, what='fields')}"
+            )
         pieces.append(value if isinstance(value, str) else _NOTATIONS[style](name, value))
     return "".join(pieces)
 

@@ -17,7 +17,7 @@ from pytest_gpueval.errors import MissingExtra, SuiteError, UsageProblem, valid_
 from . import sweep_load
 from .garbage import no_garbage
 from .model import Suite
-from .schema import TASK_OPTIONS, PolicyEntry, SuiteFile
+from .schema import TASK_COLUMNS, TASK_OPTIONS, PolicyEntry, SuiteFile
 from .sweep import Sweep
 from .sweep_schema import SweepFile
 
@@ -198,6 +198,10 @@ def _problems(suite: Suite) -> Iterator[str]:
         yield from _unknown("policy", file.policy, file.policies, "policies")
     yield from (f"labels: {label!r} is given twice" for label in dict.fromkeys(file.labels) if file.labels.count(label) > 1)
     yield from dict.fromkeys(_option_problems(suite))
+    columns = TASK_COLUMNS.get(file.task)
+    for name, dataset in file.datasets.items() if columns else ():
+        for column in dataset.columns:
+            yield from _unknown(f"datasets.{name}.columns", column, columns or (), f"columns of task {file.task!r}")
     if file.task == "generation":
         yield from _meaningless(suite)
     yield from dict.fromkeys(_judge_problems(suite))

@@ -136,6 +136,7 @@ class Case:
     rows: int | None
     max_error_share: float
     task_options: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
     gpus: int = 1
     rate: float | None = None
     shards: int | Literal["auto"] = "auto"
@@ -212,6 +213,7 @@ class Suite:
             dataset=name,
             label_map=dataset.label_map,
             task_options=self.options_of(dataset),
+            columns=dataset.columns,
             judge=self._judge(common["runtime_name"]) if self.is_judged(dataset) else None,
             gates=_merged(self.file.gates, dataset.gates) if gates is None else tuple(gates),
             repo=dataset.repo,

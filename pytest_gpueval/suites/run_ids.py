@@ -57,7 +57,7 @@ def named(
     Raises: SuiteError, one line for each of the first ten rows without an id, with one that is not allowed, or with another row's.
     """
     places = [f"{where}:{line}" for line in lines] if lines is not None else [f"{where}: row {number}" for number in range(1, len(rows) + 1)]
-    if template is None and rows and column not in rows[0]:
+    if template is None and rows and not any(column in row for row in rows):
         raise SuiteError(
             f"{where}: runs have no names: there is no column {column!r}. {valid_values(column, rows[0], what='columns')}\n"
             f'Add the column, or make ids of others, as in id = "{{model}}-s{{seed}}".'

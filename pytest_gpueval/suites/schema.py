@@ -163,6 +163,13 @@ TASK_OPTIONS: Mapping[str, type[Strict]] = {
     "generation": GenerationOptions,
 }
 
+# Columns of a split, as those tasks know them.
+TASK_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "span_detection": ("id", "text", "spans"),
+    "classification": ("id", "text", "label"),
+    "generation": ("id", "answer", "prompt", "messages", "choices"),
+}
+
 
 # Fields of a judge's template.
 JUDGE_FIELDS = ("prompt", "answer", "prediction")
@@ -269,6 +276,7 @@ class DatasetEntry(Strict):
         default_factory=dict,
         description="the dataset's own label -> one of the suite's labels; labels that nothing maps to are not annotated there and do not count",
     )
+    columns: dict[str, str] = Field(default_factory=dict, description="column that the task asks for -> what the dataset's files call it")
     task_options: dict[str, Any] = Field(default_factory=dict, description="override those of the suite, key by key")
     gates: list[Gate] = Field(default_factory=list, description="added to the suite's gates; one of the same metric and label replaces it")
     max_error_share: Share | None = None

@@ -112,7 +112,7 @@ def _split(text: str, where: str) -> _Cells:
     if len(records) == 1:
         raise SuiteError(f"{where}: no rows, only the names of columns. Each line after the first is a run.")
     problems = [
-        (line, f'{len(record)} cells where there are {len(columns)} columns. Cells with a comma are written in double quotes: "a,b".')
+        (line, f'expected {len(columns)} cells, one for each column, found {len(record)}. Cells with a comma are written in double quotes: "a,b".')
         for line, record in zip(begins[1:], records[1:], strict=True)
         if len(record) != len(columns)
     ]

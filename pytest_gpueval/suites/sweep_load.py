@@ -56,10 +56,7 @@ def taken_over(path: Path, given: Mapping[str, Any]) -> Sweep:
 def _rows(path: Path, file: SweepFile) -> tuple[Sequence[Mapping[str, Value]], Sequence[int], str]:
     """The rows, the number of each in its source, and the source's name. Raises SuiteError."""
     if file.space is not None:
-        try:
-            found: Sequence[Mapping[str, Value]] = spaces.points(file.space)
-        except ValueError as problem:
-            raise SuiteError(f"{path}: space: {problem}") from None
+        found: Sequence[Mapping[str, Value]] = spaces.points(file.space, f"{path}: space")
         return found, range(1, len(found) + 1), f"{path}: space"
     if file.rows:
         return file.rows, range(len(file.rows)), f"{path}: rows"

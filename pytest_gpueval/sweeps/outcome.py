@@ -28,7 +28,7 @@ class End:
 
     exit_code: int | None
     seconds: float
-    timed_out: bool = False
+    timed_out_s: float | None = None
     asked_to: str | None = None
     oom_kills: int = 0
     why_not: str | None = None
@@ -70,8 +70,8 @@ def judge(end: End, tail: str, *, diverged: str | None = None, missing: Sequence
     """
     if end.exit_code is None:
         return Outcome("not_started", end.why_not)
-    if end.timed_out:
-        return Outcome("timeout", f"not done after {end.seconds:,.1f} s (timeout_s)")
+    if end.timed_out_s is not None:
+        return Outcome("timeout", f"not done after {end.timed_out_s:,g} s (timeout_s)")
     if diverged is not None:
         return Outcome("diverged", f"diverged: {diverged}")
     if end.asked_to is not None:

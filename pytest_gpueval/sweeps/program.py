@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_gpueval.processes.program import Program
+from pytest_gpueval.processes.serving import SupervisorServer
 from pytest_gpueval.processes.supervisor import SETTLE_S, TERM_S
 
 from .memory import oom_kills
@@ -37,12 +38,13 @@ def attempt(
     timeout_s: float | None,
     grace_s: float,
     sink: Sink,
+    server: SupervisorServer | None = None,
 ) -> End:
     """Run a program to its end, and to the end of all that it started.
 
     Its stdin stays silent; stdout and stderr go to `sink`, which is also asked, with nothing, once a second. After `timeout_s`, or as `sink` says, it gets
     TERM, and KILL `grace_s` later with its whole tree. An exception here, such as KeyboardInterrupt, ends it so too, then goes on. Raises RuntimeFault
-    if something outlives even KILL.
+    if something outlives even KILL. Its supervisor is forked by `server`, or started for it.
     """
     why_not = _why_not(argv[0], directory, environment)
     if why_not is not None:
@@ -54,7 +56,7 @@ def attempt(
         with suppress(OSError):  # more than this user may have; then it holds 64 KiB
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _CHUNK)
         try:
-            program = Program(argv, output=writer, environment=environment, directory=directory, grace_s=grace_s, ask="TERM")
+            program = Program(argv, output=writer, environment=environment, directory=directory, grace_s=grace_s, ask="TERM", server=server)
         finally:
             os.close(writer)
         timed_out = False
@@ -69,7 +71,7 @@ def attempt(
     finally:
         os.close(reader)
     asked_to = None if timed_out else lines.stop
-    return End(code, time.perf_counter() - begin, timed_out=timed_out, asked_to=asked_to, oom_kills=oom_kills() - kills)
+    return End(code, time.perf_counter() - begin, timed_out_s=timeout_s if timed_out else None, asked_to=asked_to, oom_kills=oom_kills() - kills)
 
 
 def _watch(lines: _Lines, limit: float | None) -> bool:

@@ -38,6 +38,7 @@ splits.fast = { rows = 60 }
 splits.full = {}
 label_map = { name = "PERSON", town = "CITY", day = "DATE" }
 """
+_INT64 = {"_type": "Value", "dtype": "int64"}
 CARD = """---
 # Written by hand: keep it.
 version: 1.10
@@ -182,6 +183,24 @@ def test_who_may_not_write_is_told_so(place):
     assert len(place.repo.log()) == 1
 
 
+def test_a_repository_that_the_hub_does_not_show(place):
+    """It is more likely missing for those who belong to its owner, and private for all others."""
+    steps = "If the name is wrong, mend it in suite.toml.\nIf the repository is private, log in with `hf auth login`, or set HF_TOKEN"
+    said = place.gpueval("datasets", "lock", "people", code=4, token=place.hub.user("bob"))
+    assert "acme/people: there is no such repository, or it is private and not for you: the Hub answers 404 to both. You are 'bob'" in said
+    assert steps in said
+    suite = place.root / "suites/people/suite.toml"
+    suite.write_text(suite.read_text().replace("acme/people", "acme/poeple"))
+    said = place.gpueval("datasets", "lock", "people", code=2)
+    assert (
+        "acme/poeple: there is no such repository: the Hub answers 404 also for private ones, but as a rule not to those who belong to 'acme', as you do"
+        in said
+    )
+    assert steps in said
+    said = place.gpueval("datasets", "lock", "people", code=4, HF_TOKEN="")
+    assert "the Hub answers 401 to both. You have no token" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -232,6 +251,28 @@ def test_a_label_that_vanished_and_rows_that_are_no_rows(place):
     assert "without a single row: DATE" in seen["labels"]
     assert "'p-7' (rows 7 and 8)" in seen["duplicates"]
     assert seen["rows in 'full'"].split(" of 60")[0].isdigit()
+
+
+def test_columns_of_other_names_and_labels_that_are_numbers(place):
+    names = ["name", "town", "day"]
+    table = [{"uid": row["id"], "body": row["text"], "marks": [{**span, "label": names.index(span["label"])} for span in row["spans"]]} for row in rows(900)]
+    kind = pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.int64())]))
+    features = {"marks": {"_type": "List", "feature": {"label": {"_type": "ClassLabel", "names": names}, "start": _INT64, "end": _INT64}}}
+    features |= {name: {"_type": "Value", "dtype": "string"} for name in ("uid", "body")}
+    schema = pa.schema([("uid", pa.string()), ("body", pa.string()), ("marks", kind)], {"huggingface": json.dumps({"info": {"features": features}})})
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(table, schema), sink)
+    place.repo.commit({FULL: sink.getvalue()}, delete=[path for path in place.repo.files() if path.startswith("data/fast")])
+    suite = place.root / "suites/people/suite.toml"
+    suite.write_text(suite.read_text().replace("label_map", 'columns = { id = "uid", text = "body", spans = "marks" }\nlabel_map'))
+    (done,) = place.as_json("datasets", "rebalance", "people")
+    assert {label: counts["after"] > 5 for label, counts in done["labels"].items()} == dict.fromkeys(("PERSON", "CITY", "DATE", "(none)"), True)
+    found = {row["what"]: row["seen"] for row in place.as_json("datasets", "verify", "people")}
+    assert (found["labels"], found["duplicates"], found["datasets.load_dataset"]) == ("3 labels", "every uid once", "60 rows")
+    suite.write_text(suite.read_text().replace('"body"', '"bdoy"'))
+    (wrong,) = [row for row in place.as_json("datasets", "verify", "people", code=1) if not row["ok"]]
+    assert wrong["what"] == "schema"
+    assert "column 'bdoy', which `columns` in suite.toml names for 'text', is missing. Did you mean 'body'?" in wrong["seen"]
 
 
 def test_the_lock_file_follows_the_hub_when_told(place):

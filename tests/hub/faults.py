@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Rule:
-    """`kind` is fail, cut, drop, corrupt or stall. `method` None is any; `times` None is for ever. The pattern is searched in path and query, decoded."""
+    """`kind` is fail, cut, hold, drop, corrupt or stall. `method` None is any; `times` None is for ever. The pattern is searched in path and query, decoded."""
 
     kind: str
     path: str

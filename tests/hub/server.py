@@ -14,7 +14,8 @@ It is a stand-in. It does not do: TLS (and so a 401 says `RepoNotFound` itself, 
 uploads, pull requests, search and lists, the dataset viewer, fine-grained tokens, requests for access to gated repositories, rate limits of
 its own, .gitattributes (what is a large file is told by its name and size), git. What the real hub checks in a card beyond YAML, it does not.
 Whether the real hub words a refusal like this one is not known for all of them; the status and the X-Error-Code are what clients go by.
-`load_dataset` also looks for the dataset viewer at `datasets-server.` before the hub's address: a name that resolves to nothing.
+`load_dataset` also looks for the dataset viewer at `datasets-server.` before the hub's address. That it does not ask the DNS, this is the proxy for all other
+addresses: it knows none of them (404), and `elsewhere` says what was asked.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ from tests.hub.wire import Exchange, Listener, Route
 LEADING = re.compile(r"(?i)HF_.*|HUGGING_?FACE.*|HUGGINGFACEHUB_.*|TRANSFORMERS_OFFLINE|(https?|all|no)_proxy")
 
 
+ELSEWHERE = "elsewhere"
+
+
 @dataclass(frozen=True)
 class Account:
     name: str
@@ -63,7 +67,7 @@ class FakeHub:
         self._listeners: list[Listener] = []
 
     def __enter__(self) -> Self:
-        for origin, routes in (("hub", HUB), ("storage", STORAGE)):
+        for origin, routes in (("hub", HUB), ("storage", STORAGE), (ELSEWHERE, [])):
             self._listeners.append(Listener(self, origin, routes))
         return self
 
@@ -116,7 +120,12 @@ class FakeHub:
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        return self.journal.all()
+        return tuple(one for one in self.journal.all() if one.origin != ELSEWHERE)
+
+    @property
+    def elsewhere(self) -> tuple[Request, ...]:
+        """What was asked of addresses that are not the hub's; `path` is the whole address."""
+        return tuple(one for one in self.journal.all() if one.origin == ELSEWHERE)
 
     def forget_requests(self) -> None:
         self.journal.forget()
@@ -143,6 +152,10 @@ class FakeHub:
     def cut(self, path: str, after_bytes: int = 1000, *, times: int | None = 1, method: str | None = None) -> None:
         """Close the connection after so many bytes of the answer's body; with 0, what was asked is done and nobody hears of it."""
         self.faults.add(Rule("cut", path, method, times, after_bytes=after_bytes))
+
+    def hold(self, path: str, after_bytes: int, seconds: float = 60.0, *, times: int | None = 1) -> None:
+        """Send so many bytes of the answer's body, and then nothing for so long: time to end the client in the middle of a file."""
+        self.faults.add(Rule("hold", path, None, times, after_bytes=after_bytes, seconds=seconds))
 
     def cut_upload(self, path: str, after_bytes: int = 1000, *, times: int | None = 1) -> None:
         """Close the connection after so many bytes of the request's body: nothing is done."""
@@ -182,11 +195,13 @@ class FakeHub:
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
             "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+            "http_proxy": self._listeners[2].url,
+            "no_proxy": "127.0.0.1",
         }
         return values if token is None else {**values, "HF_TOKEN": token}
 
     def environment(self, token: str | None = None, *, home: Path, base: Mapping[str, str] = os.environ) -> dict[str, str]:
-        """`base` for a subprocess whose clients come here: no other hub's settings or tokens, no proxies, `home` as their cache."""
+        """`base` for a subprocess whose clients come here: no other hub's settings or tokens, no other proxies, `home` as their cache."""
         return {name: value for name, value in base.items() if not LEADING.fullmatch(name)} | self.variables(token, home=home)
 
     # What endpoints ask.

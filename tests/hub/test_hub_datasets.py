@@ -149,6 +149,14 @@ def test_a_cache_hides_that_the_hub_fails_or_refuses(hub, repo, client):
     assert "since acme/people" not in again["people"].output  # no word
 
 
+def test_no_name_is_looked_up(hub, repo, client):
+    """The library asks for the dataset viewer too, whose name no DNS of a developer's machine need hear."""
+    watched = "import sys\nasked = []\nsys.addaudithook(lambda event, given: asked.append(given[0]) if event == 'socket.getaddrinfo' else None)\n"
+    done = client(f"{watched}{LOAD}\nload('people')\nresult = sorted(set(asked))")
+    assert done.value == ["127.0.0.1"], done
+    assert {one.path.partition("?")[0].rpartition("/")[0] for one in hub.elsewhere} == {hub.url.replace("://", "://datasets-server.")}
+
+
 def test_refusals(hub, repo, client):
     hub.repo("acme/secret", cards.files(SPLITS), private=True)
     hub.repo("acme/gate", cards.files(SPLITS), gated="auto")

@@ -195,10 +195,11 @@ class Exchange(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _write(self, body: BinaryIO, length: int, *, wrong: int | None = None) -> None:
-        """`length` bytes of `body`, the one at `wrong` inverted, cut where a rule says so."""
+        """`length` bytes of `body`, the one at `wrong` inverted, cut or held back where a rule says so."""
         if self.command == "HEAD":
             return
-        cut = self.hub.faults.take("cut", self.command, self.asked, length=length)
+        hold = self.hub.faults.take("hold", self.command, self.asked, length=length)
+        cut = hold or self.hub.faults.take("cut", self.command, self.asked, length=length)
         left = cut.after_bytes if cut else length
         place = 0
         while left:
@@ -209,6 +210,8 @@ class Exchange(BaseHTTPRequestHandler):
             self.wfile.write(piece)
             place += len(piece)
             left -= len(piece)
+        if hold:
+            self.hub.closing.wait(hold.seconds)
         if cut:
             raise Dropped
 

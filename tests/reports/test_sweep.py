@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_gpueval.errors import MissingExtra
@@ -269,6 +269,11 @@ def test_the_figures_are_valid_plotly():
         go.Figure(figure)  # raises for a property that plotly does not have
 
 
+def test_a_value_that_is_no_number_is_no_point():
+    ((_, figure),) = figures(of([row(series={"loss": [(1.0, 2.0), (2.0, math.nan), (3.0, math.inf), (4.0, 1.0)]})]))
+    assert figure["data"][0]["x"] == [1, 4]
+
+
 def test_the_best_rows_are_named_and_lie_on_top():
     curves = dict(figures(of(study(15))))["loss over steps"]["data"]
     best = [one.run_id for one in sweep.ranking(of(study(15)))]
@@ -296,6 +301,10 @@ def test_parallel_coordinates():
     assert axes["warmup"]["ticktext"] == ["none", "100"]
     assert axes["warmup"]["values"][0] < axes["warmup"]["values"][1]
     assert axes["bias"]["ticktext"] == ["false", "true"]
+    line = parallel(of(rows))["data"][0]["line"]
+    assert (line["color"], line["cmin"], line["cmax"]) == ([-2, -1], -2, -1), "the best is on top"
+    assert (line["colorbar"]["ticktext"][0], line["colorbar"]["ticktext"][-1]) == ("2", "1")
+    assert parallel(of(rows, goal="max"))["data"][0]["line"]["color"] == [2, 1]
     assert parallel(of(rows[1:])) is None
     assert parallel(of(rows, metric=None)) is None
     assert parallel(of([row(), row()])) is None
@@ -305,6 +314,10 @@ def test_parallel_coordinates():
     st.lists(st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=9), min_size=2, max_size=8),
     st.floats(allow_nan=False),
 )
+@example([None, -1.7e308, 1.7e308], 1.7e308)
+@example([None, *map(float, range(30))], -1.7e308)
+@example([None, 1e-308, 1.7e308], 0.0)
+@example([1, 2], 5e-324)
 def test_any_parameter_has_an_axis(values, loss):
     rows = [row(str(number), loss, parameters={"p": value}) for number, value in enumerate(values)]
     figure = parallel(of(rows))
@@ -408,7 +421,7 @@ def test_labels_of_hostile_rows_are_no_markup_to_plotly():
         elif isinstance(value, str):
             yield value
 
-    assert any("evil.example" in text for text in texts(data))
+    assert any("&lt;script" in text for text in texts(data))
     assert not any("<" in text for text in texts(data))
 
 

@@ -59,13 +59,13 @@ class Place:
             base += f'[datasets.{name}]\nrepo = "{repo}"\n' + "".join(f"splits.{split} = {{}}\n" for split in splits) + extra
         self.toy.suite("toy", base)
 
-    def run(self, *args, token="own", home="home", data="hub", timeout=120, program=("-m", "pytest"), **changes):
+    def run(self, *args, token="own", home="home", data="hub", timeout=120, program=("-m", "pytest"), cache=("-p", "no:cacheprovider"), **changes):
         environment = {
             **self.hub.environment(self.token if token == "own" else token, home=self.toy.root / home),
             "XDG_CACHE_HOME": str(self.toy.root / home / "cache"),
         }
         environment = {name: value for name, value in environment.items() if not name.startswith("PYTEST_XDIST")} | changes
-        command = [sys.executable, *program, "-p", "no:cacheprovider", "--gpueval-suite", "toy", f"--gpueval-data={data}", *args]
+        command = [sys.executable, *program, *cache, "--gpueval-suite", "toy", f"--gpueval-data={data}", *args]
         done = subprocess.run(command, cwd=self.toy.root, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
         self.code, self.text = done.returncode, done.stdout + done.stderr
         assert "Traceback" not in self.text, self.text
@@ -195,7 +195,10 @@ def test_who_may_not_is_told_who_they_are(place):
     shutil.rmtree(place.toy.root / "reports")
     bob = place.hub.user("bob", role="read")
     text = place.refused(token=bob)
-    assert "acme/one: there is no such dataset, or not for you. You are 'bob' (token of HF_TOKEN, role read)." in text
+    assert (
+        "acme/one: there is no such repository, or it is private and not for you: the Hub answers 404 to both. You are 'bob' (token of HF_TOKEN, role read)."
+        in text
+    )
     assert "hf auth login" in text
     text = place.refused(token=None)
     assert re.search(r"You have no token: HF_TOKEN is not set, and there is none in \S+/token\.", text)
@@ -330,9 +333,65 @@ def test_all_that_is_wrong_with_a_mirror_is_said_at_once(place):
     assert re.search(r"two-fast: \S+ has [\d,]+ bytes, not [\d,]+", text)
     (directory / "two/fast.parquet").write_bytes(good[:200] + bytes([good[200] ^ 1]) + good[201:])
     assert "two-fast: " + str(directory / "two/fast.parquet") + " was damaged or replaced" in place.refused(data=directory)
-    text = place.run("-k", "two", data=directory)  # a selection meets it when it opens the split
-    assert place.code == 1
-    assert "is not the file that it should be" in text
+
+
+ONE = "suites/toy/suite.toml::test_eval[one-fast]"
+TWO = "suites/toy/suite.toml::test_eval[two-fast]"
+
+
+def failed_last(place, *nodeids):
+    place.toy.root.joinpath(".pytest_cache/v/cache").mkdir(parents=True, exist_ok=True)
+    place.toy.root.joinpath(".pytest_cache/v/cache/lastfailed").write_text(json.dumps(dict.fromkeys(nodeids, True)))
+
+
+@pytest.mark.parametrize("workers", [("-n", "2"), ("-p", "no:xdist")])
+@pytest.mark.parametrize(
+    ("selection", "early"),
+    [(("-k", "two"), True), (("-k", "not one and toy"), True), (("--lf",), True), (("-m", "second"), False), (("--deselect", ONE), False)],
+)
+def test_only_what_is_selected_must_be_there_and_all_that_is_missing_is_told_before_a_model_loads(place, selection, early, workers):
+    """Also before GPUs are taken, where names decide. What a conftest.py marks, only the collection can tell."""
+    place.toy.root.joinpath("conftest.py").write_text(
+        "import pytest\n"
+        "def pytest_configure(config):\n    config.addinivalue_line('markers', 'second')\n"
+        "def pytest_collection_modifyitems(items):\n    [item.add_marker('second') for item in items if 'two' in item.name]\n"
+    )
+    model = place.toy.root / "suites/toy/model.py"
+    model.write_text("open('loaded', 'w').close()\n" + model.read_text())
+    directory = mirror(place)
+    one, two = (directory / f"{name}/fast.parquet" for name in ("one", "two"))
+    good = one.read_bytes()
+    one.unlink()
+    failed_last(place, TWO)
+    cache = ("-p", "cacheprovider")
+    text = place.passes(*selection, *workers, "--gpueval-session", "a", data=directory, cache=cache)
+    assert "1 passed" in text
+    place.toy.root.joinpath("loaded").unlink()
+    one.write_bytes(good)
+    two.write_bytes(two.read_bytes()[:-9])
+    shutil.rmtree(place.toy.root / "reports")
+    failed_last(place, TWO)
+    text = place.refused(*selection, *workers, data=directory, cache=cache)
+    assert "1 of 1 splits cannot be used:" in text
+    assert re.search(rf"two-fast: {two} has [\d,]+ bytes, not [\d,]+", text)
+    assert ("session reports" not in text) is early  # else its header is on the screen already
+    assert not place.toy.root.joinpath("loaded").exists()
+
+
+def test_node_ids_choose_what_must_be_there(place):
+    directory = mirror(place)
+    (directory / "one/fast.parquet").unlink()
+    (directory / "two/fast.parquet").unlink()
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--gpueval-data={directory}", "--gpus", "none", TWO]
+    done = subprocess.run(command, cwd=place.toy.root, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, "1 of 1 splits cannot be used:\n  two-fast: " in done.stderr) == (4, True), done.stdout + done.stderr
+
+
+def test_a_repository_that_nobody_wants_to_run_need_not_be_there(place):
+    place.toy.edit('repo = "acme/two"', 'repo = "acme/nobody"')
+    assert "acme/nobody: there is no such repository" in place.refused()
+    place.passes("-k", "one", "--gpueval-session", "it", "--gpus", "none", "-n", "2")
+    assert "acme/nobody: there is no such repository" in place.run("-k", "two", "--gpueval-session", "it")
 
 
 @pytest.mark.parametrize(

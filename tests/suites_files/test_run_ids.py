@@ -96,6 +96,10 @@ def test_ten_problems_are_told_and_how_many_more_there_are():
     assert len(lines) == 11 and lines[-1] == "and 19 more"
 
 
+def test_a_row_that_alone_has_no_id_is_told():
+    assert problem(named, [{"n": 1}, {"run_id": "a"}], None) == f"sweep.csv: row 1: run_id: empty. {RULE}"
+
+
 def test_runs_without_a_column_of_ids_are_told_what_to_do():
     assert problem(named, [{"run": "a"}], None) == (
         "sweep.csv: runs have no names: there is no column 'run_id'. Did you mean 'run'? Valid columns: run.\n"

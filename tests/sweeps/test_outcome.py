@@ -64,7 +64,7 @@ def end(code: int | None, **more) -> End:
             "out of GPU memory (exit code 1): jaxlib.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying",
         ),
         (end(0), "CUDA out of memory, so the batch was halved\n", "passed", None),
-        (end(-15, timed_out=True), "CUDA out of memory\n", "timeout", "not done after 1.5 s (timeout_s)"),
+        (end(-15, timed_out_s=1.5), "CUDA out of memory\n", "timeout", "not done after 1.5 s (timeout_s)"),
         (end(-15, asked_to="worse than the median"), "", "stopped", "worse than the median"),
         (end(None, why_not="'nope': no such program on PATH"), "", "not_started", "'nope': no such program on PATH"),
     ],

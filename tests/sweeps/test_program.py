@@ -41,7 +41,7 @@ def go(tmp_path):
 
 def test_output_of_both_streams_and_the_code(go):
     end, output = go("import sys; print('one', flush=True); sys.stderr.write('two'); sys.exit(7)")
-    assert (end.exit_code, end.timed_out, end.asked_to) == (7, False, None)
+    assert (end.exit_code, end.timed_out_s, end.asked_to) == (7, None, None)
     assert output == b"one\ntwo"
 
 
@@ -66,7 +66,7 @@ def test_a_program_that_hears_term_has_its_grace(go, tmp_path):
         "while True: time.sleep(100)"
     )
     end, output = go(code, timeout_s=1.0, grace_s=30)
-    assert (end.exit_code, end.timed_out) == (5, True)
+    assert (end.exit_code, end.timed_out_s) == (5, 1.0)
     assert output == b"up\ncheckpoint\n"
 
 
@@ -79,7 +79,7 @@ def test_after_the_grace_nothing_of_the_tree_is_left(go):
         "print(child.pid, flush=True); time.sleep(1000)"
     )
     end, output = go(code, timeout_s=1.5, grace_s=0.5)
-    assert (end.exit_code, end.timed_out) == (-signal.SIGKILL, True)
+    assert (end.exit_code, end.timed_out_s) == (-signal.SIGKILL, 1.5)
     (child,) = (int(word) for word in output.split() if word != b"1")
     assert not alive(child)
 

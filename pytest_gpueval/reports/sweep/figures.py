@@ -19,9 +19,12 @@ _BUDGET: Final = 240_000
 _FIGURES: Final = 8
 _NAMED: Final = 10
 _TICKS: Final = 12
-_GREY: Final = "#8888"
-# Okabe and Ito's colours, which the colour-blind can tell apart, and three more; yellow is too pale for a line.
-_COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#a5aa99", "#80ba5a", "#b07aa1")
+_LABEL: Final = 48
+# Okabe and Ito's colours, which the colour-blind can tell apart, and four more; yellow is too pale for a line.
+_COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#8c564b", "#80ba5a", "#332288")
+
+# From the worst to the best, to be seen on white and on black.
+_QUALITY: Final = ((0.0, "#b8b8b8"), (0.5, "#56b4e9"), (1.0, "#d55e00"))
 
 Figure = dict[str, Any]
 
@@ -40,10 +43,11 @@ def figures(sweep: Sweep) -> list[tuple[str, Figure]]:
 def curves(sweep: Sweep, name: str, most: int = POINTS) -> Figure:
     """A line for each row that has the series; the best rows in colour, the others grey behind them."""
     ranked = [row for row in ranking(sweep) if row.series.get(name)]
+    grey = "#8888" if len(ranked) <= 50 else "#8883"
     traces = []
     positive = True
     for place, row in reversed(list(enumerate(ranked))):
-        points = thinned(row.series[name], most)
+        points = thinned([point for point in row.series[name] if math.isfinite(point[1])], most)
         positive = positive and all(value > 0 for _, value in points)
         named = place < _NAMED
         traces.append(
@@ -53,8 +57,8 @@ def curves(sweep: Sweep, name: str, most: int = POINTS) -> Figure:
                 "name": label(row.run_id),
                 "x": [_rounded(step) for step, _ in points],
                 "y": [_rounded(value) for _, value in points],
-                "line": {"width": 1.8 if named else 0.8, "color": _COLORS[place] if named else _GREY},
-                "marker": {"color": _COLORS[place] if named else _GREY},
+                "line": {"width": 1.8 if named else 0.8, "color": _COLORS[place] if named else grey},
+                "marker": {"color": _COLORS[place] if named else grey},
                 "showlegend": named,
                 "legendrank": 1 + place,
                 "hovertemplate": "%{fullData.name}<br>step %{x}: %{y}<extra></extra>",
@@ -81,20 +85,30 @@ def parallel(sweep: Sweep) -> Figure | None:
     values = [float(row.metrics[sweep.metric] or 0.0) for row in rows]
     dimensions = [{"label": label(name), **_axis([row.parameters.get(name) for row in rows])} for name in names]
     dimensions.append({"label": label(sweep.metric), **_axis(values)})
-    # A row that diverged must not make all others one colour: the worst tenth shares the end of the scale.
-    ordered = sorted(values, reverse=sweep.goal == "max")
-    ends = sorted((ordered[0], ordered[math.ceil(0.9 * (len(ordered) - 1))]))
-    line = {
-        "color": [_rounded(value) for value in values],
-        "colorscale": "Viridis",
-        "reversescale": sweep.goal == "max",
-        "cmin": _rounded(ends[0]),
-        "cmax": _rounded(ends[1]) if ends[1] > ends[0] else _rounded(ends[0]) + 1,
-        "showscale": True,
-        "colorbar": {"title": {"text": label(sweep.metric)}},
-    }
-    trace = {"type": "parcoords", "line": line, "dimensions": dimensions, "unselected": {"line": {"color": "#888888", "opacity": 0.1}}}
+    trace = {"type": "parcoords", "line": _shades(sweep, values), "dimensions": dimensions, "unselected": {"line": {"color": "#888888", "opacity": 0.1}}}
     return {"data": [trace], "layout": {"margin": {"t": 60, "b": 30, "l": 90, "r": 90}, "height": 480}}
+
+
+def _shades(sweep: Sweep, values: Sequence[float]) -> Figure:
+    """The colours of lines by the metric, on a log scale where its axis has one.
+
+    Lines of a higher colour lie on top, and the best should. A row that diverged must not make all others one colour: the worst tenth is as grey as it.
+    """
+    sign = -1 if sweep.goal == "min" else 1
+    logarithmic = _spans_decades(values)
+    heights = [sign * (math.log10(value) if logarithmic else value) for value in values]
+    ordered = sorted(heights)
+    low, high = ordered[math.floor(0.1 * (len(ordered) - 1))], ordered[-1]
+    ticks = [low + (high - low) * part / 4 for part in range(5)] if high > low and math.isfinite(high - low) else [high]
+    texts = [f"{10 ** (sign * tick) if logarithmic else sign * tick:.4g}" for tick in ticks]
+    return {
+        "color": [_rounded(height) for height in heights],
+        "colorscale": _QUALITY,
+        "cmin": _rounded(low),
+        "cmax": _rounded(high),
+        "showscale": True,
+        "colorbar": {"title": {"text": label(sweep.metric or "")}, "tickvals": [_rounded(tick) for tick in ticks], "ticktext": texts},
+    }
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[tuple[float, float]]:
@@ -113,8 +127,8 @@ def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[t
 
 
 def label(text: str) -> str:
-    """Text that plotly shows as it is: it reads a little HTML in labels."""
-    return str(escape(" ".join(plain(text).split())))
+    """Text that plotly shows as it is, cut to what fits: it reads a little HTML in labels."""
+    return str(escape(_cut(text, _LABEL)))
 
 
 def _axis(values: Sequence[Value]) -> Figure:
@@ -146,26 +160,35 @@ def _is_missing(value: Value) -> bool:
 
 def _numbers(values: Sequence[float | None]) -> Figure:
     present = sorted({value for value in values if value is not None})
-    logarithmic = present[0] > 0 and present[-1] / present[0] >= 100
+    logarithmic = _spans_decades(present)
 
     def place(value: float) -> float:
         return _rounded(math.log10(value) if logarithmic else value)
 
     low, high = place(present[0]), place(present[-1])
-    nowhere = _rounded(low - 0.12 * ((high - low) or 1.0))
+    nowhere = _rounded(max(-1e308, low - 0.12 * min((high - low) or 1.0, 1e308)))
     ticks = present if len(present) <= _TICKS else [10.0**power for power in range(math.ceil(low), math.floor(high) + 1)] if logarithmic else []
     missing = any(value is None for value in values)
     axis: Figure = {"values": [nowhere if value is None else place(value) for value in values]}
     if missing and not ticks:
-        ticks = [present[0] + (present[-1] - present[0]) * part / 5 for part in range(6)]
+        ticks = [present[0] * (1 - part / 5) + present[-1] * part / 5 for part in range(6)]
     if ticks:
         axis |= {"tickvals": [*([nowhere] if missing else []), *map(place, ticks)], "ticktext": [*(["none"] if missing else []), *map(_tick, ticks)]}
     return axis
 
 
+def _spans_decades(values: Sequence[float]) -> bool:
+    """Whether a log scale shows them better: positive, and over two decades."""
+    return min(values) > 0 and max(values) / min(values) >= 100
+
+
 def _tick(value: Value) -> str:
-    text = " ".join(plain(shown(value)).split())
-    return text if len(text) <= 24 else text[:23] + "…"
+    return _cut(shown(value), _LABEL // 2)
+
+
+def _cut(text: str, longest: int) -> str:
+    flat = " ".join(plain(text).split())
+    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 
 def _scales() -> Mapping[str, Any]:

@@ -1,0 +1,75 @@
+"""Ids that repeat are found exactly, whatever chance does to hashes, and however little memory there is."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_gpueval.datasets.parquet import ParquetSplit
+from pytest_gpueval.datasets.repeats import find
+from pytest_gpueval.errors import DataError
+
+BATCH = 7
+
+
+def batches(ids):
+    return lambda: (ids[at : at + BATCH] for at in range(0, len(ids), BATCH))
+
+
+def plainly(ids):
+    """The same in the simplest way."""
+    first, rows, examples = {}, [], []
+    for row, one in enumerate(ids):
+        if isinstance(one, str) and first.setdefault(one, row) != row:
+            rows.append(row)
+            examples.append((one, first[one], row))
+    return rows, examples[:3]
+
+
+@given(ids=st.lists(st.none() | st.integers(0, 99).map(str), max_size=200), few=st.sampled_from([0, 1000]), most_bytes=st.sampled_from([1, 64, 1 << 20]))
+@settings(max_examples=300, deadline=None)
+def test_all_that_repeat_and_nothing_else(ids, few, most_bytes):
+    found = find(batches(ids), len(ids), few=few, most_bytes=most_bytes)
+    assert (list(found.rows), list(found.examples)) == plainly(ids)
+    assert [row for row in range(len(ids)) if found.has(row)] == list(found.rows)
+    assert found.within(3, 50) == sum(3 <= row < 50 for row in found.rows)
+
+
+def test_memory_of_many_ids():
+    """Far less is kept than the ids themselves."""
+    ids = [f"row-{number}" for number in range(200_000)]
+    tracemalloc.start()
+    assert not find(lambda: iter([ids]), len(ids), most_bytes=1 << 18).rows
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 << 20
+
+
+def test_ids_of_a_split_of_several_files(tmp_path):
+    parts = [["a", "b", "c"], ["d", "b", "a"]]
+    paths = [tmp_path / f"{number}.parquet" for number in range(2)]
+    for path, part in zip(paths, parts, strict=True):
+        pq.write_table(pa.table({"uid": part}), path)
+    split = ParquetSplit(paths[0], "", (paths[1],), names={"id": "uid"})
+    assert split.repeats().examples == [("b", 1, 4), ("a", 0, 5)]
+    assert list(split.repeats(5).rows) == [4]
+    assert not split.repeats(3).rows
+
+
+@pytest.mark.parametrize("values", [[1, 1], [b"x", b"x"], [["x"], ["x"]], [None, None]])
+def test_what_is_no_text_is_no_id(tmp_path, values):
+    pq.write_table(pa.table({"id": values}), tmp_path / "x.parquet")
+    assert not ParquetSplit(tmp_path / "x.parquet", "").repeats().rows
+
+
+def test_ids_in_a_dictionary_and_none_at_all(tmp_path):
+    pq.write_table(pa.table({"id": pa.array(["x", "y", "x"]).dictionary_encode()}), tmp_path / "x.parquet")
+    assert list(ParquetSplit(tmp_path / "x.parquet", "").repeats().rows) == [2]
+    pq.write_table(pa.table({"text": ["x"]}), tmp_path / "y.parquet")
+    with pytest.raises(DataError, match="column 'id' is missing"):
+        ParquetSplit(tmp_path / "y.parquet", "").repeats()
