@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from pytest_gpueval.servers import triton_model
 from pytest_gpueval.servers.triton_model import BadTarget, Rows
 
 MODEL = """
