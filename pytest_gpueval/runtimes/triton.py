@@ -111,9 +111,11 @@ class TritonRuntime:
         """Close the connection. The model stays loaded: whoever has the server unloads it."""
         window, self._window = self._window, None
         if window is not None:
-            if self._channel is not None:
-                window.call(self._close_channel())
-            window.close()
+            try:
+                if self._channel is not None:
+                    window.call(self._close_channel())
+            finally:
+                window.close()
         self._encoded.clear()
 
     def _size(self, sample: Any) -> int:

@@ -196,7 +196,7 @@ class PyTritonModel(Server):
 
     def stop(self, *, hurry: bool = False) -> None:
         """Close the model, then stop PyTriton; in a `hurry`, kill both. Raises RuntimeFault if something is left."""
-        with self._lock:
+        with self._stopping():
             asked = self.running and not hurry
             self.kind.look()
             super().stop(hurry=hurry)

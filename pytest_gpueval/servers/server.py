@@ -7,7 +7,8 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -128,6 +129,8 @@ class Server:
         self._most_restarts = most_restarts
         self._watch = watch
         self._lock = threading.RLock()
+        # Set while somebody waits to stop it: a start under way is given up.
+        self._unwanted = threading.Event()
         self._launch: Launch | None = None
         self._program: Program | None = None
         self._file: LogFile | None = None
@@ -161,8 +164,11 @@ class Server:
                     return
 
     def stop(self, *, hurry: bool = False) -> None:
-        """Stop it and all that it started, and clean up after it; again is harmless. In a `hurry` it is killed. Raises RuntimeFault if something is left."""
-        with self._lock:
+        """Stop it and all that it started, and clean up after it; again is harmless. In a `hurry` it is killed. Raises RuntimeFault if something is left.
+
+        A start under way in another thread is given up.
+        """
+        with self._stopping():
             if hurry:
                 self._kill()
             program, launch, file = self._program, self._launch, self._file
@@ -180,6 +186,18 @@ class Server:
                 held = {name: owner for name, port in launch.ports.items() if (owner := ports.owner(port)) is not None}
                 if held:
                     raise RuntimeFault(f"{self.kind.name} was stopped, but {', '.join(f'its {name} port is held by {owner}' for name, owner in held.items())}")
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Hold the lock, which who starts it gives back soon."""
+        if not self._lock.acquire(blocking=False):
+            self._unwanted.set()
+            self._lock.acquire()
+            self._unwanted.clear()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def restart(self) -> None:
         """Stop and start anew, on other ports unless they are fixed. Raises as `stop` and `start` do."""
@@ -228,9 +246,7 @@ class Server:
     def _kill(self) -> None:
         """End it without asking."""
         if self._program is not None:
-            for process in self._program.processes():
-                send(process, signal.SIGKILL)
-            self._program.wait(self.kind.stop_s)
+            _kill(self._program, self.kind.stop_s)
 
     def _start(self) -> None:
         begin = time.monotonic()
@@ -248,6 +264,8 @@ class Server:
                 try:
                     self._wait_until_ready(launch, program, file, begin, mark)
                 except BaseException:
+                    if self._unwanted.is_set():
+                        _kill(program, self.kind.stop_s)
                     program.stop()
                     raise
             except BaseException as error:
@@ -278,6 +296,8 @@ class Server:
         while not self.kind.ready(launch, program):
             if program.wait(_POLL_S):
                 what = _ended(program.exit_code)
+            elif self._unwanted.is_set():
+                raise RuntimeFault(f"{self.kind.name} did not start: it is to be stopped")
             elif time.monotonic() - begin > self.kind.start_s:
                 what = f"it is not ready after {self.kind.start_s:g} s"
             else:
@@ -330,6 +350,12 @@ class _PortTaken(Exception):
 def environment_with(**variables: str) -> dict[str, str]:
     """The environment of this process with some variables changed."""
     return {**os.environ, **variables}
+
+
+def _kill(program: Program, seconds: float) -> None:
+    for process in program.processes():
+        send(process, signal.SIGKILL)
+    program.wait(seconds)
 
 
 def _ended(code: int | None) -> str:

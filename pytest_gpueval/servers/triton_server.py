@@ -105,7 +105,7 @@ class TritonServer(Server):
 
     def stop(self, *, hurry: bool = False) -> None:
         """Close the models, then stop the server; in a `hurry`, kill them. Raises RuntimeFault if something is left."""
-        with self._lock:
+        with self._stopping():
             if self.running and not hurry:
                 # Models first: while it has some, the server looks once a second whether they are gone.
                 whole = [loaded for loaded in self._models.values() if not loaded.broken]
@@ -168,6 +168,8 @@ class TritonServer(Server):
             limit = time.monotonic() + _WITHOUT_STUB_S
             while not wait([answer], _LOADING_POLL_S).done:
                 self._triton.hide()
+                if self._unwanted.is_set():
+                    raise ConnectionError("the server is to be stopped")
                 loaded.stubs = self._stubs(loaded.name)
                 if loaded.stubs:
                     limit = time.monotonic() + _WITHOUT_STUB_S

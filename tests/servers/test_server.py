@@ -17,7 +17,7 @@ from pytest_gpueval.errors import Conflict, RuntimeFault
 from pytest_gpueval.runs.redact import MARK, Redactor
 from pytest_gpueval.servers import ports
 from pytest_gpueval.servers.server import Launch, Server, Together
-from tests.waiting import gone, wait_for
+from tests.waiting import DEADLINE_S, gone, wait_for
 
 SECRET = "very-secret-value"
 
@@ -227,6 +227,34 @@ def test_one_that_does_not_come_back_is_not_tried_by_each_who_waits(server):
         with pytest.raises(RuntimeFault, match=r"(?s)toyserver did not start: .*no such weights.*Before: connection reset"):
             one.recover(1, "connection reset")
     assert one.kind.launches == 2
+
+
+@pytest.mark.parametrize("hurry", [True, False])
+def test_a_restart_under_way_is_given_up_for_a_stop(server, hurry):
+    """Somebody presses Ctrl-C while it comes back: nobody waits until it is ready."""
+    one = server()
+    one.start()
+    one.kind.first, one.kind.start_s = "print('again', flush=True); time.sleep(1000)", 1000.0
+    faults = []
+
+    def recover():
+        try:
+            one.recover(1, "connection reset")
+        except RuntimeFault as fault:
+            faults.append(str(fault))
+
+    restart = threading.Thread(target=recover, daemon=True)
+    restart.start()
+    wait_for(lambda: "again" in one.log.read_text())
+    stop = threading.Thread(target=one.stop, kwargs={"hurry": hurry}, daemon=True)
+    stop.start()
+    stop.join(DEADLINE_S)
+    restart.join(DEADLINE_S)
+    assert not stop.is_alive() and not restart.is_alive()
+    assert not one.running and not list(one.kind.files.iterdir()) and "it is to be stopped" in faults[0]
+    one.kind.first = ""
+    one.start()
+    assert one.problem() is None, "it can be started again"
 
 
 def test_why_it_does_not_start(server, tmp_path):
