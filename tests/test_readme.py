@@ -93,7 +93,9 @@ def test_the_suite_file_of_the_readme_is_valid():
     from pytest_gpueval.suites.schema import DatasetEntry, GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
     from pytest_gpueval.suites.sweep_schema import SweepFile
 
-    suite, judged, policy, runtimes, sweep, data = blocks("toml")
+    suite, columns, judged, policy, runtimes, sweep, data = blocks("toml")
+    reviews = {**tomllib.loads(suite)["datasets"]["reviews"], **tomllib.loads(columns)["datasets"]["reviews"]}
+    assert validated(DatasetEntry, reviews, "README").columns
     assert validated(SweepFile, tomllib.loads(sweep), "README").early_stop is not None
     assert validated(SuiteFile, tomllib.loads(suite), "README").task == "classification"
     told = tomllib.loads(judged)
