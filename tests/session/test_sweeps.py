@@ -276,6 +276,14 @@ def test_gates_over_all_rows_fail_the_session(sweep):
     assert sweep.run("--gpueval-force").ret == pytest.ExitCode.OK
 
 
+def test_gates_over_all_rows_wait_until_all_are_there(sweep):
+    sweep.make({"a": {"loss": 0.5}, "b": {"loss": 0.25}}, '[[gates]]\nmetric = "toy.loss"\nof = "best"\nmax = 0.1\n')
+    part = sweep.run("-k", "a")
+    assert part.ret == pytest.ExitCode.OK
+    part.stdout.fnmatch_lines(["WARNING: toy: no verdict of the gates over all rows: 1 of 2 have not run in this session (b)"])
+    assert sweep.run("-k", "b").ret == pytest.ExitCode.TESTS_FAILED
+
+
 def test_a_gate_on_a_row_fails_its_item(sweep):
     sweep.make({"a": {"loss": 0.5}, "b": {"loss": 0.25}}, '[[gates]]\nmetric = "toy.loss"\nmax = 0.3\n')
     found = sweep.run()
