@@ -234,6 +234,8 @@ class Redactor:
         """A JSON value without secrets, in keys and values; also without the texts under keys that name a secret."""
         if isinstance(value, str):
             return self.text(value)
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
         if isinstance(value, Mapping):
             return {self.text(str(key)): MARK if _names_secret(key, item) else self.value(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):

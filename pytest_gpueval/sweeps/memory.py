@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 # Control groups of version 2 (https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.events) and 1 (.../cgroup-v1/memory.html, memory.oom_control).
@@ -22,12 +23,17 @@ def oom_kills(root: Path = _ROOT, own: Path = Path("/proc/self/cgroup")) -> int:
     return 0
 
 
-def _places(root: Path, own: Path) -> list[Path]:
+def _places(root: Path, own: Path) -> tuple[Path, ...]:
     """Where the count may be. A container sees its group as the root."""
     try:
-        groups = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
+        return _places_of(root, own.read_text(encoding="utf-8"))
     except OSError:
-        groups = []
+        return _places_of(root, "")
+
+
+@lru_cache(maxsize=16)  # a process seldom changes its group, and each of its runs asks twice
+def _places_of(root: Path, text: str) -> tuple[Path, ...]:
+    groups = [line.split(":", 2) for line in text.splitlines()]
     found = [root / path.strip("/") / "memory.events" for number, _, path in groups if number == "0"]
     found += [root / "memory" / path.strip("/") / "memory.oom_control" for _, kinds, path in groups if "memory" in kinds.split(",")]
-    return [*found, root / "memory.events", root / "memory" / "memory.oom_control"]
+    return (*found, root / "memory.events", root / "memory" / "memory.oom_control")
