@@ -109,7 +109,9 @@ class _Lines:
         if self.ended or len(pending) - cut > _LONGEST_LINE:
             cut = len(pending)
         self._pending = pending[cut:]
-        stop = self._sink(pending[:cut])
+        sink, self._sink = self._sink, _nobody  # one that fails is not asked again: the program is to be ended, whatever else it prints
+        stop = sink(pending[:cut])
+        self._sink = sink
         self.stop = self.stop or stop
 
     def drain(self, seconds: float) -> None:
@@ -117,6 +119,10 @@ class _Lines:
         limit = time.perf_counter() + seconds
         while not self.ended and (left_s := limit - time.perf_counter()) > 0:
             self.pull(min(left_s, _LOOK_S))
+
+
+def _nobody(_lines: bytes) -> None:
+    """Takes what nobody can take any more."""
 
 
 def _why_not(name: str, directory: Path, environment: Mapping[str, str]) -> str | None:

@@ -107,6 +107,20 @@ def test_a_silent_program_can_be_stopped_too(go):
     assert go("import time; time.sleep(1000)", sink=after_a_while)[0].asked_to == "enough"
 
 
+def test_whoever_cannot_read_on_gets_the_program_ended_before_the_error_arrives(go):
+    pids: list[int] = []
+
+    def full(lines: bytes) -> None:
+        if lines:
+            pids.append(int(lines.split()[0]))
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        go("import os\nwhile True: print(os.getpid(), 'x' * 5000, flush=True)", sink=full)
+    assert len(pids) == 1
+    assert not alive(pids[0])
+
+
 def test_an_interrupt_ends_the_program_and_goes_on(go, tmp_path):
     file = tmp_path / "pid"
     code = f"import os, time; open({str(file)!r} + '.new', 'w').write(str(os.getpid())); os.rename({str(file)!r} + '.new', {str(file)!r}); time.sleep(1000)"
