@@ -13,8 +13,10 @@ PYTHON_TRITON ?= $(or $(firstword $(foreach python,python3.11 python3.12 $(PYTHO
 eval: $(VENV)/.eval  ## run the main suite on data and a model that come with it
 	$(BIN)/pytest --gpueval-suite guardrails_ru --gpus auto
 
+# The tests start Python thousands of times: without bytecode, which images of Python often switch off, each would compile this package, and pytest its
+# plugins, anew. `worksteal` keeps the tests of a module on one worker as long as it can: they share servers and data.
 test: $(VENV)/.test $(VENV_TRITON)/.made compiler llama-server  ## the whole test suite
-	$(BIN)/coverage run -m pytest -n auto
+	PYTHONDONTWRITEBYTECODE= $(BIN)/coverage run -m pytest -n auto --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
