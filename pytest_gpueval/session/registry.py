@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.runtimes.base import Runtime
-from pytest_gpueval.runtimes.command import Command
 from pytest_gpueval.runtimes.inprocess import InProcess
 from pytest_gpueval.scoring.task import SampleMetric, Task
 
@@ -64,6 +63,8 @@ def _command(case: Case, workers: int) -> Runtime:
     entry = case.runtime
     if not entry.command:
         raise UsageProblem(f'suite {case.suite!r}: runtimes.{case.runtime_name}.command: missing; a runtime of kind \'command\' needs ["program", "argument"]')
+    from pytest_gpueval.runtimes.command import Command  # noqa: PLC0415 - asyncio, which no other session needs
+
     argv = [sys.executable if word == "{python}" else word for word in entry.command]
     return Command(argv, case.directory, in_flight=workers, deadline_s=entry.deadline_s)
 
