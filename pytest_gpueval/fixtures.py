@@ -56,7 +56,7 @@ def load_split(case: Case, request: pytest.FixtureRequest) -> Callable[[str, str
 
 @pytest.fixture(scope="session")
 def triton_settings() -> Mapping[str, Any]:
-    """What differs from the defaults of `servers.triton.TritonSettings`; override it in conftest.py: `return {"http_port": 8000}`."""
+    """What differs from the defaults of `servers.triton.TritonSettings`; override it in conftest.py: `return {"grpc_port": 8001}`."""
     return {}
 
 

@@ -1,5 +1,6 @@
 """llama.cpp's OpenAI-compatible server, as `make llama-server` installs it, and a tiny model made on the spot."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -21,6 +22,23 @@ def tiny_model(directory, *options):
     path = directory / "tiny.gguf"
     subprocess.run([PYTHON, Path(__file__).with_name("tiny_gguf.py"), path, *options], check=True, capture_output=True, text=True)
     return path
+
+
+def suite(model, match, *datasets, more=""):
+    """suite.toml of text that this server generates, from datasets with a split `fast`."""
+    return f"""
+task = "generation"
+split = "fast"
+runtime = "llama"
+task_options = {{ match = "{match}" }}
+{more}
+[data]
+note = "synthetic"
+[runtimes.llama]
+kind = "openai"
+server = {{ command = {json.dumps(ARGV)}, model = {json.dumps(str(model))}, served_name = "tiny" }}
+request = {{ endpoint = "completions", max_tokens = 4 }}
+""" + "".join(f"[datasets.{name}]\nsplits.fast = {{}}\n" for name in datasets)
 
 
 def server(model, log, *more, **settings):

@@ -5,6 +5,7 @@ last one for ever if it is `always`.
 """
 
 import asyncio
+import socket
 import threading
 from collections import defaultdict, deque
 
@@ -78,7 +79,12 @@ class FaultServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.port = self._run(self._open(0))
+        # Bound for as long as we live: while it is shut, nobody else gets the port.
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self.port = self._held.getsockname()[1]
+        self.open()
 
     @property
     def url(self):
@@ -92,6 +98,7 @@ class FaultServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self._held.close()
 
     def shut(self):
         """Stop listening, and drop all connections."""
@@ -99,9 +106,9 @@ class FaultServer:
 
     def open(self):
         """Listen again, on the same port."""
-        self._run(self._open(self.port))
+        self._run(self._open())
 
-    async def _open(self, port):
+    async def _open(self):
         self.never = asyncio.Event()
         application = web.Application()
         application.router.add_get("/v1/models", self._list)
@@ -109,9 +116,7 @@ class FaultServer:
             application.router.add_post(path, self._ask)
         self._runner = web.AppRunner(application, shutdown_timeout=0, access_log=None, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True)
-        await site.start()
-        return self._runner.addresses[0][1]
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, reuse_port=True).start()
 
     async def _list(self, _request):
         return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})

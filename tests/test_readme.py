@@ -66,7 +66,7 @@ def test_pytest_commands_select_something(command, tmp_path):
     place = ("-o", f"cache_dir={tmp_path}")  # --lf must not meet, or change, what the developer ran last
     done = subprocess.run([BIN / "pytest", *words, "--collect-only", "-q", *place], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^suites/\w+/suite\.toml::test_eval\[", done.stdout, re.MULTILINE)
+    assert re.search(r"^suites/\w+/suite\.toml::test_(eval|sweep)\[", done.stdout, re.MULTILINE)
 
 
 def test_every_console_command_is_of_a_known_kind():
@@ -91,8 +91,12 @@ def test_the_new_suite_of_the_readme_runs(pytester):
 def test_the_suite_file_of_the_readme_is_valid():
     from pytest_gpueval.suites.load import validated
     from pytest_gpueval.suites.schema import DatasetEntry, GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
+    from pytest_gpueval.suites.sweep_schema import SweepFile
 
-    suite, judged, policy, runtimes, data = blocks("toml")
+    suite, columns, judged, policy, runtimes, sweep, data = blocks("toml")
+    reviews = {**tomllib.loads(suite)["datasets"]["reviews"], **tomllib.loads(columns)["datasets"]["reviews"]}
+    assert validated(DatasetEntry, reviews, "README").columns
+    assert validated(SweepFile, tomllib.loads(sweep), "README").early_stop is not None
     assert validated(SuiteFile, tomllib.loads(suite), "README").task == "classification"
     told = tomllib.loads(judged)
     judge = validated(JudgeEntry, told["judge"], "README")

@@ -1,6 +1,7 @@
 """Real Triton servers for tests, and a model that does whatever its rows say."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -110,10 +111,26 @@ def server(log, python=PYTHON, engine="tritonserver", **settings):
     return made(TritonSettings(python, **{"stop_s": 5.0, **settings}), log, Redactor([SECRET]))
 
 
+@contextmanager
+def of_each_engine(tmp_path_factory):
+    """A server of each engine."""
+    made = {engine: server(tmp_path_factory.mktemp("server") / f"{engine}.log", engine=engine) for engine in ENGINES}
+    try:
+        yield made
+    finally:
+        for one in made.values():
+            one.stop()
+
+
 def behind(one, loaded):
     """The server of a model: one for all of them, or one each."""
     endpoint = one.endpoint(loaded)
     return getattr(endpoint, "_server", endpoint)
+
+
+def control(one):
+    """By which a server is told what to do."""
+    return one.kind.control(one.launch)
 
 
 def rows(texts):

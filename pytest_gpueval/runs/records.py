@@ -100,6 +100,7 @@ class Summary(Record):
     gpu: dict[str, float] | None = Field(None, description="peak memory, utilisation and energy, where sampled")
     attempts: int = 1
     ends: list[Attempt] = Field([], description="of a row of a sweep: how the attempts of this session ended")
+    notes: list[str] = Field([], description="what went otherwise than meant, and changed no answer, such as batches that were halved for lack of memory")
     error: str | None = None
 
 

@@ -25,10 +25,10 @@ class Answer(Generic[S]):
     """What a runtime says to one sample: a raw value, or the reason why there is none.
 
     `latency_ms` is the wall time of the call that served it; `tokens` what a language model read and wrote for it, where it says so, and
-    `judge_tokens` what one that judged it did.
+    `judge_tokens` what one that judged it did. `note` is what the user should know of how it came about, and that changed no answer.
     """
 
-    __slots__ = ("error", "judge_tokens", "latency_ms", "sample", "tokens", "value")
+    __slots__ = ("error", "judge_tokens", "latency_ms", "note", "sample", "tokens", "value")
 
     def __init__(self, sample: S, value: Any, error: str | None, latency_ms: float, tokens: Tokens | None = None, judge_tokens: Tokens | None = None) -> None:
         self.sample = sample
@@ -37,6 +37,7 @@ class Answer(Generic[S]):
         self.latency_ms = latency_ms
         self.tokens = tokens
         self.judge_tokens = judge_tokens
+        self.note: str | None = None
 
 
 class Runtime(Protocol):

@@ -11,18 +11,18 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from pytest_gpueval.errors import MissingExtra, RuntimeFault, UsageProblem, valid_values
 
+from . import calls
 from .base import A, Answer
+from .calls import close, describe, line_of
 
-T = TypeVar("T")
 # The folders of suites whose files were imported, in that order.
 _DIRECTORIES: dict[str, None] = {}
 
@@ -31,7 +31,8 @@ class InProcess:
     """Runs a model given as `file.py:Class` (relative to the suite's folder) or `package.module:Class`.
 
     `predict` gets a list of mappings (`id` and the task's inputs) and returns as many answers. A batch that raises is tried again row by row, so
-    that one bad row is one error. `warm_up()` and `close()` are called if the class has them.
+    that one bad row is one error; one that is too much for the memory by halves, and so are all after it. `warm_up()` and `close()` are called if
+    the class has them.
     """
 
     def __init__(self, target: str, options: Mapping[str, Any], directory: Path, batch_size: int, extra: str | None = None) -> None:
@@ -67,19 +68,20 @@ class InProcess:
             raise RuntimeFault(f"model {self._target} did not start: {describe(error)}\n{traceback.format_exc()}") from error
         finally:
             with suppress(Exception):  # a model that did not start gives its GPU back; why it did not start is the news
-                _close(model)
+                close(model)
 
     def answers(self, samples: Iterable[A]) -> Iterator[Answer[A]]:
         """Answer batch by batch. Raises RuntimeFault for a wrong number of predictions, or a model that was not started."""
         if self._model is None:
             raise RuntimeFault(f"model {self._target} is asked before it was started")
-        for batch in batched_lists(samples, self._batch_size):
+        iterator = iter(samples)
+        while batch := list(islice(iterator, self._batch_size)):
             yield from self._answer(batch)
 
     def close(self) -> None:
         """Close the model, if it can be closed."""
         model, self._model = self._model, None
-        _close(model)
+        close(model)
 
     def _answer(self, batch: list[A]) -> Iterator[Answer[A]]:
         begin = time.perf_counter()
@@ -88,51 +90,37 @@ class InProcess:
         except Exception as error:  # noqa: BLE001 - whatever a model raises is its answer
             if len(batch) == 1:
                 yield Answer(batch[0], None, describe(error), _ms_since(begin))
-            else:
-                for sample in batch:
-                    yield from self._answer([sample])
+                return
+            too_much = calls.lacks_memory(error)
+        else:
+            yield from self._checked(batch, values, _ms_since(begin))
             return
-        latency_ms = _ms_since(begin)
-        count = _count(values)
-        if count != len(batch):
-            found = f"{count} predictions" if count is not None else f"a {type(values).__name__}"
-            raise RuntimeFault(
-                f"model {self._target} returned {found} for a batch of {len(batch)} (first row: {batch[0].id!r}).\n"
-                "predict(batch) must return a list with one prediction for each row, in their order."
-            )
+        # Outside the handler, whose traceback holds what the call had made.
+        if too_much:
+            yield from self._by_halves(batch)
+        else:
+            for sample in batch:
+                yield from self._answer([sample])
+
+    def _by_halves(self, batch: list[A]) -> Iterator[Answer[A]]:
+        """Answer a batch that was too much for the memory; the first answer says so."""
+        self._batch_size, note = calls.take_fewer(len(batch))
+        told = False
+        while batch:
+            part, batch = batch[: self._batch_size], batch[self._batch_size :]
+            for answer in self._answer(part):
+                if not told:
+                    answer.note = f"{note}; {answer.note}" if answer.note else note
+                    told = True
+                yield answer
+
+    def _checked(self, batch: list[A], values: Any, latency_ms: float) -> Iterator[Answer[A]]:
+        """The answers, as many as there are rows. Raises RuntimeFault."""
+        wrong = calls.wrong_answers(values, len(batch), batch[0].id, self._target)
+        if wrong is not None:
+            raise RuntimeFault(wrong)
         for sample, value in zip(batch, values, strict=True):
             yield Answer(sample, value, None, latency_ms)
-
-
-def _close(model: Any) -> None:
-    if hasattr(model, "close"):
-        model.close()
-
-
-def _count(values: Any) -> int | None:
-    """How many predictions there are; None for what does not hold one for each row in an order."""
-    if isinstance(values, (str, bytes, Mapping, AbstractSet)):
-        return None
-    try:
-        return len(values)
-    except TypeError:  # generators, None, arrays without a dimension
-        return None
-
-
-def batched_lists(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one perhaps shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def describe(error: BaseException) -> str:
-    """`ValueError: no such label`, on one line."""
-    try:
-        text = str(error)
-    except Exception as second:  # noqa: BLE001 - an error that cannot say what it is, is still an error
-        text = f"(its text raises {type(second).__name__})"
-    return " ".join(f"{type(error).__name__}: {text}".split())[:500].removesuffix(":")
 
 
 def load_object(target: str, directory: Path) -> Any:
@@ -171,7 +159,7 @@ def load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, ModuleNotFoundError) or not isinstance(error, Exception):
             raise
-        raise UsageProblem(f"{path}: cannot be imported: {describe(error)}{_line_of(error, path)}") from error
+        raise UsageProblem(f"{path}: cannot be imported: {describe(error)}{line_of(error, path)}") from error
     return module
 
 
@@ -219,14 +207,6 @@ def _lies_in(module: Any, directories: Iterable[str]) -> bool:
 def _offers(directory: Path, name: str) -> bool:
     first = name.partition(".")[0]
     return (directory / f"{first}.py").exists() or (directory / first).is_dir()
-
-
-def _line_of(error: Exception, path: Path) -> str:
-    """Where in the file an import failed."""
-    if isinstance(error, SyntaxError):  # says so itself
-        return ""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f" (line {lines[-1]})" if lines else ""
 
 
 def _import(place: str, target: str) -> ModuleType:

@@ -127,7 +127,9 @@ class _Row(Generic[A]):
         problem = next((_problem(one, number, len(said)) for number, one in enumerate(said, 1) if not _has_spoken(one)), None)
         alone = isinstance(answer.value, str)
         value = None if problem else {"text": self.texts[0] if alone else self.texts, "judge": said[0].value if alone else [one.value for one in said]}
-        return Answer(answer.sample, value, problem, answer.latency_ms, answer.tokens, tokens)
+        judged = Answer(answer.sample, value, problem, answer.latency_ms, answer.tokens, tokens)
+        judged.note = answer.note or next((f"the judge: {one.note}" for one in said if one.note), None)
+        return judged
 
 
 class _Rows(Generic[A]):

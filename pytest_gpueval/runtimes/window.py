@@ -12,19 +12,24 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
+from pytest_gpueval.errors import RuntimeFault
+
 from .base import A, Answer, Endpoint
-from .suspects import Suspects
+from .suspects import Suspects, most_ends
 
 T = TypeVar("T")
 
 _CLOSE_S = 5.0
+# So many times as one row may end a server before it is found, a server may end without an answer in between: for some rows one after the other do that.
+_BARREN = 5
 
 
 class Gone(Exception):
@@ -156,6 +161,8 @@ class Window(Generic[A]):
                 gone = await self._served(first, found, serve)
                 return await self._served(second, found, serve) if gone is None else gone
             answers = [_failed(batch[0], str(problem), 0.0)]
+        else:
+            self._traffic.barren = 0
         found.update((id(answer.sample), answer) for answer in answers)
         return None
 
@@ -179,8 +186,9 @@ class Window(Generic[A]):
         suspects = Suspects([one.rows for one in together])
         serve = {id(sample): one.serve for one in together for sample in one.rows}
         generation, problem = max(one.generation for one in together), together[0].problem
+        most = 1 + _BARREN * most_ends(len(together), max(len(one.batch) for one in together))
         try:
-            await self._recover(generation, problem)
+            await self._recover(generation, problem, most)
             while batches := suspects.group:
                 generation, begin = self._endpoint.generation, time.perf_counter()
                 problems = await _all([self._served(batch, found, serve[id(batch[0])]) for batch in batches])
@@ -190,15 +198,19 @@ class Window(Generic[A]):
                 row = suspects.ended([left for batch in batches if (left := [sample for sample in batch if id(sample) not in found])])
                 if row is not None:
                     found[id(row)] = _failed(row, f"{self._name} does not survive this row: {problems[0]}", (time.perf_counter() - begin) * 1000)
-                await self._recover(generation, problems[0])
+                await self._recover(generation, problems[0], most)
         except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - each of them raises it
             for one in together:
                 one.failure = failure
         for one in together:
             one.found.update((id(sample), found[id(sample)]) for sample in one.rows if id(sample) in found)
 
-    async def _recover(self, generation: int, problem: str) -> None:
-        await asyncio.to_thread(self._endpoint.recover, generation, problem)
+    async def _recover(self, generation: int, problem: str, most: int) -> None:
+        """Raises RuntimeFault, also for a server that has ended so many times since its last answer."""
+        if self._traffic.barren >= most:
+            raise RuntimeFault(f"{self._name} was brought back {most} times and has answered nothing: {problem}")
+        self._traffic.barren += 1
+        await _in_thread(self._endpoint.recover, generation, problem)
 
 
 class _Traffic:
@@ -206,6 +218,8 @@ class _Traffic:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        # How often the server ended since its last answer.
+        self.barren = 0
         self._inside = 0
         self._waiting_alone = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -255,6 +269,24 @@ class _Traffic:
             if not future.done():
                 future.set_result(None)
                 most -= 1
+
+
+async def _in_thread(call: Callable[[int, str], None], generation: int, problem: str) -> None:
+    """Not `asyncio.to_thread`: the interpreter would wait at its end for a server that is being brought back."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            call(generation, problem)
+        except BaseException as failure:  # noqa: BLE001 - raised where it is waited for
+            outcome = partial(done.set_exception, failure)
+        else:
+            outcome = partial(done.set_result, None)
+        with suppress(InvalidStateError):  # nobody waits any more
+            outcome()
+
+    threading.Thread(target=run, name="gpueval-recover", daemon=True).start()
+    await asyncio.wrap_future(done)
 
 
 async def _all(served: Iterable[Coroutine[Any, Any, str | None]]) -> list[str]:

@@ -1,6 +1,7 @@
 r"""Rows and answers as JSON that comes back as it was: tuples, NaN, lone surrogates, numpy's scalars and keys that are no text included.
 
-Servers' models read it too, in other interpreters, where this package is not installed: it imports the standard library alone, and is linked beside them.
+Servers' models read it too, in other interpreters, where this package is not installed: it imports the standard library, orjson where that is there, and is
+linked beside them.
 What JSON has no word for is an object with one key that begins with NUL, such as `{"\u0000tuple": [1, 2]}`.
 """
 
@@ -12,8 +13,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+try:
+    import orjson
+except ImportError:  # in a model's interpreter
+    orjson = None  # type: ignore[assignment]
+
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _TUPLE, _DICT, _BYTES, _SCALAR, _ARRAY = (f"\0{name}" for name in ("tuple", "dict", "bytes", "scalar", "array"))
+_NULL = b"null"
 # Kinds of numpy dtypes whose items are Python numbers or texts.
 _NUMPY_KINDS = "biufU"
 
@@ -24,12 +31,25 @@ class NotSendable(TypeError):
 
 def encode(value: Any) -> bytes:
     """The value as UTF-8; lone surrogates pass. Raises NotSendable, ValueError for a number of too many digits, RecursionError."""
-    return _write(pack(value)).encode("utf-8", "surrogatepass")
+    packed = pack(value)
+    if orjson is not None:
+        try:
+            data = orjson.dumps(packed)
+        except TypeError:  # a lone surrogate, a large number, great depth: the other writer knows what to do
+            data = _NULL
+        if _NULL not in data:  # which NaN may have become
+            return data
+    return _write(packed).encode("utf-8", "surrogatepass")
 
 
 def decode(data: bytes) -> Any:
     """What `encode` was given. Raises ValueError for anything that is not JSON."""
-    return _read(data.decode("utf-8", "surrogatepass"))
+    text = data.decode("utf-8", "surrogatepass")
+    try:
+        value, end = _read.raw_decode(text)
+    except ValueError:
+        end = -1
+    return value if end == len(text) else _read.decode(text)  # which takes longer, knows of space around it, and says what is wrong
 
 
 def pack(value: Any) -> Any:
@@ -47,9 +67,12 @@ def pack(value: Any) -> Any:
 
 
 def _pack_mapping(value: Mapping[Any, Any]) -> Any:
-    if all(type(key) is str and not key.startswith("\0") for key in value):
-        return {key: item if type(item) in _PLAIN else pack(item) for key, item in value.items()}
-    return {_DICT: [[pack(key), pack(item)] for key, item in value.items()]}
+    packed = {}
+    for key, item in value.items():
+        if type(key) is not str or key[:1] == "\0":
+            return {_DICT: [[pack(key), pack(item)] for key, item in value.items()]}
+        packed[key] = item if type(item) in _PLAIN else pack(item)
+    return packed
 
 
 def _pack_other(value: Any) -> Any:
@@ -122,4 +145,4 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     _ARRAY: _array,
 }
 _write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
-_read = json.JSONDecoder(object_hook=_special).decode
+_read = json.JSONDecoder(object_hook=_special)

@@ -6,7 +6,6 @@ import os
 import shutil
 import string
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,18 +15,16 @@ from typing import Literal
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.gpus import nvml
-from pytest_gpueval.processes import identity
 from pytest_gpueval.processes.leftovers import Segments
 from pytest_gpueval.processes.program import Program
 
-from . import ports, segments
+from . import ports, segments, sockets
 from .openai_causes import CAUSES
 from .openai_probe import First, Probe
 from .server import Launch, Server, environment_with
 
 _HTTP = "http"
-# Characters of a socket's path, sockaddr_un.sun_path.
-_SOCKET_PATH = 107
+_UUID_ROOM = len("/00000000-0000-0000-0000-000000000000")
 # Options of vLLM that settings of ours stand for, or that would show a secret to whoever lists processes.
 _SETTINGS_OF = {
     "--host": "host",
@@ -226,11 +223,9 @@ class Vllm(_OpenAIKind):
             )
         argv = [binary, *self._vllm.argv(port)[1:]]
         # Its sockets, each named by a UUID; else they stay in /tmp when it is killed.
-        name = identity.own_name()
-        places = [Path(tempfile.gettempdir()) / name, Path("/tmp") / name]  # noqa: S108 - the name holds a random part, and mkdir takes no existing folder
-        sockets = next((place for place in places if len(str(place)) + 38 <= _SOCKET_PATH), places[-1])
-        sockets.mkdir(mode=0o700)
-        return argv, vllm_environment(sockets), (sockets,)
+        place = sockets.folder(_UUID_ROOM)
+        place.mkdir(mode=0o700)
+        return argv, vllm_environment(place), (place,)
 
 
 class CommandServer(_OpenAIKind):

@@ -7,7 +7,6 @@ a server of its own, so ports that are fixed serve one model at a time; a model 
 from __future__ import annotations
 
 import re
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from pytest_gpueval.errors import GpuevalError, RuntimeFault, StorageError, UsageProblem
-from pytest_gpueval.processes.identity import own_name
 from pytest_gpueval.processes.leftovers import Segments
 from pytest_gpueval.processes.program import MOST_STDIN, Program
 from pytest_gpueval.processes.supervisor import Process, descendants, lives, look, pids
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes import wire
 
-from . import ports, segments
+from . import segments, sockets
 from .pytriton_program import CUT_OFF
-from .server import Launch, Server
+from .server import Launch, Server, Together, Watch
 from .triton import GRPC, HTTP, LINKS, Triton, TritonModel, TritonSettings, cut_off, refused
-from .triton_control import Control, Refused
+from .triton_control import Refused
 from .triton_model import USAGE
+from .triton_python import Interpreter
 
 NAME = "pytriton"
 _PROGRAM = "gpueval_pytriton.py"
@@ -38,8 +37,8 @@ _OWN_END_S = 8.0
 # Of requests that its server has in flight when it is told to end: fewer than the supervisor waits before it kills, for what is killed leaves its segments.
 _IN_FLIGHT_S = 1
 _WORKSPACE = "work"
-# Characters of a socket's path, sockaddr_un.sun_path; of what PyTriton adds to a model's name; and of that name.
-_SOCKET_PATH, _SOCKET_NAME, _LONGEST_NAME = 107, len(f"/{_WORKSPACE}/_0_63-server.sock"), 24
+# Characters of what PyTriton adds to a model's name for a socket; and of that name.
+_SOCKET_NAME, _LONGEST_NAME = len(f"/{_WORKSPACE}/_0_63-server.sock"), 24
 
 
 class PyTriton(Triton):
@@ -69,14 +68,19 @@ class PyTriton(Triton):
         return {r"missing required packages|No module named|cannot import name '\w+' from 'pytriton": incomplete, **super().causes}
 
     def launch(self) -> Launch:
-        """A start with ports and a folder of its own. Raises UsageProblem, StorageError."""
+        """A start with a folder of its own. Raises UsageProblem, StorageError."""
         found = self.interpreter
-        fixed = {name for name, port in ((HTTP, self.settings.http_port), (GRPC, self.settings.grpc_port)) if port is not None}
-        directory = _place(self.served_name)
+        directory = sockets.folder(len(self.served_name) + _SOCKET_NAME)
         self.helpers, self._foreign = [], segments.named()
-        identity, chosen = self._begin()
+        launch = Launch(
+            argv=[found.python, "-P", str(directory / "program" / _PROGRAM)],
+            environment=self._environment(found),
+            ports=self.settings.ports,
+            fixed=bool(self.settings.ports),
+            made=[directory],
+        )
+        launch = replace(launch, stdin=self._stdin(launch, self._begin()))
         try:
-            stdin = self._stdin(directory, identity, chosen, sorted({HTTP, GRPC} - fixed))
             directory.mkdir(mode=0o700)
             (directory / "program").mkdir()
             for link, source in {**LINKS, _PROGRAM: Path(__file__).with_name("pytriton_program.py")}.items():
@@ -84,17 +88,7 @@ class PyTriton(Triton):
         except OSError as error:
             self._forget([directory])
             raise StorageError(f"{directory}: PyTriton's folder cannot be made: {error.strerror}.\nSet TMPDIR to a folder that can be written.") from None
-        except UsageProblem:
-            self._forget([])
-            raise
-        return Launch(
-            argv=[found.python, "-P", str(directory / "program" / _PROGRAM)],
-            environment=self._environment(found),
-            ports=chosen,
-            fixed=bool(fixed),
-            made=[directory],
-            stdin=stdin,
-        )
+        return launch
 
     def ready(self, launch: Launch, program: Program, /) -> bool:
         """Whether PyTriton has said so, and this very start has answered: once for each."""
@@ -102,9 +96,10 @@ class PyTriton(Triton):
             return False
         if not self.helpers:
             try:
-                Control(launch.ports[HTTP]).ping(self.served_name, _PING_S)
+                self.control(launch).ping(self.served_name, _PING_S)
             except (OSError, Refused):
                 return False
+            self.hide()
             self.helpers = _server_processes(program)
             self.look()
         return True
@@ -114,14 +109,19 @@ class PyTriton(Triton):
         self._seen.add({path for process in self.helpers if lives(process) for path in segments.mapped(process.pid)} - self._foreign)
 
     def clean(self, launch: Launch, /) -> None:
-        """Give the ports back, remove its folder with PyTriton's copies of the server, and what it left in shared memory."""
+        """Remove its folder with PyTriton's copies of the server, and what it left in shared memory."""
         self._seen.remove()
         self.helpers = []
         super().clean(launch)
 
-    def _stdin(self, directory: Path, identity: str, chosen: Mapping[str, int], shared: list[str]) -> bytes:
+    def _environment(self, found: Interpreter) -> dict[str, str]:
+        # PyTriton starts processes after its client was there, which gRPC's handlers of forks would abort (grpc/grpc issue 43055).
+        return {**super()._environment(found), "GRPC_ENABLE_FORK_SUPPORT": "0"}
+
+    def _stdin(self, launch: Launch, identity: str) -> bytes:
         """What the program is told. Raises UsageProblem for an option or an argument that cannot be handed over."""
         _ = self.model.parameters  # says what is wrong with them
+        directory = launch.made[0]
         told = wire.encode(
             {
                 "model": self.model.given,
@@ -131,24 +131,22 @@ class PyTriton(Triton):
                 "workspace": str(directory / _WORKSPACE),
                 "ready": str(directory / _READY),
                 "segments": self._segments,
-                "shared": shared,
+                "http": self.address(launch, HTTP),
+                "grpc": self.address(launch, GRPC),
                 "stop_s": self.settings.stop_s,
                 "usage": USAGE,
-                "config": {**self._config(identity, chosen), **self._arguments()},
+                "config": {**self._config(directory, identity), **self._arguments()},
             }
         )
         if len(told) >= MOST_STDIN:
             raise UsageProblem(f"model {self.model.target}: its options take {len(told):,} bytes; at most some 60,000 can be handed to PyTriton. Use a file.")
         return told + b"\n"
 
-    def _config(self, identity: str, chosen: Mapping[str, int]) -> dict[str, Any]:
+    def _config(self, directory: Path, identity: str) -> dict[str, Any]:
         """Fields of pytriton.triton.TritonConfig."""
         return {
             "id": identity,
-            "http_address": ports.LOOPBACK,
-            "http_port": chosen[HTTP],
-            "grpc_address": ports.LOOPBACK,
-            "grpc_port": chosen[GRPC],
+            **self._listening(directory),
             "allow_metrics": False,
             "strict_readiness": False,
             "exit_timeout_secs": _IN_FLIGHT_S,
@@ -169,11 +167,12 @@ class PyTritonModel(Server):
     """One model: `runtimes.triton.TritonEndpoint`, and the server behind it. It starts when it is prepared."""
 
     kind: PyTriton
+    asked_to_end = False
     # The second instance gives the first one second to start, which a busy machine does not.
     luckless = re.compile(rf"{Server.luckless.pattern}|Timeout occurred while waiting for config file")
 
-    def __init__(self, kind: PyTriton, log: Path, redactor: Redactor, most_restarts: int) -> None:
-        super().__init__(kind, log, redactor, most_restarts)
+    def __init__(self, kind: PyTriton, log: Path, redactor: Redactor, most_restarts: int, watch: Watch | None = None) -> None:
+        super().__init__(kind, log, redactor, most_restarts, watch)
         self.name = kind.served_name
         self.most_rows = kind.model.most_rows
 
@@ -183,7 +182,7 @@ class PyTritonModel(Server):
     @property
     def url(self) -> str:
         """Where requests go. Raises RuntimeFault while the server was not started."""
-        return f"{ports.LOOPBACK}:{self.launch.ports[GRPC]}"
+        return self.kind.address(self.launch, GRPC)
 
     def prepare(self) -> None:
         """See that it is there.
@@ -197,28 +196,17 @@ class PyTritonModel(Server):
 
     def stop(self, *, hurry: bool = False) -> None:
         """Close the model, then stop PyTriton; in a `hurry`, kill both. Raises RuntimeFault if something is left."""
-        with self._lock:
+        with self._stopping():
             asked = self.running and not hurry
             self.kind.look()
             super().stop(hurry=hurry)
             if asked and (self.exit_code == CUT_OFF or (self.exit_code or 0) < 0):
                 self._note(cut_off([self.kind.model.target], self.kind.settings.stop_s))
 
-    def recover(self, generation: int, problem: str) -> None:
-        """Start it anew. Raises RuntimeFault if it cannot go on."""
-        with self._lock:
-            if generation == self.generation:
-                self._kill()  # it would wait for what is gone, or hangs
-            super().recover(generation, problem)
-
-    def problem(self) -> str | None:
-        """Why it would not answer; None if it is ready. PyTriton starts no process of its server again that is gone."""
-        with self._lock:
-            found = super().problem()
-            if found is None:
-                gone = [f"{process.name} {process.pid}" for process in self.kind.helpers if not lives(process)]
-                found = f"the process {', '.join(gone)} is gone" if gone else None
-            return found
+    def _missing(self) -> str | None:
+        """PyTriton starts no process of its server again that is gone."""
+        gone = [f"{process.name} {process.pid}" for process in self.kind.helpers if not lives(process)]
+        return f"the process {', '.join(gone)} is gone" if gone else None
 
     def _kill(self) -> None:
         self.kind.look()
@@ -233,12 +221,13 @@ class PyTritonModel(Server):
 class PyTritonServer:
     """PyTriton for each model of one process, all in one log. A model's server starts when it is loaded."""
 
-    def __init__(self, settings: TritonSettings, log: Path, redactor: Redactor, most_restarts: int = 200) -> None:
+    def __init__(self, settings: TritonSettings, log: Path, redactor: Redactor, most_restarts: int = 200, watch: Watch | None = None) -> None:
         """`most_restarts` counts those of each model: a row that ends the model's process costs up to eight of them until it is found."""
         self.log = log
         self._settings = settings
         self._redactor = redactor
         self._most_restarts = most_restarts
+        self._watch = None if watch is None else Together(watch)
         self._lock = threading.Lock()
         self._models: dict[str, PyTritonModel] = {}
         self._notes: list[str] = []
@@ -256,7 +245,7 @@ class PyTritonServer:
             if key not in self._models:
                 self._numbers += 1
                 kind = PyTriton(replace(self._settings), model, f"{model.slug[: _LONGEST_NAME - 4]}_{self._numbers}")
-                self._models[key] = PyTritonModel(kind, self.log, self._redactor, self._most_restarts)
+                self._models[key] = PyTritonModel(kind, self.log, self._redactor, self._most_restarts, self._watch)
             return self._models[key]
 
     def load(self, model: TritonModel) -> str:
@@ -294,13 +283,6 @@ class PyTritonServer:
             thread.join()
         if problems:
             raise RuntimeFault("\n".join(map(str, problems)))
-
-
-def _place(name: str) -> Path:
-    """A folder, not made, whose path is short enough for PyTriton's sockets."""
-    own = own_name()
-    places = [Path(tempfile.gettempdir()) / own, Path("/tmp") / own]  # noqa: S108 - the name holds a random part, and mkdir takes no existing folder
-    return next((place for place in places if len(str(place)) + len(name) + _SOCKET_NAME <= _SOCKET_PATH), places[-1])
 
 
 def _server_processes(program: Program) -> list[Process]:

@@ -16,6 +16,7 @@ import dataclasses
 import http.client
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -104,6 +105,7 @@ def wait() -> NoReturn:
 def started(given: Mapping[str, Any], callables: Sequence[Callable[..., Any]]) -> Any:
     """PyTriton with its server, ready. Ends this process where it does not start, or once its server has ended."""
     import numpy as np  # noqa: PLC0415 - of the interpreter that runs this
+    from pytriton.client.utils import TritonUrl  # noqa: PLC0415 - as above
     from pytriton.model_config import ModelConfig, Tensor  # noqa: PLC0415 - as above
     from pytriton.triton import Triton, TritonConfig, TritonLifecyclePolicy  # noqa: PLC0415 - as above
 
@@ -115,8 +117,7 @@ def started(given: Mapping[str, Any], callables: Sequence[Callable[..., Any]]) -
 
         def _prepare_triton_config(self, workspace: Any) -> None:
             super()._prepare_triton_config(workspace)
-            for name in given["shared"]:
-                self._triton_server_config[f"reuse-{name}-port"] = "true"
+            self._config.allow_http = False  # said to PyTriton alone: its own client then comes by gRPC, which knows sockets that are files
 
         def _on_tritonserver_exit(self, *_: object) -> None:
             seen = -1
@@ -125,6 +126,7 @@ def started(given: Mapping[str, Any], callables: Sequence[Callable[..., Any]]) -
                 time.sleep(LAST_WORDS_S)
             end("gpueval: tritonserver has ended")
 
+    TritonUrl.without_scheme = given["grpc"]
     known = [field.name for field in dataclasses.fields(TritonConfig)]
     for name in given["config"]:
         if name not in known:
@@ -161,8 +163,13 @@ def unload(triton: Any, given: Mapping[str, Any]) -> None:
     """Unload PyTriton's part of the model from the server, and wait for its end: a server that has models is waited for longer, and breaks off."""
     from pytriton.triton import TRITON_ACCESS_HEADER  # noqa: PLC0415 - of the interpreter that runs this
 
-    connection = http.client.HTTPConnection("127.0.0.1", given["config"]["http_port"], timeout=UNLOAD_S)
+    path = given["http"].removeprefix("unix:")
+    connection = http.client.HTTPConnection("localhost" if path != given["http"] else path, timeout=UNLOAD_S)
     try:
+        if path != given["http"]:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(UNLOAD_S)
+            connection.sock.connect(path)
         connection.request("POST", f"/v2/repository/models/{given['name']}/unload", "{}", {TRITON_ACCESS_HEADER: triton.get_access_token() or ""})
         connection.getresponse().read()
     except (OSError, http.client.HTTPException) as error:

@@ -7,7 +7,8 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -82,8 +83,27 @@ class Watch(Protocol):
     def after(self, *, hurry: bool) -> Sequence[str]:
         """It has ended. What is not as it was before, in sentences; whether it will be is waited for, less patiently in a `hurry`."""
 
-    def warn(self, text: str) -> None:
-        """Tell the user."""
+
+class Together:
+    """One `Watch` for servers that come and go side by side: from the start of the first to the end of the last, since nobody knows which uses what."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._running = 0
+        self._lock = threading.Lock()
+
+    def before(self) -> None:
+        """As `Watch` says."""
+        with self._lock:
+            if not self._running:
+                self._watch.before()
+            self._running += 1
+
+    def after(self, *, hurry: bool) -> Sequence[str]:
+        """As `Watch` says."""
+        with self._lock:
+            self._running -= 1
+            return [] if self._running else self._watch.after(hurry=hurry)
 
 
 class Server:
@@ -91,6 +111,8 @@ class Server:
 
     # In the log of a start that failed by bad luck: it is tried again.
     luckless = _PORT_TAKEN
+    # Whether one that does not answer is asked to end before it is brought back; else it is killed, since it would wait for what is gone.
+    asked_to_end = True
 
     def __init__(self, kind: Kind, log: Path, redactor: Redactor, most_restarts: int = 32, watch: Watch | None = None) -> None:
         """`most_restarts` is for some six rows that end it: each costs five with 16 requests in flight (`runtimes/suspects.py`)."""
@@ -107,6 +129,8 @@ class Server:
         self._most_restarts = most_restarts
         self._watch = watch
         self._lock = threading.RLock()
+        # Set while somebody waits to stop it: a start under way is given up.
+        self._unwanted = threading.Event()
         self._launch: Launch | None = None
         self._program: Program | None = None
         self._file: LogFile | None = None
@@ -140,8 +164,11 @@ class Server:
                     return
 
     def stop(self, *, hurry: bool = False) -> None:
-        """Stop it and all that it started, and clean up after it; again is harmless. In a `hurry` it is killed. Raises RuntimeFault if something is left."""
-        with self._lock:
+        """Stop it and all that it started, and clean up after it; again is harmless. In a `hurry` it is killed. Raises RuntimeFault if something is left.
+
+        A start under way in another thread is given up.
+        """
+        with self._stopping():
             if hurry:
                 self._kill()
             program, launch, file = self._program, self._launch, self._file
@@ -160,6 +187,18 @@ class Server:
                 if held:
                     raise RuntimeFault(f"{self.kind.name} was stopped, but {', '.join(f'its {name} port is held by {owner}' for name, owner in held.items())}")
 
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Hold the lock, which who starts it gives back soon."""
+        if not self._lock.acquire(blocking=False):
+            self._unwanted.set()
+            self._lock.acquire()
+            self._unwanted.clear()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     def restart(self) -> None:
         """Stop and start anew, on other ports unless they are fixed. Raises as `stop` and `start` do."""
         with self._lock:
@@ -177,6 +216,8 @@ class Server:
                 raise RuntimeFault(f"{self.kind.name}: restarted {self._most_restarts} times already, and again: {problem}\n{self._end_of_log()}")
             self._say(f"restarted: {problem}")
             try:
+                if not self.asked_to_end:
+                    self._kill()
                 self.restart()
             except GpuevalError as error:
                 self._lost = f"{error}\nBefore: {problem}"
@@ -189,21 +230,23 @@ class Server:
                 return "it was not started"
             if self._program.exit_code is not None:
                 return _ended(self._program.exit_code)
-            return None if self.kind.ready(self._launch, self._program) else "it does not answer as ready"
+            return self._missing() if self.kind.ready(self._launch, self._program) else "it does not answer as ready"
+
+    def _missing(self) -> str | None:
+        """Which part of it is gone, though it calls itself ready."""
+        return None
 
     def _look_after(self, *, hurry: bool) -> None:
         """Say what it has not given back. It is no error: somebody else may have taken it meanwhile."""
         if self._watch is not None:
             for words in self._watch.after(hurry=hurry):
                 self._say(f"has ended; {words}")
-                self._watch.warn(f"{self.kind.name} has ended; {words}")
+                self.notes.append(f"{self.kind.name} has ended; {words}")
 
     def _kill(self) -> None:
         """End it without asking."""
         if self._program is not None:
-            for process in self._program.processes():
-                send(process, signal.SIGKILL)
-            self._program.wait(self.kind.stop_s)
+            _kill(self._program, self.kind.stop_s)
 
     def _start(self) -> None:
         begin = time.monotonic()
@@ -217,20 +260,15 @@ class Server:
             if self._watch is not None:
                 self._watch.before()
             try:
-                program = Program(
-                    launch.argv,
-                    output=file.writer,
-                    environment=launch.environment,
-                    directory=launch.directory,
-                    grace_s=self.kind.stop_s,
-                    stdin=launch.stdin,
-                )
-            finally:
-                file.close_writer()
-            try:
-                self._wait_until_ready(launch, program, file, begin, mark)
+                program = self._run(launch, file)
+                try:
+                    self._wait_until_ready(launch, program, file, begin, mark)
+                except BaseException:
+                    if self._unwanted.is_set():
+                        _kill(program, self.kind.stop_s)
+                    program.stop()
+                    raise
             except BaseException as error:
-                program.stop()
                 self._look_after(hurry=not isinstance(error, Exception))
                 raise
         except BaseException:
@@ -240,11 +278,26 @@ class Server:
         self.generation += 1
         self.start_s = round(time.monotonic() - begin, 3)
 
+    def _run(self, launch: Launch, file: LogFile) -> Program:
+        try:
+            return Program(
+                launch.argv,
+                output=file.writer,
+                environment=launch.environment,
+                directory=launch.directory,
+                grace_s=self.kind.stop_s,
+                stdin=launch.stdin,
+            )
+        finally:
+            file.close_writer()
+
     def _wait_until_ready(self, launch: Launch, program: Program, file: LogFile, begin: float, mark: int) -> None:
         """Raises RuntimeFault once it has ended, or takes too long; its words are those in the log after `mark`."""
         while not self.kind.ready(launch, program):
             if program.wait(_POLL_S):
                 what = _ended(program.exit_code)
+            elif self._unwanted.is_set():
+                raise RuntimeFault(f"{self.kind.name} did not start: it is to be stopped")
             elif time.monotonic() - begin > self.kind.start_s:
                 what = f"it is not ready after {self.kind.start_s:g} s"
             else:
@@ -297,6 +350,12 @@ class _PortTaken(Exception):
 def environment_with(**variables: str) -> dict[str, str]:
     """The environment of this process with some variables changed."""
     return {**os.environ, **variables}
+
+
+def _kill(program: Program, seconds: float) -> None:
+    for process in program.processes():
+        send(process, signal.SIGKILL)
+    program.wait(seconds)
 
 
 def _ended(code: int | None) -> str:

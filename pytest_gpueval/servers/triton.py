@@ -1,6 +1,9 @@
 """A Triton inference server of ours: the binary of nvidia-pytriton's wheel, on a repository made for the start, with the models of suites.
 
 The server and its models run in an interpreter of their own (`TritonSettings.server_python`): the wheel needs numpy 1.
+
+Whoever reaches the server can have it load code. So it listens on sockets in a folder that only this user may enter. A header that it asks for would not do:
+it stands in the server's command, which all users of a machine can read.
 """
 
 from __future__ import annotations
@@ -8,10 +11,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
-import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ from pytest_gpueval.errors import RuntimeFault, StorageError, UsageProblem
 from pytest_gpueval.processes.identity import own_name
 from pytest_gpueval.processes.leftovers import SHARED_MEMORY
 from pytest_gpueval.processes.program import Program
-from pytest_gpueval.runtimes import wire
+from pytest_gpueval.runtimes import calls, wire
 
-from . import ports, triton_python
+from . import ports, sockets, triton_python
 from .server import Launch
 from .triton_control import Control
 from .triton_model import MISSING, RAISED, USAGE
@@ -31,18 +33,25 @@ HTTP, GRPC = "http", "grpc"
 NAME = "tritonserver"
 _MODEL_FILE = "gpueval_model.py"
 # What another interpreter imports of this package, by the names it has there.
-LINKS = {_MODEL_FILE: Path(__file__).with_name("triton_model.py"), "gpueval_wire.py": Path(wire.__file__)}
+LINKS = {_MODEL_FILE: Path(__file__).with_name("triton_model.py"), "gpueval_wire.py": Path(wire.__file__), "gpueval_calls.py": Path(calls.__file__)}
 _REASON = re.compile(rf"({USAGE}|{MISSING}|{RAISED}): (.*)", re.DOTALL)
 # What the server adds to the exception of a model: where its own lines were, the file of this package.
 _AT = re.compile(r"\s*At:\n  .*", re.DOTALL)
 _CONFIG = 'backend: "python"\n'  # the server looks for a file; what it says comes with each load
+# gRPC adds the port to the name of a socket, and none of 0.
+_SOCKETS = {HTTP: "http.sock", GRPC: "grpc.sock"}
+_SOCKET_PORT = 1
+_ROOM = len(f"/{_SOCKETS[GRPC]}:{_SOCKET_PORT}")
+# Nobody needs these over a port. They ask for a header whose name none can have, so that nobody gets them.
+_CLOSED = "model-repository,shared-memory,trace,logging,statistics:no header=none"
 
 
 @dataclass(frozen=True)
 class TritonSettings:
     """How to run the server. `server_python` has nvidia-pytriton, numpy 1, and what the models import: `make triton-server` makes one.
 
-    Ports that are None are chosen. `start_s` bounds, in seconds, the server's start and each load of a model; `stop_s` its end, the models' `close()`
+    A port that is None is a socket which only this user reaches. A `grpc_port` is for all users of the machine, who can ask its models; an `http_port` too,
+    by which they can also load code. `start_s` bounds, in seconds, the server's start and each load of a model; `stop_s` its end, the models' `close()`
     included: what takes longer is cut off, and said. `arguments` are added to the server's command. `gpu=False` hides the GPUs that this process sees.
     """
 
@@ -59,9 +68,14 @@ class TritonSettings:
         """Raises UsageProblem."""
         for name, port in ((HTTP, self.http_port), (GRPC, self.grpc_port)):
             if port is not None and not 1 <= port <= 65535:
-                raise UsageProblem(f"Triton's {name} port {port}: valid are 1 to 65535, or none for a free one")
+                raise UsageProblem(f"Triton's {name} port {port}: valid are 1 to 65535, or none for a socket of its own")
         if self.http_port is not None and self.http_port == self.grpc_port:
             raise UsageProblem(f"Triton's http and grpc ports are both {self.http_port}: they must differ")
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Those that are given."""
+        return {name: port for name, port in ((HTTP, self.http_port), (GRPC, self.grpc_port)) if port is not None}
 
 
 @dataclass(frozen=True)
@@ -131,7 +145,6 @@ class Triton:
         self._interpreter: triton_python.Interpreter | None = None
         self._identity = ""
         self._segments = ""
-        self._reserved: list[socket.socket] = []
 
     @property
     def start_s(self) -> float:
@@ -167,18 +180,19 @@ class Triton:
             r"GLIBC_[\d.]+' not found|GLIBCXX_[\d.]+' not found": "the server's binary needs a newer C library than this system's.",
             r"(?i)compiled using NumPy 1\.x|numpy\.core\.multiarray failed to import|module compiled against ABI version": "the interpreter has numpy 2, "
             f"for which the server's stubs are not built: {python} -m pip install 'numpy<2'",
-            r"(?i)already in use|failed to start (HTTP|GRPC) service": "somebody else took the port first. Leave the port out: a free one is taken then.",
+            r"(?i)already in use|failed to start (HTTP|GRPC) service": "somebody else took the port first. Leave the port out: it listens on a socket of its "
+            "own then.",
             r"(?i)Failed to (initialize|increase|create|grow).{0,30}shared memory|No space left on device": f"{SHARED_MEMORY} is full, or too small: in a "
             "container, give it more (--shm-size).",
             r"(?i)unable to find backend library|Stub process is missing": f"nvidia-pytriton in {python} is incomplete: install it anew.",
         }
 
     def launch(self) -> Launch:
-        """A start with ports of its own and an empty repository. Raises UsageProblem, StorageError."""
+        """A start with a folder of its own, for its sockets and an empty repository. Raises UsageProblem, StorageError."""
         found = self.interpreter
-        directory = Path(tempfile.gettempdir()) / own_name()
+        directory = sockets.folder(_ROOM)
         settings = self.settings
-        identity, chosen = self._begin()
+        identity = self._begin()
         try:
             directory.mkdir(mode=0o700)
             (directory / "repository").mkdir()
@@ -199,25 +213,41 @@ class Triton:
                 "--strict-readiness=false",  # else a model that did not start makes the others' server not ready
                 # A second less than it has: then it is still its own end, and removes its segments.
                 f"--exit-timeout-secs={max(1, int(settings.stop_s) - 1)}",
-                *_listening(HTTP, chosen[HTTP], shared=settings.http_port is None),
-                *_listening(GRPC, chosen[GRPC], shared=settings.grpc_port is None),
+                *(f"--{name.replace('_', '-')}={value}" for name, value in self._listening(directory).items()),
+                *([f"--grpc-restricted-protocol={_CLOSED}"] if settings.grpc_port is not None else []),
                 *settings.arguments,
             ],
             environment=self._environment(found),
-            ports=chosen,
-            fixed=settings.http_port is not None or settings.grpc_port is not None,
+            ports=settings.ports,
+            fixed=bool(settings.ports),
             made=[directory],
         )
 
     def ready(self, launch: Launch, program: Program, /) -> bool:  # noqa: ARG002 - part of the seam
         """Whether this very start answers. Its models are asked as they are loaded."""
-        return Control(launch.ports[HTTP]).answers_as(self._identity)
+        return self.control(launch).answers_as(self._identity)
+
+    def address(self, launch: Launch, name: str) -> str:
+        """Where a start listens for HTTP or GRPC: `host:port`, or `unix:/path` as the clients of each have it."""
+        if name in launch.ports:
+            return f"{ports.LOOPBACK}:{launch.ports[name]}"
+        return f"{_socket(launch.made[0], name)}{f':{_SOCKET_PORT}' if name == GRPC else ''}"
+
+    def control(self, launch: Launch) -> Control:
+        """By which it is told what to do."""
+        return Control(self.address(launch, HTTP))
 
     def clean(self, launch: Launch, /) -> None:
-        """Give the ports back, remove its folder and what it left in shared memory."""
+        """Remove its folder and what it left in shared memory."""
         self._forget(launch.made)
         for segment in SHARED_MEMORY.glob(f"{self._segments}*"):
             segment.unlink(missing_ok=True)
+
+    def hide(self) -> None:
+        """Keep others from reading rows and answers on their way: the python backend lets all users open its segments, whatever the umask."""
+        for segment in SHARED_MEMORY.glob(f"{self._segments}*"):
+            with suppress(FileNotFoundError):  # of a model that is unloaded meanwhile
+                segment.chmod(0o600)
 
     def place(self, launch: Launch, name: str) -> Path:
         """The folder of a model, made and filled if it is not there: the server is told the rest as it loads it."""
@@ -230,14 +260,18 @@ class Triton:
                 (version / link).symlink_to(source)
         return directory
 
-    def _begin(self) -> tuple[str, dict[str, int]]:
-        """A new identity, a new prefix of segments, and the ports."""
+    def _begin(self) -> str:
+        """A new identity, and a new prefix of segments."""
         self._identity, self._segments = str(uuid.uuid4()), own_name()
-        return self._identity, {HTTP: self.settings.http_port or self._reserve(), GRPC: self.settings.grpc_port or self._reserve()}
+        return self._identity
+
+    def _listening(self, directory: Path) -> dict[str, str | int]:
+        """Addresses and ports, by the names that the server has for them with underscores."""
+        given = self.settings.ports
+        addresses = {f"{name}_address": ports.LOOPBACK if name in given else _socket(directory, name) for name in _SOCKETS}
+        return addresses | {f"{name}_port": given.get(name, _SOCKET_PORT) for name in _SOCKETS}
 
     def _forget(self, made: Sequence[Path]) -> None:
-        while self._reserved:
-            self._reserved.pop().close()
         for directory in made:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -252,14 +286,6 @@ class Triton:
         directory.mkdir(parents=True)
         for file in (found.backend / "libtriton_python.so", found.backend / "triton_python_backend_utils.py", found.stub):
             (directory / file.name).symlink_to(file)
-
-    def _reserve(self) -> int:
-        """A free port that nobody is given until `clean`: it is bound here, without listening, and shared with the server alone by SO_REUSEPORT."""
-        held = socket.socket()
-        self._reserved.append(held)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind((ports.LOOPBACK, 0))
-        return int(held.getsockname()[1])
 
 
 def refused(model: TritonModel, kind: Triton, text: str, because: Callable[[str], str]) -> RuntimeFault | UsageProblem | None:
@@ -287,5 +313,5 @@ def cut_off(targets: Iterable[str], seconds: float) -> str:
     )
 
 
-def _listening(name: str, port: int, *, shared: bool) -> list[str]:
-    return [f"--{name}-address={ports.LOOPBACK}", f"--{name}-port={port}", *([f"--reuse-{name}-port=true"] if shared else [])]
+def _socket(directory: Path, name: str) -> str:
+    return f"{sockets.PREFIX}{directory / _SOCKETS[name]}"

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import ports
+from .sockets import HttpConnection
 
 _LOOK_S = 1.0
 
@@ -21,13 +21,13 @@ class Refused(Exception):
 
 
 class Control:
-    """One server of this machine, by its HTTP port. Each call is a connection of its own: nothing is left open."""
+    """One server of this machine, by its HTTP address: `host:port`, or `unix:/path`. Each call is a connection of its own: nothing is left open."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, address: str) -> None:
+        self._address = address
 
     def answers_as(self, identity: str) -> bool:
-        """Whether it is the server of that identity that listens there, and it is ready. Another one may have taken the port."""
+        """Whether it is the server of that identity that listens there, and it is ready. Another one may have taken a port."""
         try:
             about = self._ask("GET", "/v2", None, _LOOK_S)
             return about.get("name") == identity and self._status("GET", "/v2/health/ready", None, _LOOK_S)[0] == http.client.OK
@@ -65,7 +65,7 @@ class Control:
         return said
 
     def _status(self, method: str, path: str, body: Any, seconds: float) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(ports.LOOPBACK, self._port, timeout=seconds)
+        connection = HttpConnection(self._address, seconds)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
             response = connection.getresponse()

@@ -18,15 +18,15 @@ _START_S = 15.0
 
 
 class ExternalTriton:
-    """`runtimes.triton.TritonEndpoint` of `host:port`, a gRPC address. The model has the tensors of `servers/triton_model.py`.
+    """`runtimes.triton.TritonEndpoint` of `host:port`, a gRPC address, or `unix:/path`. The model has the tensors of `servers/triton_model.py`.
 
     A server that does not answer is given `patience_s` seconds to come back.
     """
 
     def __init__(self, url: str, model: str, *, patience_s: float = 120.0) -> None:
-        """Raises UsageProblem for what is not host:port."""
+        """Raises UsageProblem for what is neither."""
         host, _, port = url.rpartition(":")
-        if not host or not port.isdecimal() or "/" in url:
+        if not url.startswith("unix:/") and (not host or not port.isdecimal() or "/" in url):
             raise UsageProblem(f"Triton's address {url!r} is not of the form host:port, the server's gRPC address (its default port is 8001)")
         self.url = url
         self.name = model

@@ -1,15 +1,15 @@
 """The model that Triton's python backend runs: a suite's class behind one tensor of rows and one of answers.
 
 Linked into a model repository, or beside `servers/pytriton_program.py`, and run by another interpreter, where this package is not installed: it imports the
-standard library, numpy, the backend's own module, and `gpueval_wire`, which is `runtimes/wire.py` linked beside it.
+standard library, numpy, the backend's own module, and `gpueval_wire` and `gpueval_calls`, which are `runtimes/wire.py` and `calls.py` linked beside it.
 
     rows      BYTES [n, 1]  each element a mapping, as `predict` gets it; `null` asks only whether anybody is there
-    answers   BYTES [n, 1]  `{"value": ...}`, `{"error": text}` for a row that fails, `{"fault": text}` when the model broke its contract
+    answers   BYTES [n, 1]  `{"value": ...}`, `{"error": text}` for a row that fails, `{"fault": text}` when the model broke its contract;
+                             the first of a request perhaps with `"note": text`, which the user is told
 """
 
 from __future__ import annotations
 
-import gc
 import importlib
 import importlib.util
 import io
@@ -18,10 +18,14 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+try:
+    from gpueval_calls import close, describe, lacks_memory, line_of, take_fewer, wrong_answers
+except ModuleNotFoundError:  # in this package's own interpreter
+    from pytest_gpueval.runtimes.calls import close, describe, lacks_memory, line_of, take_fewer, wrong_answers
 
 # Before the reason in the error of a model that does not start: `gpueval-usage: ...`. `servers/triton.py` looks for them.
 USAGE, MISSING, RAISED = "gpueval-usage", "gpueval-missing", "gpueval-raised"
@@ -38,6 +42,7 @@ class Rows:
         """Import, construct and warm up. Raises BadTarget, and whatever the model raises."""
         self._target = target
         self._most = sys.maxsize
+        self._note: str | None = None
         self._model: Any = None
         model = load_object(target, directory, place)(**options)
         try:
@@ -55,6 +60,9 @@ class Rows:
         found: list[dict[str, Any]] = []
         while len(found) < len(rows):
             found += self._answer(rows[len(found) : len(found) + self._most])
+        if found and self._note is not None:
+            found[0] = {**found[0], "note": self._note}
+            self._note = None
         return found
 
     def close(self) -> None:
@@ -68,26 +76,24 @@ class Rows:
         except Exception as error:  # noqa: BLE001 - whatever a model raises is its answer
             if len(rows) == 1:
                 return [{"error": describe(error)}]
-            smaller = _out_of_memory(error)
+            smaller = lacks_memory(error)
         else:
             return self._checked(rows, values)
         if not smaller:
             return [answer for row in rows for answer in self._answer([row])]
         # Outside the handler, so that its traceback holds no tensor any more.
-        self._most = max(1, len(rows) // 2)
-        sys.stderr.write(f"gpueval: out of memory with {len(rows)} rows; {self._most} at a time from here on\n")
-        _give_memory_back()
-        return self.answers(rows)
+        self._most, note = take_fewer(len(rows))
+        sys.stderr.write(f"gpueval: {note}\n")
+        self._note = f"{self._note}; {note}" if self._note else note
+        parts: list[dict[str, Any]] = []
+        while len(parts) < len(rows):
+            parts += self._answer(rows[len(parts) : len(parts) + self._most])
+        return parts
 
     def _checked(self, rows: Sequence[Mapping[str, Any]], values: Any) -> list[dict[str, Any]]:
-        count = _count(values)
-        if count == len(rows):
+        fault = wrong_answers(values, len(rows), rows[0].get("id"), self._target)
+        if fault is None:
             return [{"value": value} for value in values]
-        found = f"{count} predictions" if count is not None else f"a {type(values).__name__}"
-        fault = (
-            f"model {self._target} returned {found} for a batch of {len(rows)} (first row: {rows[0].get('id')!r}).\n"
-            "predict(batch) must return a list with one prediction for each row, in their order."
-        )
         return [{"fault": fault}] * len(rows)
 
 
@@ -225,7 +231,7 @@ def _load_file(path: Path) -> ModuleType:
     except ModuleNotFoundError:
         raise
     except Exception as error:
-        raise BadTarget(f"{path}: cannot be imported: {describe(error)}{_line_of(error, path)}") from error
+        raise BadTarget(f"{path}: cannot be imported: {describe(error)}{line_of(error, path)}") from error
     return module
 
 
@@ -240,45 +246,3 @@ def _import(where: str, target: str, place: str) -> ModuleType:
         raise BadTarget(f"target {target!r}: cannot import {where}: {error}") from None
     except Exception as error:
         raise BadTarget(f"target {target!r}: cannot import {where}: {describe(error)}") from error
-
-
-def describe(error: BaseException) -> str:
-    """`ValueError: no such label`, on one line: word for word as `runtimes/inprocess.py` says it."""
-    try:
-        text = str(error)
-    except Exception as second:  # noqa: BLE001 - an error that cannot say what it is, is still an error
-        text = f"(its text raises {type(second).__name__})"
-    return " ".join(f"{type(error).__name__}: {text}".split())[:500].removesuffix(":")
-
-
-def close(model: Any) -> None:
-    """Close a model, if it can be closed."""
-    if hasattr(model, "close"):
-        model.close()
-
-
-def _line_of(error: Exception, path: Path) -> str:
-    if isinstance(error, SyntaxError):  # says so itself
-        return ""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f" (line {lines[-1]})" if lines else ""
-
-
-def _count(values: Any) -> int | None:
-    if isinstance(values, (str, bytes, Mapping, AbstractSet)):
-        return None
-    try:
-        return len(values)
-    except TypeError:  # generators, None, arrays without a dimension
-        return None
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "out of memory" in str(error).lower()
-
-
-def _give_memory_back() -> None:
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -13,9 +13,8 @@ from pytest_gpueval.errors import GpuevalError, RuntimeFault, UsageProblem
 from pytest_gpueval.processes.supervisor import Process, lives, send
 from pytest_gpueval.runs.redact import Redactor
 
-from . import ports
 from .server import Server, Watch
-from .triton import GRPC, HTTP, Triton, TritonModel, TritonSettings, cut_off, refused
+from .triton import GRPC, Triton, TritonModel, TritonSettings, cut_off, refused
 from .triton_control import Control, Refused
 
 _POLL_S = 0.02
@@ -44,6 +43,8 @@ class _Loaded:
 class TritonServer(Server):
     """A server that starts with its first model. It belongs to one process, and may serve all its items one after the other."""
 
+    asked_to_end = False
+
     def __init__(self, settings: TritonSettings, log: Path, redactor: Redactor, most_restarts: int = 200, watch: Watch | None = None) -> None:
         """`most_restarts` counts repairs too: a row that ends the model's process costs up to eight of them until it is found."""
         self._triton = Triton(settings)
@@ -54,7 +55,7 @@ class TritonServer(Server):
     @property
     def grpc_url(self) -> str:
         """Where requests go. Raises RuntimeFault while it was not started."""
-        return f"{ports.LOOPBACK}:{self.launch.ports[GRPC]}"
+        return self._triton.address(self.launch, GRPC)
 
     def endpoint(self, model: TritonModel) -> ModelEndpoint:
         """The model as a runtime sees it. It is loaded when the runtime starts."""
@@ -104,7 +105,7 @@ class TritonServer(Server):
 
     def stop(self, *, hurry: bool = False) -> None:
         """Close the models, then stop the server; in a `hurry`, kill them. Raises RuntimeFault if something is left."""
-        with self._lock:
+        with self._stopping():
             if self.running and not hurry:
                 # Models first: while it has some, the server looks once a second whether they are gone.
                 whole = [loaded for loaded in self._models.values() if not loaded.broken]
@@ -118,20 +119,12 @@ class TritonServer(Server):
     def recover(self, generation: int, problem: str) -> None:
         """Load a model again whose process is gone; restart a server that is gone, or hangs. Raises RuntimeFault if it cannot go on."""
         with self._lock:
-            if generation == self.generation <= self._most_restarts and self._repaired(problem):
-                return
-            if generation == self.generation:
-                self._kill()  # it would wait for what is gone, or hangs
-            super().recover(generation, problem)
+            if not (generation == self.generation <= self._most_restarts and self._repaired(problem)):
+                super().recover(generation, problem)
 
-    def problem(self) -> str | None:
-        """Why it would not answer; None if it is ready. A model whose process is gone counts."""
-        with self._lock:
-            found = super().problem()
-            if found is None:
-                gone = [loaded.model.target for loaded in self._models.values() if loaded.broken]
-                found = f"the process of model {', '.join(gone)} is gone" if gone else None
-            return found
+    def _missing(self) -> str | None:
+        gone = [loaded.model.target for loaded in self._models.values() if loaded.broken]
+        return f"the process of model {', '.join(gone)} is gone" if gone else None
 
     def _repaired(self, problem: str) -> bool:
         """Whether it was enough to load models again whose processes are gone."""
@@ -159,6 +152,7 @@ class TritonServer(Server):
         try:
             self._triton.place(self.launch, loaded.name)
             self._load(loaded, control, seconds)
+            self._triton.hide()
             control.ping(loaded.name, min(seconds, _PING_S))
         except TimeoutError:
             self._kill()  # else it would go on loading, and hold its memory
@@ -173,6 +167,9 @@ class TritonServer(Server):
         try:
             limit = time.monotonic() + _WITHOUT_STUB_S
             while not wait([answer], _LOADING_POLL_S).done:
+                self._triton.hide()
+                if self._unwanted.is_set():
+                    raise ConnectionError("the server is to be stopped")
                 loaded.stubs = self._stubs(loaded.name)
                 if loaded.stubs:
                     limit = time.monotonic() + _WITHOUT_STUB_S
@@ -229,7 +226,7 @@ class TritonServer(Server):
         return [process for process in self._program.processes() if any(word.startswith(file) for word in _arguments(process.pid)[:2])]
 
     def _control(self) -> Control:
-        return Control(self.launch.ports[HTTP])
+        return self._triton.control(self.launch)
 
 
 class ModelEndpoint:

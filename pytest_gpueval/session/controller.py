@@ -291,11 +291,10 @@ class Controller:
     def _judge_sweeps(self) -> None:
         """Let the gates speak that look at all rows of a sweep, once all are there."""
         for suite in self._suites:
-            if isinstance(suite, Sweep):
+            if isinstance(suite, Sweep) and any(run.suite == suite.name for run in self.runs.values()):
+                summaries = {id_: summary_or_none(self.session_dir / cases.run_name([suite.name, id_])) for id_ in suite.points}
                 try:
-                    sweep_gates.judge(
-                        suite, {run.case: summary_or_none(self.session_dir / run.run_id) for run in self.runs.values() if run.suite == suite.name}
-                    )
+                    self.warnings += sweep_gates.judge(suite, summaries)
                 except GpuevalError as error:
                     self.error = self.error or error
 

@@ -147,14 +147,14 @@ class Display:
         """Step aside while pytest writes."""
         yield from self._aside()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """No dots for runs that get a line of their own."""
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> Generator[None, Any, Any]:
+        """No dots for runs that get a line of their own; what they count as, such as xfailed, is pytest's business."""
+        status = yield
         if not self._own_lines or not any(name == "gpueval.run_dir" for name, _ in getattr(report, "user_properties", ())):
-            return None
-        if report.when in ("call", "???") or report.skipped:  # "???": its worker died
-            return report.outcome, "", report.outcome.upper()
-        return ("error", "", "ERROR") if report.failed else ("", "", "")
+            return status
+        category, _, word = status
+        return category, "", word
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from pytest_gpueval.suites.model import Shard
 # Key of the user's own metrics among the score parts.
 _EXTRA = "extra"
 _BAD_ROWS = "Mend the data, or count such rows without scoring them: --gpueval-on-bad-row skip"
+_MOST_NOTES = 20
 
 Pair = tuple[Sample, Any]
 Report = Callable[[int, int], None]
@@ -102,6 +104,8 @@ class Evaluation:
         self.seconds = 0.0
         self.fresh = 0
         self.fresh_tokens = 0
+        # What runtimes told of how answers came about; the first of them.
+        self.notes: list[str] = []
         self._runtime = runtime
         self._path = results_path
         self._redactor = redactor
@@ -254,10 +258,19 @@ class Evaluation:
             self.fresh_tokens += answer.tokens[1]
         if answer.judge_tokens is not None:
             record["judge_tokens"] = list(answer.judge_tokens)
+        if answer.note is not None:
+            self._tell(answer.note)
         writer.write(record)
         self._fold(record)
         self.fresh += 1
         return None if error is not None else (sample, prediction)
+
+    def _tell(self, note: str) -> None:
+        """Write a note into the log of the run, and keep it."""
+        text = self._redactor.text(note)
+        sys.stderr.write(f"gpueval: {text}\n")
+        if len(self.notes) < _MOST_NOTES:
+            self.notes.append(text)
 
     def _own(self, name: str, sample: Sample, prediction: Any) -> float | None:
         """The user's metric of one sample. Raises UsageProblem if it is not a number."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -159,8 +160,13 @@ class EvaluationRun(Run):
             latency=Latency(**latencies) if latencies else None,
             tokens=_tokens(evaluation),
             judge_tokens=_judge_tokens(evaluation),
+            notes=joined.notes if joined else evaluation.notes if evaluation is not None else [],
             error=error,
         )
+
+    def _news(self, summary: Summary) -> Sequence[str]:
+        """Its own: what joins shards only repeats what they have said."""
+        return () if self._joined else summary.notes
 
     def _own_properties(self) -> list[tuple[str, Any]]:
         shard = [("gpueval.shard", self.case.shard.id)] if self.case.shard else []

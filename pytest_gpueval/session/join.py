@@ -28,6 +28,7 @@ class Joined:
     samples_per_s: float | None
     startup_s: float | None
     gpu: dict[str, float] | None
+    notes: list[str]
 
 
 def join(name: str, shards: Sequence[Path], target: Path) -> Joined:
@@ -75,6 +76,7 @@ def _together(summaries: Sequence[Summary]) -> Joined:
         samples_per_s=round(sum(rows for rows, rate in rated if rate) / serving, 2) if serving else None,
         startup_s=round(sum(startups), 3) if startups else None,
         gpu=_usage([summary.gpu for summary in summaries if summary.gpu]),
+        notes=[f"{summary.run_id}: {note}" for summary in summaries for note in summary.notes],
     )
 
 

@@ -74,6 +74,9 @@ class Surroundings(Protocol):
     def notify(self, event: str, run: Run, **details: Any) -> None:
         """Tell the controller what a run is doing."""
 
+    def warn(self, text: str, /) -> None:
+        """Have something said on the screen when the session ends."""
+
     def progress(self, run: Run, done: int, total: int, /) -> None:
         """Tell how far a run is; `total` is 0 where nobody knows."""
 
@@ -167,8 +170,14 @@ class Run(ABC):
             if self._begun:
                 self.summary = self._concluded(self.status_of(status), reason, error)
                 self.directory.finish(self.summary)
+                for note in self._news(self.summary):
+                    self._worker.warn(f"{self.directory.run_id}: {note}")
         finally:
             self._lock.release()
+
+    def _news(self, summary: Summary) -> Sequence[str]:
+        """What the user should read of this run at the end of the session."""
+        return summary.notes
 
     def close(self) -> None:
         """After the last phase: let the log go."""

@@ -116,36 +116,16 @@ class Stoppable(Protocol):
 S = TypeVar("S", bound=Stoppable)
 
 
-class GpuMemory:
-    """The `Watch` of a worker's servers: they give its GPUs' memory back."""
-
-    def __init__(self, worker: Worker) -> None:
-        from pytest_gpueval.gpus.memory import MemoryWatch  # noqa: PLC0415
-
-        self._memory = MemoryWatch(worker.gpus)
-        self._worker = worker
-
-    def before(self) -> None:
-        """As `Watch` says."""
-        self._memory.before()
-
-    def after(self, *, hurry: bool) -> Sequence[str]:
-        """As `Watch` says."""
-        return self._memory.after(hurry=hurry)
-
-    def warn(self, text: str) -> None:
-        """As `Watch` says."""
-        self._worker.warn(text)
-
-
 def lent(
     session: pytest.Session, name: str, make: Callable[[Settings, Path, Redactor, Mapping[str, Any], Watch], S], changes: Mapping[str, Any]
 ) -> Iterator[S]:
     """A server for as long as its fixture. Its log is `servers/<worker>-<name>.log` of the session. Raises UsageProblem."""
+    from pytest_gpueval.gpus.memory import MemoryWatch  # noqa: PLC0415
+
     worker: Worker | None = session.config.pluginmanager.getplugin("gpueval-worker")
     if worker is None:
         raise UsageProblem(f"the fixture {name}_server needs a session: add --gpueval-session NAME")
-    server = make(worker.settings, worker.session_dir / "servers" / f"{worker.name}-{name}.log", worker.redactor, changes, GpuMemory(worker))
+    server = make(worker.settings, worker.session_dir / "servers" / f"{worker.name}-{name}.log", worker.redactor, changes, MemoryWatch(worker.gpus))
     yield server
     worker.close_runtimes()  # their connections
     try:
@@ -163,15 +143,12 @@ def triton_server(settings: Settings, log: Path, redactor: Redactor, changes: Ma
     return TritonServer(_changed(TritonSettings, {"server_python": triton_python(settings)}, changes, "triton_settings"), log, redactor, watch=watch)
 
 
-def pytriton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any], watch: Watch | None = None) -> PyTritonServer:  # noqa: ARG001
-    """PyTriton, for each model once; `changes` as of `triton_server`. Raises UsageProblem.
-
-    Its servers come and go side by side, so nobody can say whose GPU memory is whose: there is no `watch`.
-    """
+def pytriton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any], watch: Watch | None = None) -> PyTritonServer:
+    """PyTriton, for each model once; `changes` as of `triton_server`. Raises UsageProblem."""
     from pytest_gpueval.servers.pytriton import PyTritonServer  # noqa: PLC0415
     from pytest_gpueval.servers.triton import TritonSettings  # noqa: PLC0415
 
-    return PyTritonServer(_changed(TritonSettings, {"server_python": triton_python(settings)}, changes, "triton_settings"), log, redactor)
+    return PyTritonServer(_changed(TritonSettings, {"server_python": triton_python(settings)}, changes, "triton_settings"), log, redactor, watch=watch)
 
 
 def triton_python(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:
@@ -210,9 +187,9 @@ class OpenAIServers:
             own = {field.name: getattr(given, field.name) for field in fields(given)}
             changed = _changed(type(given), own, self._changes, "openai_settings")
             kind: Vllm | CommandServer = Vllm(changed, endpoint) if isinstance(changed, VllmSettings) else CommandServer(changed, endpoint=endpoint)
-            server = Server(kind, self._log, self._redactor, watch=self._watch)
+            self._server = server = Server(kind, self._log, self._redactor, watch=self._watch)
             server.start()
-            self._given, self._started, self._server = (given, endpoint), Started(server, kind), server
+            self._given, self._started = (given, endpoint), Started(server, kind)
         return self._started
 
     @property
@@ -226,7 +203,10 @@ class OpenAIServers:
         """Stop it; again is harmless. Raises RuntimeFault if something is left."""
         server, self._given, self._started, self._server = self._server, None, None, None
         if server is not None:
-            server.stop(hurry=hurry)
+            try:
+                server.stop(hurry=hurry)
+            finally:
+                self.notes += server.notes
 
 
 def _changed(kind: type[T], own: Mapping[str, Any], changes: Mapping[str, Any], fixture: str) -> T:

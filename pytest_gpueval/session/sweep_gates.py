@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from pytest_gpueval.suites.sweep_schema import SweepGate
 
 
-def judge(sweep: Sweep, summaries: Mapping[str, Summary | None]) -> None:
-    """Judge the rows that passed, of those that ran in this session, by their ids. Raises GateFailure."""
-    if not summaries:
-        return
+def judge(sweep: Sweep, summaries: Mapping[str, Summary | None]) -> list[str]:
+    """Judge the rows that passed, once all rows of the sweep have a summary; until then there is no verdict, which is said. Raises GateFailure."""
+    over_all = [gate for gate in sweep.file.gates if gate.of == "best" or gate.beats is not None]
+    without = [id_ for id_, summary in summaries.items() if summary is None]
+    if over_all and without:
+        rows = f"{', '.join(without[:5])}{', ...' if len(without) > 5 else ''}"
+        return [f"{sweep.name}: no verdict of the gates over all rows: {len(without)} of {len(summaries)} have not run in this session ({rows})"]
     lines: list[str] = []
-    for gate in sweep.file.gates:
-        if gate.of == "each" and gate.beats is None:
-            continue
+    for gate in over_all:
         values = {id_: figure.value for id_, summary in summaries.items() if (figure := _figure(summary, gate.metric)) and figure.value is not None}
         lines += _verdict(gate, sweep.file.goal, values)
     if lines:
         raise GateFailure(f"{sweep.name}: {len(lines)} of the sweep's gates failed\n" + "\n".join(f"  {line}" for line in lines))
+    return []
 
 
 def _verdict(gate: SweepGate, goal: str, values: Mapping[str, float]) -> list[str]:

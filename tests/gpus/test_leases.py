@@ -116,7 +116,7 @@ def test_all_or_none(place):
             take(place, ZERO, ONE)
         assert holder("GPU-0", place) is None
         take(place, ZERO).release()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # earlier tests' may be closed meanwhile
 
 
 def test_waiting_until_it_is_free(place):

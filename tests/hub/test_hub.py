@@ -190,7 +190,7 @@ def test_a_stall_ends_with_the_hub_and_leaves_no_thread(tmp_path):
         with pytest.raises((http.client.RemoteDisconnected, ConnectionError, urllib.error.URLError)):
             waiting.result(timeout=30)
         idle.close()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # others' may end meanwhile
 
 
 def test_bodies_and_connections_are_bounded(tmp_path):

@@ -221,7 +221,7 @@ FINALIZER = "try:\n    {body}\nfinally:\n    open({file!r}, 'w').close()\n    sy
 
 def test_on_hang_up_a_worker_that_ends_in_time_is_left_alone(run, tmp_path):
     file = tmp_path / "finalized"
-    one = run("say(start(session=True))\n" + FINALIZER.format(body="sys.stdin.read()", file=str(file)))
+    one = run(FINALIZER.format(body="say(start(session=True)); sys.stdin.read()", file=str(file)))
     one.number()
     one.popen.stdin.close()
     assert one.end() == 5
@@ -230,7 +230,7 @@ def test_on_hang_up_a_worker_that_ends_in_time_is_left_alone(run, tmp_path):
 
 def test_on_hang_up_a_worker_that_does_not_notice_is_interrupted(run, tmp_path):
     file = tmp_path / "finalized"
-    one = run("say(start(session=True))\n" + FINALIZER.format(body="time.sleep(1000)", file=str(file)), grace=8)
+    one = run(FINALIZER.format(body="say(start(session=True)); time.sleep(1000)", file=str(file)), grace=8)
     one.number()
     began = time.monotonic()
     one.popen.stdin.close()

@@ -148,7 +148,7 @@ def test_no_descriptor_is_lost(log):
     for _ in range(100):
         with captured(log, Redactor()):
             print("x")
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(os.listdir("/proc/self/fd")) <= len(before)  # earlier tests' may be closed meanwhile
 
 
 def test_closed_descriptors(log):

@@ -302,3 +302,37 @@ def test_a_model_that_rewrites_its_input_does_not_change_the_order():
         return [row["n"] for row in reversed(batch)]
 
     assert [(answer.sample.id, answer.value) for answer in running(predict).answers(samples(5))] == [(f"r{i}", i) for i in range(5)]
+
+
+# More rows than the memory holds.
+
+
+def small(most, sizes, error=None):
+    """A model that has room for so many rows."""
+
+    def predict(batch):
+        sizes.append(len(batch))
+        if len(batch) > most:
+            raise error or RuntimeError("CUDA out of memory")
+        return [row["n"] for row in batch]
+
+    return predict
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError(), type("OutOfMemoryError", (Exception,), {})()])
+def test_a_batch_that_is_too_much_is_halved_and_so_are_those_after_it(error):
+    sizes = []
+    found = list(running(small(4, sizes, error), 16).answers(samples(40)))
+    assert [answer.value for answer in found] == list(range(40)) and not any(answer.error for answer in found)
+    assert sizes[:4] == [16, 8, 4, 4] and set(sizes[2:]) == {4}
+    assert [answer.note for answer in found if answer.note] == [
+        "out of memory with 16 rows; 8 at a time from here on; out of memory with 8 rows; 4 at a time from here on"
+    ]
+
+
+def test_a_row_that_is_too_much_alone_is_that_rows_error():
+    found = list(running(small(0, []), 4).answers(samples(6)))
+    assert {answer.error for answer in found} == {"RuntimeError: CUDA out of memory"} and len(found) == 6
+    sizes = []
+    assert list(running(small(0, sizes, ValueError("no")), 4).answers(samples(4)))
+    assert sizes == [4, 1, 1, 1, 1], "another error has its rows asked one by one"

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import sys
@@ -18,7 +19,6 @@ from pytest_gpueval.runtimes.inprocess import InProcess
 from pytest_gpueval.runtimes.triton import TritonRuntime
 from pytest_gpueval.runtimes.window import Batching, Gone, TooMuch
 from pytest_gpueval.servers import ports, triton_external
-from pytest_gpueval.servers.triton_control import Control
 from pytest_gpueval.servers.triton_external import ExternalTriton
 from tests import triton
 from tests.triton import model, processes, rows
@@ -35,10 +35,8 @@ both = pytest.mark.parametrize("server", triton.ENGINES, indirect=True)
 
 @pytest.fixture(scope="module")
 def by_engine(tmp_path_factory):
-    made = {engine: triton.server(tmp_path_factory.mktemp("server") / f"{engine}.log", engine=engine) for engine in triton.ENGINES}
-    yield made
-    for one in made.values():
-        one.stop()
+    with triton.of_each_engine(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture
@@ -151,7 +149,10 @@ def test_batches_are_bounded_in_bytes(runtime):
 def test_a_model_that_runs_out_of_memory_gets_fewer_rows(runtime, server):
     found = list(runtime(most=4).answers(rows(["ok"] * 40)))
     assert [answer.error for answer in found] == [None] * 40
+    told = [answer.note for answer in found if answer.note]
+    assert told and re.fullmatch(r"out of memory with \d+ rows; \d+ at a time from here on(; .*)?", told[0])
     wait_for(lambda: "gpueval: out of memory with" in server.log.read_text())
+    assert not [answer.note for answer in runtime(most=4).answers(rows(["ok"] * 40)) if answer.note], "it is known by now"
     found = list(runtime(most=0).answers(rows(["ok"] * 3)))
     assert [answer.error for answer in found] == ["MemoryError: 1 rows"] * 3
 
@@ -179,13 +180,13 @@ def test_what_an_error_means(server, directory, status, message, kind):
     assert type(TritonRuntime(server.endpoint(model(directory)))._classified(f"StatusCode.{status}", message, 8)) is kind
 
 
-def test_after_a_lack_of_memory_batches_are_smaller(server, directory, capsys):
+def test_after_a_lack_of_memory_batches_are_smaller(server, directory):
     one = TritonRuntime(server.endpoint(model(directory)))
     one._batching = Batching(32, 1000, lambda _: 1)
     one._classified("StatusCode.INTERNAL", "CUDA out of memory", 32)
     one._classified("StatusCode.INTERNAL", "CUDA out of memory", 32)  # on its way at that time
     assert one._batching.rows == 16
-    assert capsys.readouterr().err.count("not enough memory for 32 rows; 16 at a time from here on") == 1
+    assert one._note == "not enough memory for 32 rows; 16 at a time from here on (INTERNAL: CUDA out of memory)"
 
 
 # Servers and models that go away.
@@ -322,7 +323,7 @@ def foreign(by_engine):
             "dims": [2 if kind == "wide" else 1],
         }
         tensor = {"name": "rows", "data_type": "TYPE_STRING", "dims": [1]}
-        Control(server.launch.ports["http"]).load(kind, {"backend": "python", "max_batch_size": 8, "input": [tensor], "output": [output]}, 60)
+        triton.control(server).load(kind, {"backend": "python", "max_batch_size": 8, "input": [tensor], "output": [output]}, 60)
         return ExternalTriton(server.grpc_url, kind)
 
     return load
@@ -342,7 +343,7 @@ def foreign(by_engine):
 def test_what_a_foreign_model_answers(foreign, kind, said):
     with pytest.raises((RuntimeFault, UsageProblem), match=said) as problem:
         TritonRuntime(foreign(kind)).start()
-    assert f"model {kind} on the Triton server 127.0.0.1:" in str(problem.value)
+    assert f"model {kind} on the Triton server unix:/" in str(problem.value)
 
 
 def test_an_answer_that_says_nothing(foreign, monkeypatch):

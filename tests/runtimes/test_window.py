@@ -1,8 +1,12 @@
 """Requests side by side: in order, bounded, and whole, whatever happens to the server."""
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 import threading
 from itertools import count
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -177,6 +181,36 @@ def test_a_server_that_cannot_be_brought_back_ends_the_case(ask):
     with pytest.raises(RuntimeFault, match="given up: connection reset"):
         list(ask(server, map(Row, range(50))))
     assert server.problems == ["connection reset"], "tried once for all that wait for it"
+
+
+def test_a_server_that_answers_nothing_is_not_brought_back_for_ever(ask):
+    server = Server(kills=range(1000))
+    with pytest.raises(RuntimeFault, match=r"toy was brought back \d+ times and has answered nothing: connection reset"):
+        list(ask(server, map(Row, range(1000)), in_flight=4, size=3))
+    assert len(server.problems) <= 5 * most_ends(4, 3) + 2
+
+
+def test_no_process_waits_for_a_server_that_is_being_brought_back():
+    """Nobody who presses Ctrl-C waits minutes for a server that is away."""
+    code = """
+        import threading, time
+        from tests.runtimes.test_window import Gone, Row, Server, Window
+        away = threading.Event()
+        class Away(Server):
+            async def serve(self, batch):
+                raise Gone("away")
+            def recover(self, generation, problem):
+                away.set()
+                time.sleep(1000)
+        server = Away()
+        window = Window(server.serve, 4, server, "toy")
+        threading.Thread(target=lambda: list(window.answers([[Row(0)]])), daemon=True).start()
+        away.wait()
+        window.close()
+        print("closed", flush=True)
+    """
+    said = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=90, check=True)
+    assert said.stdout == "closed\n"
 
 
 def test_after_a_case_that_failed_the_next_one_begins_anew(ask):

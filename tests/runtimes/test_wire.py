@@ -1,6 +1,7 @@
 """What goes to a model in another process, and comes back, is what it was."""
 
 import enum
+import json
 import math
 from collections import OrderedDict
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_gpueval.runtimes import wire
 from pytest_gpueval.runtimes.wire import NotSendable, decode, encode
 
 texts = st.text(st.characters(codec=None), max_size=20)  # surrogates too
@@ -22,6 +24,25 @@ values = st.recursive(
 @given(values)
 def test_what_comes_back_is_what_went(value):
     assert repr(decode(encode(value))) == repr(value)
+
+
+@given(values)
+def test_the_same_where_there_is_no_orjson(value):
+    fast = encode(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "orjson", None)
+        assert repr(decode(encode(value))) == repr(decode(fast)) == repr(value)
+
+
+@pytest.mark.parametrize("text", [b" [1] ", b"1 ", b"\n{}"])
+def test_json_with_space_around_it(text):
+    assert decode(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", [b"", b"[1", b"1 2", b"words", b"{} x", b"\xff"])
+def test_what_is_no_json(text):
+    with pytest.raises(ValueError, match=r"."):
+        decode(text)
 
 
 @pytest.mark.parametrize("value", [np.float32(0.1), np.float16(0.1), np.int64(-7), np.bool_(True), np.float64(2.5), np.str_("é")])

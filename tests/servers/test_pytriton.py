@@ -9,10 +9,9 @@ import socket
 import pytest
 
 from pytest_gpueval.errors import RuntimeFault, UsageProblem
-from pytest_gpueval.servers import ports, server
+from pytest_gpueval.servers import server
 from pytest_gpueval.servers.pytriton import PyTriton
 from pytest_gpueval.servers.triton import TritonSettings
-from pytest_gpueval.servers.triton_control import Control
 from tests import triton
 from tests.triton import PYTHON, model, processes
 from tests.waiting import alive, wait_for
@@ -43,7 +42,7 @@ def test_each_model_has_a_server(fresh, directory):
     names = [one.load(loaded) for loaded in (first, second)]
     servers = [triton.behind(one, loaded) for loaded in (first, second)]
     assert one.load(first) == names[0] and len({server.url for server in servers}) == 2
-    assert not Control(servers[0].launch.ports["http"]).answers_as(servers[1].kind._identity)
+    assert not triton.control(servers[0]).answers_as(servers[1].kind._identity)
     os.kill(processes(servers[0])["triton_python_b"][0], signal.SIGKILL)
     assert "triton_python_b" in wait_for(one.problem)
     seen, generation = set(servers[0].kind._seen.paths), servers[0].generation
@@ -60,12 +59,10 @@ def test_each_model_has_a_server(fresh, directory):
 
 
 def test_a_server_that_ends_while_it_starts_is_noticed_at_once(fresh, directory, monkeypatch):
-    """PyTriton waits two minutes for it. The port is somebody else's, who does not share it."""
-    one = fresh()
+    """PyTriton waits two minutes for it. The port is somebody else's."""
     monkeypatch.setattr(server, "_PORT_TRIES", 1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        chosen = iter([taken.getsockname()[1], *ports.free(1)])
-        monkeypatch.setattr(PyTriton, "_reserve", lambda _self: next(chosen))
+        one = fresh(arguments=["--http-address=127.0.0.1", f"--http-port={taken.getsockname()[1]}"])
         with pytest.raises(RuntimeFault, match=r"(?s)pytriton did not start: it ended with exit code 1.*Probable cause: somebody else took the port first"):
             triton.behind(one, model(directory)).start()
     assert one.log.read_text().count("tritonserver has ended") == 1

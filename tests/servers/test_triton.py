@@ -10,18 +10,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pytest_gpueval.errors import Conflict, RuntimeFault, UsageProblem
 from pytest_gpueval.processes import leftovers
+from pytest_gpueval.runtimes.triton import client_library
 from pytest_gpueval.servers import ports, triton_python, triton_server
 from pytest_gpueval.servers.triton import Triton, TritonModel, TritonSettings
-from pytest_gpueval.servers.triton_control import Control
+from pytest_gpueval.servers.triton_control import Refused
 from tests import triton
 from tests.triton import PYTHON, SECRET, model, processes
 from tests.waiting import alive, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
+# One that everybody may run, unlike those of a virtual environment below somebody's home.
+SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +39,8 @@ both = pytest.mark.parametrize("engine", triton.ENGINES)
 @pytest.fixture(scope="module")
 def shared_by_engine(tmp_path_factory):
     """A server of each engine for tests that leave it as they found it."""
-    made = {engine: triton.server(tmp_path_factory.mktemp("shared") / f"{engine}.log", engine=engine) for engine in triton.ENGINES}
-    yield made
-    for one in made.values():
-        one.stop()
+    with triton.of_each_engine(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture
@@ -64,6 +66,11 @@ def open_files():
     return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
+def listening(pids):
+    """Ports on which one of these listens."""
+    return [entry.laddr.port for entry in psutil.net_connections("tcp") if entry.status == psutil.CONN_LISTEN and entry.pid in pids]
+
+
 def words(pid):
     return Path(f"/proc/{pid}/cmdline").read_text() + Path(f"/proc/{pid}/comm").read_text()
 
@@ -76,14 +83,14 @@ def test_it_is_up_and_nothing_is_left_of_it(fresh, directory, engine):
     files = open_files()
     one, loaded = fresh(engine=engine), model(directory, secret=SECRET, note="by itself", start="child")
     name, server = one.load(loaded), triton.behind(one, loaded)
-    Control(server.launch.ports["http"]).ping(name, 10)
-    place, chosen, found = server.launch.made[0], dict(server.launch.ports), processes(server)
+    triton.control(server).ping(name, 10)
+    place, found = server.launch.made[0], processes(server)
     child = int(re.search(r"child (\d+)", wait_for(lambda: "child " in one.log.read_text() and one.log.read_text()))[1])
     everyone = [*(pid for pids in found.values() for pid in pids), child]
     own = {"python", "python3", f"python{sys.version_info[0]}.{sys.version_info[1]}"} if engine == "pytriton" else set()
     assert set(found) - own == {"tritonserver", "triton_python_b", "sleep"} and one.problem() is None
     prefix, store = server.kind._segments, set(getattr(getattr(server.kind, "_seen", None), "paths", ()))
-    assert triton.segments(prefix) and {ports.listener(port) for port in chosen.values()} == set(found["tritonserver"])
+    assert triton.segments(prefix) and server.launch.ports == {} and not listening(everyone), "on no port at all"
     assert {path.name.partition("_")[0] for path in store if not path.name.startswith(prefix)} == ({"psm"} if engine == "pytriton" else set())
     assert place.stat().st_mode & 0o777 == 0o700
     assert all(str(place) in words(pid) for pid in found["triton_python_b"]), "the server makes no folders elsewhere, where they would stay"
@@ -93,7 +100,6 @@ def test_it_is_up_and_nothing_is_left_of_it(fresh, directory, engine):
     assert not [pid for pid in everyone if alive(pid)]
     assert not triton.segments(prefix) and not [path for path in store if path.exists()] and not place.exists()
     assert one.notes == [] and "leaked" not in one.log.read_text()
-    assert [ports.listener(port) for port in chosen.values()] == [None, None]
     assert open_files() <= files
     text = one.log.read_text()
     assert "warm\n" in text and "closed by itself\n" in text and SECRET not in text
@@ -103,10 +109,9 @@ def test_it_is_up_and_nothing_is_left_of_it(fresh, directory, engine):
 def test_two_at_once(fresh, shared, directory):
     other = fresh()
     names = [one.load(model(directory)) for one in (shared, other)]
-    assert len({port for one in (shared, other) for port in one.launch.ports.values()}) == 4
     for one, name in zip((shared, other), names, strict=True):
-        Control(one.launch.ports["http"]).ping(name, 10)
-    assert not Control(other.launch.ports["http"]).answers_as(shared._triton._identity)
+        triton.control(one).ping(name, 10)
+    assert not triton.control(other).answers_as(shared._triton._identity)
 
 
 def test_a_model_is_loaded_once_and_unloaded_whole(shared, directory):
@@ -153,7 +158,7 @@ def test_a_server_that_was_killed_comes_back_with_its_models(fresh, directory):
     one.recover(1, "killed")
     assert one.generation == 2 and one.problem() is None
     for name in names:
-        Control(one.launch.ports["http"]).ping(name, 10)
+        triton.control(one).ping(name, 10)
 
 
 @both
@@ -177,33 +182,85 @@ def test_it_ends_with_a_session_that_is_killed(directory, tmp_path, engine):
         "waiting.wait_for(lambda: 'sleep' in triton.processes(server))\n"
         "pids = [pid for pids in triton.processes(server).values() for pid in pids]\n"
         "left = [str(server.launch.made[0]), *map(str, getattr(getattr(server.kind, '_seen', None), 'paths', []))]\n"
-        "print(json.dumps([pids, dict(server.launch.ports), left, server.kind._segments]), flush=True); time.sleep(1000)"
+        "print(json.dumps([pids, left, server.kind._segments]), flush=True); time.sleep(1000)"
     )
     session = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(directory), engine], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with session:
-        pids, chosen, left, prefix = json.loads(session.stdout.readline())
+        pids, left, prefix = json.loads(session.stdout.readline())
         assert len(pids) >= 3
         session.kill()
     wait_for(lambda: not any(map(alive, pids)))
-    assert [ports.listener(port) for port in chosen.values()] == [None, None]
     leftovers.end()
     assert not [path for path in left if Path(path).exists()] and not triton.segments(prefix)
 
 
-# Ports.
+# Who reaches it.
 
 
-def test_a_port_that_was_chosen_is_nobody_elses():
+def test_sockets_of_a_server_have_room(monkeypatch, tmp_path):
+    """A path of a socket holds 107 characters: in a deep TMPDIR there would be none left."""
+    deep = tmp_path / ("d" * 90)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
     kind = Triton(TritonSettings(PYTHON))
     launch = kind.launch()
-    try:
-        assert [ports.listener(port) for port in launch.ports.values()] == [None, None]
-        with socket.socket() as other, pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", launch.ports["grpc"]))
-    finally:
-        kind.clean(launch)
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", launch.ports["grpc"]))
+    kind.clean(launch)
+    assert launch.made[0].parent.as_posix() == "/tmp" and not launch.made[0].exists()
+
+
+@both
+def test_only_its_own_user_reaches_it(fresh, directory, engine):
+    """Others, whatever they can read of its processes: not even the sockets' names tell them a way in."""
+    one, loaded = fresh(engine=engine), model(directory)
+    one.load(loaded)
+    server = triton.behind(one, loaded)
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    code = "import socket, sys\nfor path in sys.argv[1:]:\n    try: socket.socket(socket.AF_UNIX).connect(path)\n    except PermissionError: print('no')\n"
+    assert {path.stat().st_mode & 0o077 for path in triton.segments(server.kind._segments)} == {0}, "rows and answers pass through them"
+    paths = sorted(str(path) for path in server.launch.made[0].glob("*.sock*"))
+    assert [Path(path).name for path in paths] == ["grpc.sock:1", "http.sock"] and not listening([pid for pids in processes(server).values() for pid in pids])
+    said = subprocess.run([SYSTEM_PYTHON, "-c", code, *paths], capture_output=True, text=True, check=True, user="nobody", group="nogroup", cwd="/")
+    assert said.stdout.split() == ["no", "no"], said
+
+
+def raw(port, method, header):
+    """What a gRPC server says to a call with a header of any name. HTTP/2 by hand (RFC 9113, RFC 7541): clients send no name that is none."""
+
+    def frame(kind, flags, stream, data):
+        return len(data).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + data
+
+    fields = {":method": "POST", ":scheme": "http", ":path": method, ":authority": "x", "te": "trailers", "content-type": "application/grpc", **header}
+    block = b"".join(b"\0" + b"".join(bytes([len(word)]) + word.encode() for word in pair) for pair in fields.items())
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, block) + frame(0, 1, 1, bytes(5)))
+        said = b""
+        while b"grpc-status" not in said and (piece := connection.recv(65536)):
+            said += piece
+        return said
+
+
+def test_through_a_fixed_port_nobody_loads_a_model(fresh, directory):
+    """Not with a key either: it asks for one that cannot be sent."""
+    library, _ = client_library()
+    (port,) = ports.free(1)
+    one = fresh(grpc_port=port)
+    name = one.load(model(directory))
+    (rule,) = [word for word in words(processes(one)["tritonserver"][0]).split("\0") if "restricted" in word]
+    key = f"triton-grpc-protocol-{rule.rpartition(':')[2].partition('=')[0]}"
+    with library.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        assert client.is_model_ready(name)
+        for call in (client.get_model_repository_index, lambda **more: client.load_model(name, **more), lambda **more: client.unload_model(name, **more)):
+            with pytest.raises(library.InferenceServerException, match="This protocol is restricted"):
+                call()
+    index = "/inference.GRPCInferenceService/RepositoryIndex"
+    assert b"This protocol is restricted" in raw(port, index, {"triton-grpc-protocol-a": "none"})
+    for header in (key, key.replace(" ", "-"), key.replace(" ", "")):
+        assert b"grpc-status\x010" not in raw(port, index, {header: "none"})
+    other = one.load(model(directory, note="another"))
+    assert one.problem() is None and set(triton.control(one).states().values()) == {"READY"} and other in triton.control(one).states()
+    with pytest.raises(Refused):
+        triton.control(one).load("nobody", {}, 10)
 
 
 @both

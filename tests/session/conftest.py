@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-# Sessions in this process must all meet the same modules: pytester forgets those that a session imports first.
+# Sessions in this process must all meet the same modules, and need not import them again: pytester forgets those that a session imports first.
+import pytest_gpueval.reports.html
 import pytest_gpueval.session.collect
+import pytest_gpueval.session.controller
 import pytest_gpueval.session.dryrun
 import pytest_gpueval.session.engine  # noqa: F401
 from tests import fake_gpus

@@ -13,13 +13,18 @@ LANES = ("--gpus", "none", "-n", "2")
 ALONE = ("--gpueval-shard-index", "0", "--gpueval-shard-count", "1")
 FILE = "suites/toy/suite.toml"
 
-# A model that writes down what it is asked for, and fails on demand.
+# A model that writes down what it is asked for, and fails, or waits for others, on demand.
 WATCHED = """
 import os, signal, time
 from pathlib import Path
 HERE = Path(__file__).parent
 class Model:
     def predict(self, batch):
+        if (HERE / "meet").exists():  # so many processes begin together
+            (HERE / f"begun-{os.getpid()}").touch()
+            end = time.monotonic() + 60
+            while len(list(HERE.glob("begun-*"))) < int((HERE / "meet").read_text()) and time.monotonic() < end:
+                time.sleep(0.01)
         time.sleep(float(os.environ.get("TOY_SECONDS", "0")))
         with (HERE / "asked").open("a") as file:
             file.write("".join(item["id"] + "\\n" for item in batch))

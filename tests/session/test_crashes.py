@@ -116,7 +116,7 @@ def test_a_lost_cuda_context_costs_one_item(toy):
 
 
 def test_the_first_failure_ends_the_session(toy):
-    both = "wait_for(lambda: len(recorded('begin')) == 2)"
+    both = "wait_for(lambda: len(recorded('begin')) >= 2)"  # once one has ended, a third may begin
     toy.datasets({"bad": f"{both}; raise ValueError", "good": both, "more": "pass"}, {"bad": "rate = 0.1", "good": "rate = 0.1"})
     output = toy.finish(toy.on_gpus(2), "--gpus", "0-1", "-x", expect=2)
     assert "stopping after 1 failures" in output

@@ -318,25 +318,8 @@ def test_a_finished_run_is_reused_without_a_judge(judged, judge):
 
 def test_a_real_server_judges_its_own_model(toy, tmp_path):
     """Random weights have no opinion: what counts is that one server answers both, and is stopped."""
-    command = [str(llama.PYTHON), *llama.ARGV[1:]]
-    toy.suite(
-        "toy",
-        f"""
-        task = "generation"
-        split = "fast"
-        runtime = "llama"
-        task_options = {{ match = "judge" }}
-        [judge]
-        runtime = "llama"
-        template = "Is {{prediction}} the same as {{answer}}? Verdict:"
-        [runtimes.llama]
-        kind = "openai"
-        server = {{ command = {json.dumps(command)}, model = {json.dumps(str(llama.tiny_model(tmp_path)))}, served_name = "tiny" }}
-        request = {{ endpoint = "completions", max_tokens = 4 }}
-        [datasets.one]
-        splits.fast = {{}}
-        """,
-    )
+    judge = '[judge]\nruntime = "llama"\ntemplate = "Is {prediction} the same as {answer}? Verdict:"'
+    toy.suite("toy", llama.suite(llama.tiny_model(tmp_path), "judge", "one", more=judge))
     toy.split([{"id": str(n), "prompt": f"say {n}", "answer": "x"} for n in range(8)])
     environment = toy.on_gpus(1)
     toy.finish(environment, "--gpus", "0")

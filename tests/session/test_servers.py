@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -77,6 +76,22 @@ def test_a_row_that_ends_the_models_process_is_the_one_error(toy, triton):
     assert "does not survive this row" in lines[20]["error"]
 
 
+@pytest.mark.parametrize("place", [*real.ENGINES, "inside"])
+def test_a_batch_that_is_too_much_for_the_memory_is_halved_and_told(toy, triton, place):
+    environment = triton({"d0": ["pass"] * 40}, engine="pytriton" if place == "pytriton" else "tritonserver")
+    model = toy.root / "suites/toy/model.py"
+    model.write_text(
+        model.read_text().replace("def predict(self, batch):", "def predict(self, batch):\n        if len(batch) > 4: raise RuntimeError('CUDA out of memory')")
+    )
+    output = toy.finish(environment, "--gpus", "0", *(["--gpueval-runtime", "inside"] if place == "inside" else []))
+    summary = toy.summary("toy-d0-fast", "it")
+    assert summary["ok"] and summary["rows"]["scored"] == 40
+    assert all("out of memory with " in note and " at a time from here on" in note for note in summary["notes"]) and summary["notes"]
+    log = (toy.session("it") / "toy-d0-fast/stdout.log").read_text()
+    for note in summary["notes"]:
+        assert f"gpueval: {note}" in log and f"WARNING: gpu0: toy-d0-fast: {note}" in output
+
+
 def test_a_model_that_does_not_start_says_why(toy, triton):
     environment = triton({"d0": "pass"})
     model = toy.root / "suites/toy/model.py"
@@ -149,16 +164,19 @@ def test_what_was_cleaned_is_said(toy, monkeypatch):
     assert "of a session that is gone" not in str(toy.run("--gpueval-suite", "toy", "--collect-only").stdout), "looking ends nothing"
 
 
-@pytest.mark.parametrize(("lingers", "where"), [(True, ()), (True, ("-n", "0")), (False, ())])
-def test_gpu_memory_that_a_server_does_not_give_back_is_told(toy, triton, lingers, where):
+@pytest.mark.parametrize(
+    ("engine", "lingers", "where"),
+    [("tritonserver", True, ()), ("tritonserver", True, ("-n", "0")), ("tritonserver", False, ()), ("pytriton", True, ()), ("pytriton", False, ())],
+)
+def test_gpu_memory_that_a_server_does_not_give_back_is_told(toy, triton, engine, lingers, where):
     """The driver still counts the memory of a process that has ended: the screen and the server's log say so, and nothing fails."""
-    environment = triton({"d0": "pass"})
+    environment = triton({"d0": "pass"}, engine=engine)
     model = toy.root / "suites/toy/model.py"
     held = f'open(os.environ["FAKE_GPUS_STATE"], "a").write(f"tenants.0={{os.getpid()}}:3000:{-1 if lingers else 300}\\n")'
     model.write_text(model.read_text().replace('record("load")', f'record("load"); {held}'))
     output = toy.finish(environment, "--gpus", "0", *where)
-    words = f"tritonserver has ended; 10 s later GPU {UUID} has 3,000 MiB more in use than before, by no process that the driver shows; `gpueval gpus` says who"
-    log = (toy.session("it") / "servers/gpu0-triton.log").read_text()
+    words = f"{engine} has ended; 10 s later GPU {UUID} has 3,000 MiB more in use than before, by no process that the driver shows; `gpueval gpus` says who"
+    log = (toy.session("it") / f"servers/gpu0-{'triton' if engine == 'tritonserver' else engine}.log").read_text()
     assert (f"WARNING: gpu0: {words}" in output) == (words in log) == lingers, output + log
     assert "1 passed" in output
 
@@ -189,27 +207,7 @@ def test_without_a_session_the_fixture_says_so(toy):
 @pytest.fixture
 def language(toy, tmp_path):
     """A suite of generated text by a real llama.cpp server with a tiny model of random weights."""
-    command = ["{python}", "-m", "llama_cpp.server", "--model", "{model}", "--host", "{host}", "--port", "{port}", "--n_ctx", "256"]
-    settings = {"command": [str(llama.PYTHON), *command[1:]], "model": str(llama.tiny_model(tmp_path))}
-    toy.suite(
-        "toy",
-        f"""
-        task = "generation"
-        split = "fast"
-        runtime = "llama"
-        task_options = {{ match = "exact" }}
-        [data]
-        note = "synthetic"
-        [runtimes.llama]
-        kind = "openai"
-        server = {{ command = {json.dumps(settings["command"])}, model = {json.dumps(settings["model"])} }}
-        request = {{ endpoint = "completions", max_tokens = 4 }}
-        [datasets.one]
-        splits.fast = {{}}
-        [datasets.two]
-        splits.fast = {{}}
-        """,
-    )
+    toy.suite("toy", llama.suite(llama.tiny_model(tmp_path), "exact", "one", "two"))
     for dataset in ("one", "two"):
         toy.split([{"id": f"{dataset}-{number}", "prompt": f"say {number}", "answer": "x"} for number in range(12)], dataset)
     return toy.on_gpus(1)

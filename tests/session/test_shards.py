@@ -177,7 +177,9 @@ def test_command_sh_runs_the_shard_again(cut):
 
 def test_killed_in_mid_shard_and_continued(cut):
     """On two lanes; gone on with in one process, in a suite that would be cut otherwise by now."""
-    process = start(cut, *IT, *LANES, "-k", "one", "--gpueval-workers", "2", seconds=0.4)
+    meet = cut.root / "suites/toy/meet"
+    meet.write_text("2")
+    process = start(cut, *IT, *LANES, "-k", "one", "--gpueval-workers", "2", seconds=0.3)
     parts = [cut.output / f"it/toy-one-fast-{number}of3/results.jsonl" for number in (1, 2, 3)]
     wait_for(lambda: sum(count_lines(part) >= 4 for part in parts) >= 2, 60)
     process.send_signal(signal.SIGKILL)
@@ -186,6 +188,7 @@ def test_killed_in_mid_shard_and_continued(cut):
     left = {part: count_lines(part) for part in parts}
     begun = [part for part in parts if left[part]]
     assert len(begun) == 2 and all(4 <= left[part] < 16 for part in begun)
+    meet.unlink()
     with begun[0].open("a") as file:
         file.write('{"id":"one-3')  # what a process that is killed while writing leaves
     asked(cut)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -275,6 +276,14 @@ def test_gates_over_all_rows_fail_the_session(sweep):
     assert sweep.run("--gpueval-force").ret == pytest.ExitCode.OK
 
 
+def test_gates_over_all_rows_wait_until_all_are_there(sweep):
+    sweep.make({"a": {"loss": 0.5}, "b": {"loss": 0.25}}, '[[gates]]\nmetric = "toy.loss"\nof = "best"\nmax = 0.1\n')
+    part = sweep.run("-k", "a")
+    assert part.ret == pytest.ExitCode.OK
+    part.stdout.fnmatch_lines(["WARNING: toy: no verdict of the gates over all rows: 1 of 2 have not run in this session (b)"])
+    assert sweep.run("-k", "b").ret == pytest.ExitCode.TESTS_FAILED
+
+
 def test_a_gate_on_a_row_fails_its_item(sweep):
     sweep.make({"a": {"loss": 0.5}, "b": {"loss": 0.25}}, '[[gates]]\nmetric = "toy.loss"\nmax = 0.3\n')
     found = sweep.run()
@@ -365,3 +374,47 @@ def test_a_program_that_is_not_there(sweep):
     found.assert_outcomes(failed=1)
     assert sweep.summary("a")["status"] == "error"
     found.stdout.fnmatch_lines(["*'no-such-program-anywhere': no such program on PATH*"])
+
+
+def test_a_full_disk_ends_the_row_and_says_where(sweep):
+    sweep.make({"a": {"do": "[print('x' * 1000) for _ in range(5000)]; time.sleep(1000)"}})
+    process = sweep.start("-p", "no:xdist", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == pytest.ExitCode.TESTS_FAILED, output
+    assert f"{sweep.path('a') / 'stdout.log'}: cannot be written: " in output
+    assert "--gpueval-output-dir" in output
+    assert "Traceback" not in output
+    assert sweep.summary("a")["status"] == "error"
+    assert not alive(sweep.ran()[0]["pid"])
+
+
+GPU_PROGRAM = """
+import json, os, time
+print("RESULT_TOY gpus=%d" % len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")))
+with open(os.path.join(os.environ["GPUEVAL_RUN_DIR"], "gpus"), "w") as file:
+    file.write(os.environ["CUDA_VISIBLE_DEVICES"])
+"""
+
+
+def test_every_row_sees_the_gpus_that_it_asks_for_and_no_others(toy):
+    (toy.root / "suites/toy/train.py").write_text(GPU_PROGRAM)
+    (toy.root / "suites/toy/sweep.csv").write_text("run_id,width\n" + "".join(f"r{number},{1 + number % 2}\n" for number in range(4)))
+    (toy.root / "suites/toy/suite.toml").write_text('kind = "sweep"\ncommand = ["{python}", "train.py", "{width}"]\ngpus = "width"\n')
+    environment = toy.on_gpus(2)
+    toy.finish(environment, "--gpus", "0-1")
+    for number in range(4):
+        seen = (toy.session("it") / f"toy-r{number}/gpus").read_text().split(",")
+        assert len(set(seen)) == 1 + number % 2
+        assert all(uuid.startswith("GPU-") for uuid in seen)
+
+
+def test_rows_on_several_workers_are_compared_with_each_other(sweep):
+    (sweep.directory / "train.py").write_text(
+        "import sys, time\nloss = float(sys.argv[1].partition('=')[2])\n"
+        "for step in range(1, 400):\n    print(f'step {step} loss {loss}', flush=True)\n    time.sleep((loss > 5) / 50)\nprint(f'RESULT_TOY loss={loss}')\n"
+    )
+    rows = {**{f"good{number}": {"loss": 1.0 + number / 10} for number in range(3)}, "bad": {"loss": 9.0}}
+    sweep.make(rows, '[early_stop]\nrule = "median"\nmin_rows = 3\nwarmup_steps = 10\n')
+    output, _ = sweep.start("--gpus", "none", "-n", "2").communicate(timeout=120)
+    assert "3 passed, 1 skipped" in output
+    assert sweep.summary("bad")["ends"][0]["outcome"] == "stopped"

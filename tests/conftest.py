@@ -1,0 +1,16 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+# Plugins of the tests' own environment, which no session that a test starts makes use of. Hypothesis alone takes longer to import, at the end of
+# every session, than many a session takes.
+UNUSED = "-p no:anyio -p no:cov -p no:hypothesispytest"
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """pytest's own; its sessions do without plugins that they do not need."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", UNUSED)
+    return pytester
