@@ -108,7 +108,7 @@ class RunDirectory:
 
     def _require_same(self, metadata: RunMetadata) -> None:
         earlier = _read_json(self.path / METADATA)
-        now = json.loads(to_json(self.redactor.value(metadata.model_dump(mode="json"))))
+        now = json.loads(to_json(self.redactor.value(metadata.model_dump(mode="json", include=set(IDENTITY)))))
         changed = [key for key in IDENTITY if earlier.get(key) != now.get(key)]
         if changed:
             details = "\n".join(line for key in changed for line in _differences(key, earlier.get(key), now.get(key)))
