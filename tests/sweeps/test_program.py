@@ -116,7 +116,11 @@ def test_whoever_cannot_read_on_gets_the_program_ended_before_the_error_arrives(
             raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        go("import os\nwhile True: print(os.getpid(), 'x' * 5000, flush=True)", sink=full)
+        go(
+            "import os, signal, sys, time\nsay = lambda *_: print(os.getpid(), flush=True)\n"
+            "signal.signal(15, lambda *_: (say(), sys.exit(0)))\nsay(); time.sleep(1000)",
+            sink=full,
+        )
     assert len(pids) == 1
     assert not alive(pids[0])
 
