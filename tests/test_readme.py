@@ -92,7 +92,9 @@ def test_the_suite_file_of_the_readme_is_valid():
     from pytest_gpueval.suites.load import validated
     from pytest_gpueval.suites.schema import DatasetEntry, GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
 
-    suite, judged, policy, runtimes, data = blocks("toml")
+    suite, columns, judged, policy, runtimes, data = blocks("toml")
+    reviews = tomllib.loads(columns)["datasets"]["reviews"]
+    assert validated(DatasetEntry, {**reviews, "splits": {"fast": {}}}, "README").columns == {"text": "body", "label": "target"}
     assert validated(SuiteFile, tomllib.loads(suite), "README").task == "classification"
     told = tomllib.loads(judged)
     judge = validated(JudgeEntry, told["judge"], "README")
