@@ -95,7 +95,7 @@ def test_the_suite_file_of_the_readme_is_valid():
 
     suite, columns, judged, policy, runtimes, sweep, data = blocks("toml")
     reviews = {**tomllib.loads(suite)["datasets"]["reviews"], **tomllib.loads(columns)["datasets"]["reviews"]}
-    assert validated(DatasetEntry, reviews, "README").columns
+    assert validated(DatasetEntry, reviews, "README").columns == {"text": "body", "label": "target"}
     assert validated(SweepFile, tomllib.loads(sweep), "README").early_stop is not None
     assert validated(SuiteFile, tomllib.loads(suite), "README").task == "classification"
     told = tomllib.loads(judged)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_gpueval.datasets import locks, mirror, sources
@@ -40,6 +41,8 @@ class Data:
         self._pins = {(key[0], key[1], key[2]): RemoteSplit.of(entry) for key, entry in pins}
         self._commits: dict[tuple[str, str | None], str] = {}
         self._locks: dict[Path, dict[tuple[str, str], RemoteSplit]] = {}
+        self._asked_hub: Hub | None = None
+        self._making = Lock()
         self._brought: set[Key] = set()
         # What nobody wants to run now, and the Hub does not show.
         self._strangers: set[Key] = set()
@@ -52,13 +55,16 @@ class Data:
     @property
     def notes(self) -> list[str]:
         """What a user should know of where data came from."""
-        return self._hub.notes if "_hub" in vars(self) else []
+        return self._asked_hub.notes if self._asked_hub else []
 
-    @cached_property
+    @property
     def _hub(self) -> Hub:
+        """The same for all threads: it remembers who has answered, and what there is to say. From Python 3.12 on, a cached_property may be made twice."""
         from pytest_gpueval.datasets.hub import Hub  # noqa: PLC0415 - only where it is asked
 
-        return Hub()
+        with self._making:
+            self._asked_hub = self._asked_hub or Hub()
+            return self._asked_hub
 
     @cached_property
     def _mirror(self) -> mirror.Mirror:
@@ -185,7 +191,7 @@ class Data:
     def _commit(self, repo: str, revision: str | None) -> str:
         """What a branch or tag names, found out once: all splits of a repository are of one commit. Raises as `Hub.repository`."""
         if (repo, revision) not in self._commits:
-            self._commits[repo, revision] = self._hub.repository(repo, revision or MAIN).revision
+            self._commits.setdefault((repo, revision), self._hub.repository(repo, revision or MAIN).revision)
         return self._commits[repo, revision]
 
     def _lock(self, directory: Path) -> dict[tuple[str, str], RemoteSplit]:

@@ -263,9 +263,7 @@ def test_a_download_that_is_cut_is_finished(place):
 
 def test_a_download_that_arrives_damaged_is_refused(place):
     place.hub.corrupt("/download/")
-    text = place.run("-k", "one")
-    assert "is not the file that it should be" in text
-    assert place.code == 1
+    assert "is not the file that it should be" in place.refused("-k", "one")
 
 
 def test_metadata_of_another_file_is_found_out(place):
