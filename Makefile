@@ -88,7 +88,7 @@ $(LLAMA)/.made: tests/llama-requirements.txt | $(VENV)/.made
 	@echo 'int main() { return 0; }' | c++ -x c++ -fsyntax-only - 2>/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends g++; } || \
 	  { echo "The server needs a C++ compiler; install it: apt-get install g++" >&2; exit 1; }
-	@echo "Building llama.cpp's server in $(LLAMA) (5 to 15 minutes on two cores, once)"
+	@echo "Building llama.cpp's server in $(LLAMA) (3 to 10 minutes on two cores, once)"
 	@$(BIN)/python -m venv $(LLAMA)
 	@$(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
 	@CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) CMAKE_ARGS="$(if $(filter x86_64,$(shell uname -m)),-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_AMX_TILE=OFF) -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/tests/llama.cmake" \

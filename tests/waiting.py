@@ -5,7 +5,9 @@ import time
 
 from pytest_gpueval.processes.supervisor import look
 
-DEADLINE_S = 90  # for a machine under load; nothing here waits that long when all is well
+# For a machine under load; nothing here waits that long when all is well.
+DEADLINE_S = 90
+SESSION_S = 180
 
 
 def wait_for(condition, deadline_s=DEADLINE_S):

@@ -21,7 +21,7 @@ import pytest_gpueval.session.controller
 import pytest_gpueval.session.dryrun
 import pytest_gpueval.session.engine  # noqa: F401
 from tests import fake_gpus
-from tests.waiting import wait_for
+from tests.waiting import SESSION_S, wait_for
 
 # vLLM is too large to install for all: its tests are collected where there is one.
 collect_ignore = [] if "GPUEVAL_TEST_VLLM" in os.environ else ["test_vllm.py"]
@@ -157,7 +157,7 @@ class Toy:
 
     def spawn(self, *args: str) -> pytest.RunResult:
         """A session in a process of its own."""
-        return self.pytester.runpytest_subprocess(*args, timeout=60)
+        return self.pytester.runpytest_subprocess(*args, timeout=SESSION_S)
 
     # On GPUs that are stand-ins.
 
@@ -195,7 +195,7 @@ class Toy:
             start_new_session=True,
         )
 
-    def finish(self, environment: Mapping[str, str], *args: str, expect: int = 0, timeout: float = 120) -> str:
+    def finish(self, environment: Mapping[str, str], *args: str, expect: int = 0, timeout: float = SESSION_S) -> str:
         """A session from its beginning to its end, and what it says. It leaves no process."""
         process = self.start(environment, *args)
         try:
@@ -205,7 +205,7 @@ class Toy:
             raise AssertionError(f"hangs:\n{process.communicate()[0]}") from None
         assert process.returncode == expect, output
         assert "INTERNALERROR" not in output and "Traceback" not in output, output
-        wait_for(lambda: not processes_of(environment), 20)
+        wait_for(lambda: not processes_of(environment))
         return output
 
     def events(self, *kinds: str) -> list[dict]:

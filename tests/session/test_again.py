@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_for
+from tests.waiting import SESSION_S, wait_for
 
 IT = ("--gpueval-suite", "toy", "--gpueval-session", "it")
 
@@ -88,7 +88,7 @@ def test_stopped_in_mid_dataset_and_continued(toy, killer, xdist):
     results = toy.output / "it/toy-one-fast/results.jsonl"
     wait_for(lambda: count_lines(results) >= 15)
     process.send_signal(killer)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=SESSION_S)
     left = count_lines(results)
     assert 15 <= left < 50
     if killer is not signal.SIGKILL:
@@ -168,7 +168,7 @@ def test_two_sessions_never_write_the_same_directory(toy):
     assert second.ret == pytest.ExitCode.USAGE_ERROR
     second.stderr.fnmatch_lines([f"*another session is writing here (pid {first.pid} of *"])
     first.terminate()
-    first.communicate(timeout=60)
+    first.communicate(timeout=SESSION_S)
     assert first.returncode == pytest.ExitCode.INTERRUPTED
     toy.spawn(*IT).assert_outcomes(passed=2)
 

@@ -9,6 +9,7 @@ import junitparser
 import pytest
 
 from pytest_gpueval.runs import validate
+from tests.waiting import SESSION_S
 
 FILES = {"command.sh", "run_metadata.json", "summary.json", "stdout.log", "results.jsonl"}
 
@@ -65,7 +66,7 @@ def test_command_sh_runs_this_item_again(toy):
     toy.run("--gpueval-suite", "toy", "--gpueval-session", "it", "--gpueval-limit", "20").assert_outcomes(passed=2)
     run = toy.session("it") / "toy-one-fast"
     before = toy.lines("toy-one-fast", "it")
-    done = subprocess.run(["sh", run / "command.sh"], cwd="/", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", run / "command.sh"], cwd="/", capture_output=True, text=True, timeout=SESSION_S)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
     after = toy.lines("toy-one-fast", "it")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_for
+from tests.waiting import SESSION_S, wait_for
 
 from .conftest import processes_of
 from .test_again import count_lines
@@ -84,12 +84,12 @@ def test_workers_that_die_one_after_another_end_the_session(toy):
     toy.pytester.makeconftest("import os\nif 'PYTEST_XDIST_WORKER' in os.environ: os._exit(3)")
     environment = toy.on_gpus(2)
     process = toy.start(environment, "--gpus", "0-1")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=SESSION_S)
     assert "maximum crashed workers reached: 4" in output
     assert process.returncode == 1, output
     assert "ERROR: nothing was run: the workers ended before" in output
     assert "INTERNALERROR" not in output, output
-    wait_for(lambda: not processes_of(environment), 20)
+    wait_for(lambda: not processes_of(environment))
 
 
 def test_a_lost_cuda_context_costs_one_item(toy):
@@ -133,8 +133,8 @@ def test_a_session_that_is_ended_leaves_nothing(toy, number):
     wait_for(lambda: sum(line["id"].endswith("-16") for line in toy.events("begin")) == 4)
     wait_for(lambda: all(count_lines(run / "results.jsonl") == 16 for run in runs))
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    wait_for(lambda: not processes_of(environment), 30)
+    output, _ = process.communicate(timeout=SESSION_S)
+    wait_for(lambda: not processes_of(environment))
     if number is signal.SIGKILL:
         assert {toy.summary(run.name, "it")["status"] for run in runs if (run / "summary.json").exists()} <= {"interrupted"}, "as far as they noticed"
     else:

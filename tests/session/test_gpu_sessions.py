@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.waiting import wait_for
+from tests.waiting import SESSION_S, wait_for
 
 from .conftest import MARK, processes_of
 
@@ -46,7 +46,7 @@ def refusals(toy, environment, cases) -> list[str]:
         env={**environment, "PYTHONPATH": python_path},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=SESSION_S,
     )
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
@@ -138,7 +138,7 @@ def test_a_gpu_is_one_sessions(toy):
     impatient = toy.start(environment, "--gpus", "0", "--gpueval-session", "impatient", "--gpus-wait", "60")
     assert impatient.stdout.readline().startswith("gpueval: waiting: ")
     impatient.send_signal(signal.SIGINT)
-    output, _ = impatient.communicate(timeout=60)
+    output, _ = impatient.communicate(timeout=SESSION_S)
     assert (output, impatient.returncode) == ("gpueval: interrupted while it waited for GPUs\n", pytest.ExitCode.INTERRUPTED)
 
     waiting = toy.start(environment, "--gpus", "0", "--gpueval-session", "next", "--gpus-wait", "60")
@@ -146,9 +146,9 @@ def test_a_gpu_is_one_sessions(toy):
     assert len(processes_of(mine)) >= 3, "the controller, a supervisor and a worker"
     first.send_signal(signal.SIGKILL)
     assert waiting.stdout.readline() == "gpueval: waiting: GPU 0 is still used by workers of a session that has ended\n"
-    output, _ = waiting.communicate(timeout=60)
+    output, _ = waiting.communicate(timeout=SESSION_S)
     assert waiting.returncode == 0, output
     assert "1 passed" in output
     assert [line["alive"] for line in toy.events("conftest")][-1] == 0, "its worker starts when none of the other session's is left"
-    first.communicate(timeout=10)
+    first.communicate(timeout=SESSION_S)
     assert not processes_of(mine)

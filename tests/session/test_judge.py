@@ -16,7 +16,8 @@ from pytest_gpueval.suites.schema import JUDGE_PATTERN, JUDGE_RIGHT
 from tests import llama
 from tests.openai_faults import FaultServer, reply, status
 from tests.session.cut import ALONE, FILE, outcome, said
-from tests.session.test_again import count_lines, start, untimed, untimed_summary, wait_for
+from tests.session.test_again import count_lines, start, untimed, untimed_summary
+from tests.waiting import SESSION_S, wait_for
 
 SUITE = """
 task = "generation"
@@ -290,7 +291,7 @@ def test_killed_in_the_middle_and_continued(judged, judge):
     results = judged.output / "it" / RUN / "results.jsonl"
     wait_for(lambda: count_lines(results) >= 10)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=SESSION_S)
     kept = results.read_bytes()
     kept = kept[: kept.rindex(b"\n") + 1]
     left = kept.count(b"\n")

@@ -10,6 +10,7 @@ import pexpect
 import pytest
 
 from tests.fake_gpus import change
+from tests.waiting import SESSION_S
 
 UUID = "GPU-0000000{}-0000-4000-8000-000000000000"
 # Whoever starts CUDA while a conftest.py is imported gets the GPUs that are visible then.
@@ -87,7 +88,7 @@ def test_in_one_process(toy, mode):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SESSION_S,
     )
     assert done.stdout.splitlines()[-1] == "END 0 3,1 True", done.stdout + done.stderr
     assert [line["gpus"] for line in toy.events("conftest")] == [UUID.format(1)]
@@ -122,7 +123,7 @@ def test_usage_of_the_gpu_is_measured(toy):
         env={**environment, "TERM": "xterm-256color"},
         dimensions=(40, 130),
         encoding="utf-8",
-        timeout=60,
+        timeout=SESSION_S,
     )
     child.expect(r"gpu0 +d0-fast +0/[01] +starting +0 % +0\.5 GiB")
     change(environment, utilization=80, memory_used_mib=40960, energy_mj=1_700_000)

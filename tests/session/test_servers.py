@@ -13,7 +13,7 @@ from pytest_gpueval.processes import leftovers
 from tests import llama
 from tests import triton as real
 from tests.session.conftest import processes_of
-from tests.waiting import wait_for
+from tests.waiting import SESSION_S, wait_for
 
 CONFTEST = """
 import json, os
@@ -96,7 +96,7 @@ def test_a_model_that_does_not_start_says_why(toy, triton):
     environment = triton({"d0": "pass"})
     model = toy.root / "suites/toy/model.py"
     model.write_text(model.read_text().replace('record("load")', "raise OSError('no weights in /models')"))
-    output, _ = toy.start(environment, "--gpus", "0").communicate(timeout=120)
+    output, _ = toy.start(environment, "--gpus", "0").communicate(timeout=SESSION_S)
     assert "model model.py:Model did not start on tritonserver: OSError: no weights in /models" in output
 
 
@@ -142,8 +142,8 @@ def test_nothing_is_left_when_the_session_is_ended(toy, triton, how, engine):
     wait_for(lambda: len([line for line in toy.events("begin") if line["id"].endswith("-1")]) == 2)
     assert len(segments(toy)) >= 2
     session.send_signal(how)
-    session.communicate(timeout=60)
-    wait_for(lambda: not processes_of(environment), 60)
+    session.communicate(timeout=SESSION_S)
+    wait_for(lambda: not processes_of(environment))
     if how == signal.SIGKILL:  # its workers had no time to clean up: the next session does
         toy.finish(environment, "--gpus", "0", "--gpueval-session=next", "--gpueval-limit=1")
         assert not segments(toy)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.session.cut import ALONE, FILE, LANES, WATCHED, asked, gate, metadata, outcome, ran, record, runs, said, shards
 from tests.session.test_again import count_lines, start
-from tests.waiting import wait_for
+from tests.waiting import SESSION_S, wait_for
 
 TOY = ("--gpueval-suite", "toy")
 IT = (*TOY, "--gpueval-session", "it")
@@ -60,7 +60,7 @@ def test_a_named_shard_is_a_piece_of_the_session(cut):
 
 def test_named_from_within_the_folder(cut):
     done = subprocess.run(
-        [*cut.pytester._getpytestargs(), "suite.toml::test_eval[one-fast-2of3]"], cwd=cut.root / "suites/toy", capture_output=True, text=True, timeout=60
+        [*cut.pytester._getpytestargs(), "suite.toml::test_eval[one-fast-2of3]"], cwd=cut.root / "suites/toy", capture_output=True, text=True, timeout=SESSION_S
     )
     assert "1 passed" in done.stdout, done.stdout + done.stderr
     assert len(asked(cut)) == 17
@@ -163,7 +163,7 @@ def test_command_sh_runs_the_shard_again(cut):
     cut.run(*IT, *ALONE, "-k", "one").assert_outcomes(passed=4, deselected=1)
     asked(cut)
     directory = cut.session() / "toy-one-fast-2of3"
-    done = subprocess.run(["sh", str(directory / "command.sh")], cwd="/", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", str(directory / "command.sh")], cwd="/", capture_output=True, text=True, timeout=SESSION_S)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
     assert asked(cut) == [f"one-{number}" for number in range(16, 33)]
     assert len(list(directory.glob("summary.json.bak-*"))) == 1
@@ -181,9 +181,9 @@ def test_killed_in_mid_shard_and_continued(cut):
     meet.write_text("2")
     process = start(cut, *IT, *LANES, "-k", "one", "--gpueval-workers", "2", seconds=0.3)
     parts = [cut.output / f"it/toy-one-fast-{number}of3/results.jsonl" for number in (1, 2, 3)]
-    wait_for(lambda: sum(count_lines(part) >= 4 for part in parts) >= 2, 60)
+    wait_for(lambda: sum(count_lines(part) >= 4 for part in parts) >= 2)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=SESSION_S)
     wait_for(lambda: all(not locked(part.parent) for part in parts))
     left = {part: count_lines(part) for part in parts}
     begun = [part for part in parts if left[part]]
