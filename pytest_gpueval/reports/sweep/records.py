@@ -30,7 +30,7 @@ class SweepRow:
         return value if value is not None and math.isfinite(value) else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # known by itself: what is made of it is kept
 class Sweep:
     """Rows in the order of the sweep's file. `metric` is what they are compared by; None where nothing is."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pytest_gpueval.errors import MissingExtra
@@ -35,6 +36,7 @@ class View:
     failed: Sequence[tuple[SweepRow, str]]
 
 
+@lru_cache(maxsize=1)  # three reports are made of it, one after the other, and a forest takes seconds to grow
 def view(sweep: Sweep, seed: str = "seed") -> View:
     """Everything about a sweep that is text."""
     varying = sweep.varying()
