@@ -278,25 +278,31 @@ class Controller:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """Every run that began has a summary; the session says how it ended. Runs last, and even if pytest cannot write its JUnit XML."""
+        self._judge_sweeps(session)
         try:
             yield
         except OSError as error:
             self.error = cannot_write(self.session_dir / "junit.xml", error)
-        self._judge_sweeps()
         self._finish(session)
         shards.remember_whole(self.config)
         if self.error is not None and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _judge_sweeps(self) -> None:
-        """Let the gates speak that look at all rows of a sweep, once all are there."""
+    def _judge_sweeps(self, session: pytest.Session) -> None:
+        """Let the gates speak that look at all rows of a sweep, once all are there: as a test report of their own."""
         for suite in self._suites:
             if isinstance(suite, Sweep) and any(run.suite == suite.name for run in self.runs.values()):
                 summaries = {id_: summary_or_none(self.session_dir / cases.run_name([suite.name, id_])) for id_ in suite.points}
-                try:
-                    self.warnings += sweep_gates.judge(suite, summaries)
-                except GpuevalError as error:
-                    self.error = self.error or error
+                warning, failure = sweep_gates.judge(suite, summaries)
+                self.warnings += [warning] if warning else []
+                if sweep_gates.over_all(suite) and not warning:
+                    place = str(suite.path.relative_to(session.config.rootpath) if suite.path.is_relative_to(session.config.rootpath) else suite.path)
+                    report = pytest.TestReport(
+                        f"{place}::{sweep_gates.NAME}", (place, None, sweep_gates.NAME), {}, "failed" if failure else "passed", failure, "call"
+                    )
+                    session.config.hook.pytest_runtest_logreport(report=report)
+                    if failure and session.exitstatus == pytest.ExitCode.OK:
+                        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _finish(self, session: pytest.Session) -> None:
         self.display.close()

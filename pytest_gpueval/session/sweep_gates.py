@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_gpueval import gates
-from pytest_gpueval.errors import GateFailure
 from pytest_gpueval.suites.schema import Gate
 
 if TYPE_CHECKING:
@@ -15,20 +14,29 @@ if TYPE_CHECKING:
     from pytest_gpueval.suites.sweep_schema import SweepGate
 
 
-def judge(sweep: Sweep, summaries: Mapping[str, Summary | None]) -> list[str]:
-    """Judge the rows that passed, once all rows of the sweep have a summary; until then there is no verdict, which is said. Raises GateFailure."""
-    over_all = [gate for gate in sweep.file.gates if gate.of == "best" or gate.beats is not None]
+# What the report of their verdict is called, as if it were a test of the suite's file.
+NAME = "test_sweep_gates"
+
+
+def over_all(sweep: Sweep) -> list[SweepGate]:
+    """The gates that look at more than one row."""
+    return [gate for gate in sweep.file.gates if gate.of == "best" or gate.beats is not None]
+
+
+def judge(sweep: Sweep, summaries: Mapping[str, Summary | None]) -> tuple[str | None, str | None]:
+    """Judge the rows that passed, by their ids, once all rows have a summary. Gives why there is no verdict, and why gates say no."""
+    gates_ = over_all(sweep)
     without = [id_ for id_, summary in summaries.items() if summary is None]
-    if over_all and without:
+    if gates_ and without:
         rows = f"{', '.join(without[:5])}{', ...' if len(without) > 5 else ''}"
-        return [f"{sweep.name}: no verdict of the gates over all rows: {len(without)} of {len(summaries)} have not run in this session ({rows})"]
+        return f"{sweep.name}: no verdict of the gates over all rows: {len(without)} of {len(summaries)} have not run in this session ({rows})", None
     lines: list[str] = []
-    for gate in over_all:
+    for gate in gates_:
         values = {id_: figure.value for id_, summary in summaries.items() if (figure := _figure(summary, gate.metric)) and figure.value is not None}
         lines += _verdict(gate, sweep.file.goal, values)
-    if lines:
-        raise GateFailure(f"{sweep.name}: {len(lines)} of the sweep's gates failed\n" + "\n".join(f"  {line}" for line in lines))
-    return []
+    if not lines:
+        return None, None
+    return None, f"{sweep.name}: {len(lines)} of the sweep's gates failed\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _verdict(gate: SweepGate, goal: str, values: Mapping[str, float]) -> list[str]:

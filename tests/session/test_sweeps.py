@@ -263,11 +263,12 @@ def test_gates_over_all_rows_fail_the_session(sweep):
     more = '[[gates]]\nmetric = "toy.loss"\nof = "best"\nmax = 0.1\n[[gates]]\nmetric = "toy.loss"\nbeats = "base"\n'
     sweep.make(rows, more)
     found = sweep.run()
-    found.assert_outcomes(passed=3)
+    found.assert_outcomes(passed=3, failed=1)
     assert found.ret == pytest.ExitCode.TESTS_FAILED
+    assert 'name="test_sweep_gates"' in (sweep.session / "junit.xml").read_text()
     found.stdout.fnmatch_lines(
         [
-            "ERROR: toy: 2 of the sweep's gates failed",
+            "toy: 2 of the sweep's gates failed",
             "  best toy.loss: 0.25 (row two), bound <= 0.1",
             "  toy.loss: 0.75 (row one) does not beat 0.5 (row base)",
         ]
