@@ -101,7 +101,7 @@ class ParquetSplit:
     def _repeats(self) -> dict[int, Repeats]:
         return {}
 
-    def _ids(self, stop: int) -> Iterator[list[object]]:
+    def _ids(self, stop: int) -> Iterator[pa.LargeStringArray]:
         for path, first, last in self._windows(["id"], 0, stop):
             yield from _batches(path, self._by_file(["id"]), first, last, _texts)
 
@@ -179,13 +179,18 @@ def _batches(path: Path, columns: Mapping[str, str], skip: int, stop: int, form:
             raise DataError(f"{path}: damaged after row {position}: {_one_line(error)}") from None
 
 
-def _texts(batch: pa.RecordBatch) -> list[object]:
-    """The values of the only column of a batch; None for all that are no text."""
+def _texts(batch: pa.RecordBatch) -> pa.LargeStringArray:
+    """The only column of a batch as texts; null where it holds none."""
     import pyarrow as pa  # noqa: PLC0415 - heavy
 
-    types, column = pa.types, batch.column(0)
-    of = column.type.value_type if types.is_dictionary(column.type) else column.type
-    return column.to_pylist() if types.is_string(of) or types.is_large_string(of) or types.is_string_view(of) else [None] * len(column)
+    column: Any = batch.column(0)
+    types = pa.types
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not (types.is_string(column.type) or types.is_large_string(column.type) or types.is_string_view(column.type)):
+        column = pa.nulls(len(column))
+    texts: pa.LargeStringArray = column.cast(pa.large_string())
+    return texts
 
 
 def _namers(schema: pa.Schema, columns: Mapping[str, str]) -> dict[str, Callable[[Any], Any]]:

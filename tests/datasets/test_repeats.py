@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import tracemalloc
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_gpueval.datasets import repeats
 from pytest_gpueval.datasets.parquet import ParquetSplit
-from pytest_gpueval.datasets.repeats import find
+from pytest_gpueval.datasets.repeats import find, hashes
 from pytest_gpueval.errors import DataError
 
 BATCH = 7
 
 
 def batches(ids):
-    return lambda: (ids[at : at + BATCH] for at in range(0, len(ids), BATCH))
+    column = pa.array(ids, pa.large_string())
+    return lambda: (column[at : at + BATCH] for at in range(0, len(ids), BATCH))
 
 
 def plainly(ids):
@@ -31,23 +34,46 @@ def plainly(ids):
     return rows, examples[:3]
 
 
-@given(ids=st.lists(st.none() | st.integers(0, 99).map(str), max_size=200), few=st.sampled_from([0, 1000]), most_bytes=st.sampled_from([1, 64, 1 << 20]))
+def poor(texts):
+    """A hash that many texts share."""
+    return hashes(texts) % np.uint64(5)
+
+
+TEXTS = st.none() | st.integers(0, 99).map(str) | st.text(max_size=3)
+
+
+@given(ids=st.lists(TEXTS, max_size=200), few=st.sampled_from([0, 1000]), hashed=st.sampled_from([hashes, poor]))
 @settings(max_examples=300, deadline=None)
-def test_all_that_repeat_and_nothing_else(ids, few, most_bytes):
-    found = find(batches(ids), len(ids), few=few, most_bytes=most_bytes)
+def test_all_that_repeat_and_nothing_else(ids, few, hashed):
+    found = find(batches(ids), len(ids), few=few, hashed=hashed)
     assert (list(found.rows), list(found.examples)) == plainly(ids)
     assert [row for row in range(len(ids)) if found.has(row)] == list(found.rows)
     assert found.within(3, 50) == sum(3 <= row < 50 for row in found.rows)
 
 
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=50), st.integers(0, 3), st.sampled_from([1, 30, 1 << 20]))
+def test_a_text_has_its_hash_wherever_it_stands(texts, skip, window):
+    column = pa.array(["x"] * skip + texts, pa.large_string())[skip:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repeats, "_WINDOW", window)
+        found = hashes(column)
+    assert found.tolist() == [hashes(pa.array([text], pa.large_string()))[0] for text in texts]
+    assert len(set(found.tolist())) == len(set(texts))
+
+
+def test_hashes_of_ids_that_are_much_alike_differ():
+    ids = [f"row-{number:07}" for number in range(200_000)]
+    assert len(np.unique(hashes(pa.array(ids, pa.large_string())))) == len(ids)
+
+
 def test_memory_of_many_ids():
-    """Far less is kept than the ids themselves."""
-    ids = [f"row-{number}" for number in range(200_000)]
+    """Eight bytes an id and a window: far less than the ids themselves."""
+    column = pa.array([f"a rather long id of row {number:09}" for number in range(400_000)], pa.large_string())
     tracemalloc.start()
-    assert not find(lambda: iter([ids]), len(ids), most_bytes=1 << 18).rows
+    assert not find(lambda: iter([column]), len(column)).rows
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2 << 20
+    assert peak < 20 << 20
 
 
 def test_ids_of_a_split_of_several_files(tmp_path):
