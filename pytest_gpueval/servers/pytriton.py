@@ -168,8 +168,9 @@ class PyTritonModel(Server):
 
     kind: PyTriton
     asked_to_end = False
-    # The second instance gives the first one second to start, which a busy machine does not.
-    luckless = re.compile(rf"{Server.luckless.pattern}|Timeout occurred while waiting for config file")
+    # The second instance gives the first one second to start, which a busy machine does not; and asks it on a socket that may be there
+    # without being listened to.
+    luckless = re.compile(rf"{Server.luckless.pattern}|Timeout occurred while waiting for config file|get_config_from_handshake_server.*ConnectionRefusedError")
 
     def __init__(self, kind: PyTriton, log: Path, redactor: Redactor, most_restarts: int, watch: Watch | None = None) -> None:
         super().__init__(kind, log, redactor, most_restarts, watch)

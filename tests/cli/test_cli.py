@@ -56,7 +56,7 @@ def test_a_broken_suite_does_not_hide_the_others(tmp_path):
         (tmp_path / "suites" / name / "suite.toml").write_text("task = ")
     done = gpueval("suites", "--json")
     assert done.exit_code == 2
-    assert [row["suite"] for row in json.loads(done.stdout)] == ["guardrails_ru", "llm_smoke"]
+    assert [row["suite"] for row in json.loads(done.stdout)] == ["fineweb10B", "guardrails_ru", "llm_smoke", "pendulum"]
     assert done.stderr.count("not valid TOML") == 2
     assert done.stderr.startswith("gpueval: ")
 

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tritonclient.grpc import service_pb2
-from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from pytest_gpueval.runtimes import tensor
+from pytest_gpueval.runtimes.triton import client_library
+
+client_library()  # gRPC is imported as a runtime imports it: other tests of this process fork
+
+from tritonclient.grpc import service_pb2  # noqa: E402
+from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor  # noqa: E402
 
 contents = st.lists(st.binary(max_size=20), min_size=1, max_size=8)
 

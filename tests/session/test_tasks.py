@@ -182,10 +182,10 @@ def test_a_policy_means_nothing_where_every_row_has_one_label(toy):
 
 def test_a_row_without_a_question_says_so(toy):
     sums(toy)
-    toy.split([{"id": "x", "answer": "1"}] * 40)
+    toy.split([{"id": f"x{number}", "answer": "1"} for number in range(40)])
     result = toy.run("--gpueval-suite", "toy")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*one/fast.parquet: row 1 (id 'x'): neither of 'prompt' and 'messages': a row has one of them."])
+    result.stdout.fnmatch_lines(["*one/fast.parquet: row 1 (id 'x0'): neither of 'prompt' and 'messages': a row has one of them."])
 
 
 # Tasks that a conftest.py adds.

@@ -452,7 +452,7 @@ def test_an_unknown_suite(suite, tmp_path, name):
     with pytest.raises(UsageProblem) as caught:
         load.find(name, tmp_path)
     assert str(caught.value).startswith(f"there is no suite {name!r}. ")
-    assert "Valid suites: guardrails_ru, llm_smoke, mine." in str(caught.value)
+    assert "Valid suites: fineweb10B, guardrails_ru, llm_smoke, mine, pendulum." in str(caught.value)
     assert f"Looked in: {tmp_path / 'suites'}, " in str(caught.value)
 
 
