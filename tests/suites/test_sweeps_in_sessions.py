@@ -45,7 +45,7 @@ def test_the_pendulum_swings_and_its_hopeless_row_is_expected_to_diverge(tmp_pat
     assert len(lines) == 60 == len(losses((run_dir / "stdout.log").read_text()))
     assert summary(tmp_path, "pendulum-hopeless-lr1e6")["ok"] is False
     (suite,) = ET.parse(tmp_path / "s" / "junit.xml").getroot().iter("testsuite")
-    assert (suite.get("tests"), suite.get("failures"), suite.get("errors"), suite.get("skipped")) == ("19", "0", "0", "1")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors"), suite.get("skipped")) == ("20", "0", "0", "1")
 
 
 @pytest.mark.parametrize("quiet", [(), ("-q",), ("-v",)])
