@@ -56,6 +56,16 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
         _sync_directory(path.parent)
 
 
+def write_all(fd: int, data: bytes, path: Path) -> None:
+    """Write all of it to the descriptor of `path`. Raises StorageError."""
+    try:
+        written = os.write(fd, data)
+        while written < len(data):
+            written += os.write(fd, memoryview(data)[written:])
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
 def sync(path: Path) -> None:
     """Have on disk what a file holds; its name comes with the next durable file beside it. Raises StorageError."""
     with storage(path):

@@ -14,7 +14,7 @@ import orjson
 
 from pytest_gpueval.errors import Conflict, RuntimeFault
 
-from .files import cannot_write, storage
+from .files import storage, write_all
 from .redact import Redactor
 
 _READ_BYTES = 1 << 20
@@ -35,13 +35,7 @@ class ResultsWriter:
         """Append one record. Raises StorageError, RuntimeFault for what JSON cannot hold."""
         if os.getpid() != self._pid:  # a fork of the model that came back here: it must not write what its parent writes
             os._exit(1)
-        line = self._redactor.line(encode(record), self._public) + b"\n"
-        try:
-            written = os.write(self._fd, line)
-            while written < len(line):
-                written += os.write(self._fd, line[written:])
-        except OSError as error:
-            raise cannot_write(self._path, error) from None
+        write_all(self._fd, self._redactor.line(encode(record), self._public) + b"\n", self._path)
 
     def close(self) -> None:
         """Flush to disk and close. Raises StorageError."""
@@ -105,6 +99,12 @@ def drop_torn_tail(path: Path) -> None:
                 break
             end = begin
         file.truncate(end)
+
+
+def count(path: Path) -> int:
+    """The whole lines of a file."""
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(_READ_BYTES), b""))
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

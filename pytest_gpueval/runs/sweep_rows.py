@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pytest_gpueval.errors import Conflict, MissingExtra, StorageError, UsageProblem
+from pytest_gpueval.suites.values import number
 
 from . import results
 from .directory import METADATA, RESULTS, SUMMARY
@@ -90,8 +91,8 @@ def _row(directory: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "status": status,
         "reason": "\n".join(str(text) for text in (told, problem) if text) or None,
         "attempts": attempts if isinstance(attempts := summary.get("attempts"), int) else 1,
-        "seconds": _number(summary.get("seconds")) or 0.0,
-        "metrics": {name: _number(figure.get("value") if isinstance(figure, Mapping) else figure) for name, figure in _table(metrics).items()},
+        "seconds": number(summary.get("seconds")) or 0.0,
+        "metrics": {name: number(figure.get("value") if isinstance(figure, Mapping) else figure) for name, figure in _table(metrics).items()},
         "series": series,
     }
 
@@ -105,9 +106,9 @@ def _series(file: Path) -> tuple[dict[str, list[tuple[float, float]]], str | Non
     problem = None
     try:
         for line in results.read(file) if file.is_file() else ():
-            step = _number(line["id"])
+            step = number(line["id"])
             for name, value in _table(line.get("score")).items():
-                figure = _number(value)
+                figure = number(value)
                 if step is not None and figure is not None and math.isfinite(step) and math.isfinite(figure):
                     found.setdefault(name, {})[step] = figure
     except Conflict as error:
@@ -131,16 +132,6 @@ def _object(file: Path) -> Mapping[str, Any]:
 
 def _table(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: object) -> float | None:
-    """A number; texts too, for that is how "nan", "inf" and steps are written."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _parameter(value: object) -> bool | int | float | str | None:

@@ -14,7 +14,7 @@ from pytest_gpueval.errors import Conflict, UsageProblem
 
 from .directory import COMMAND, LOG, METADATA, RESULTS, SUMMARY, read_summary
 from .records import MODELS, Record
-from .results import decode
+from .results import count, decode
 
 _REQUIRED = (COMMAND, METADATA, SUMMARY, LOG)
 _SESSION = "session.json"
@@ -49,7 +49,7 @@ def of_run(directory: Path, *, every_line: bool = True) -> Iterator[tuple[Path, 
         if every_line:
             yield from _of_lines(directory / RESULTS)
         else:
-            yield from _of_count(directory / RESULTS, _count(directory / RESULTS))
+            yield from _of_count(directory / RESULTS, count(directory / RESULTS))
 
 
 def outline(directory: Path) -> dict[str, Any]:
@@ -102,11 +102,6 @@ def _of_count(file: Path, seen: int) -> Iterator[tuple[Path, str]]:
         summary = read_summary(file.parent)
         if summary is not None and seen != summary.rows.scored + summary.rows.errors + summary.rows.skipped:
             yield file, f"{seen} lines, but {SUMMARY} counts {summary.rows.scored} scored, {summary.rows.errors} errors, {summary.rows.skipped} skipped"
-
-
-def _count(file: Path) -> int:
-    with file.open("rb") as blocks:
-        return sum(block.count(b"\n") for block in iter(lambda: blocks.read(1 << 20), b""))
 
 
 def _of_summary(directory: Path) -> Iterator[tuple[Path, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from pytest_gpueval.runs.directory import LOG
-from pytest_gpueval.runs.files import cannot_write, storage
+from pytest_gpueval.runs.files import storage, write_all
 from pytest_gpueval.runs.results import ResultsWriter
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class RowLog:
             return self._run.stop(())
         text = lines.decode("utf-8", "backslashreplace")
         public = self._run.directory.redactor.text(text)
-        self._write(lines if public is text else public.encode("utf-8", "backslashreplace"))
+        write_all(self._log, lines if public is text else public.encode("utf-8", "backslashreplace"), self._place)
         self._run.show(public)
         steps = self.output.feed(text)
         for step in steps:
@@ -60,18 +61,10 @@ class RowLog:
             return f"diverged: {self.diverged}"
         return self._run.stop(steps)
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._log, view) :]
-        except OSError as error:
-            raise cannot_write(self._place, error) from None
-
     def _keep(self, step: Step) -> None:
         if self._results is None:
             self._results = ResultsWriter(self._run.directory.results_path, self._run.directory.redactor)
-        values = {name: value if value - value == 0 else str(value) for name, value in step.values.items()}
+        values = {name: value if math.isfinite(value) else str(value) for name, value in step.values.items()}
         self._results.write({"id": step.id, "score": values})
         self.steps += 1
         now = time.perf_counter()

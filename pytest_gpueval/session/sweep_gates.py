@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_gpueval import gates
+from pytest_gpueval.runs.records import Figure
 from pytest_gpueval.suites.schema import Gate
 
 if TYPE_CHECKING:
-    from pytest_gpueval.runs.records import Figure, Summary
+    from pytest_gpueval.runs.records import Summary
     from pytest_gpueval.suites.sweep import Sweep
     from pytest_gpueval.suites.sweep_schema import SweepGate
 
@@ -47,7 +48,7 @@ def _verdict(gate: SweepGate, goal: str, values: Mapping[str, float]) -> list[st
     if gate.beats is not None:
         return _beaten(gate, goal, values)
     best = choose(values, key=lambda id_: values[id_])
-    (verdict,) = gates.judge([Gate(metric=gate.metric, min=gate.min, max=gate.max)], {gate.metric: _Value(values[best])}, {})
+    (verdict,) = gates.judge([Gate(metric=gate.metric, min=gate.min, max=gate.max)], {gate.metric: Figure(value=values[best], low=None, high=None, n=1)}, {})
     return [] if verdict.ok else [f"best {gate.metric}: {values[best]:.6g} (row {best}), bound {verdict.bound}"]
 
 
@@ -67,13 +68,3 @@ def _beaten(gate: SweepGate, goal: str, values: Mapping[str, float]) -> list[str
 
 def _figure(summary: Summary | None, metric: str) -> Figure | None:
     return summary.metrics.get(metric) if summary is not None and summary.ok else None
-
-
-class _Value:
-    """A metric of one run, as gates read it."""
-
-    low = high = None
-    n = 1
-
-    def __init__(self, value: float) -> None:
-        self.value: float | None = value

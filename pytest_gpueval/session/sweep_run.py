@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 from pytest_gpueval import gates
 from pytest_gpueval.datasets import sources
 from pytest_gpueval.errors import GpuevalError, UsageProblem
+from pytest_gpueval.runs import results
 from pytest_gpueval.runs.directory import LOG, METADATA, RESULTS, SUMMARY
 from pytest_gpueval.runs.files import back_up, storage, write_json
 from pytest_gpueval.runs.records import Attempt, Figure, RowCounts, RunMetadata, Status, Summary, VerdictRecord
@@ -111,11 +113,12 @@ class SweepRun(Run):
             (self.path / SUMMARY).unlink()
         if self._written != self._number:  # `begin` has written it for the first
             write_json(self.path / METADATA, self.directory.redactor.value(self._metadata().model_dump(mode="json")), durable=False)
-        if self._steps and not self._file.resume:  # it starts anew
-            back_up(self.path / RESULTS)
-            self._steps = 0
-        if self._file.early_stop is not None and not self._continues:
-            self._worker.step(self, 0.0, None)
+        if not self._file.resume:  # it starts anew
+            if self._steps:
+                back_up(self.path / RESULTS)
+                self._steps = 0
+            if self._file.early_stop is not None:
+                self._worker.step(self, 0.0, None)
         place = str(self.path.resolve())
         argv, environment = self._argv(place), self._environment(place)
         directory = self.row.directory / self._file.directory
@@ -135,7 +138,7 @@ class SweepRun(Run):
         missing = [name for name in self._file.expected if not (self.path / name).exists()]
         if problem is not None and end.exit_code == 0:
             return end, Outcome("exit", problem)
-        diverged = log.diverged or next((f"{name} is {value}" for name, value in self.metrics.items() if value - value != 0), None)
+        diverged = log.diverged or next((f"{name} is {value}" for name, value in self.metrics.items() if not math.isfinite(value)), None)
         return end, outcome.judge(end, log.output.tail, diverged=diverged if self._stops_at_nan else None, missing=missing, own=own)
 
     @property
@@ -248,16 +251,13 @@ class SweepRun(Run):
 
     def _lines(self) -> int:
         """Steps in results.jsonl, those of earlier attempts included."""
-        place = self.path / RESULTS
-        if not place.exists():
-            return 0
-        with place.open("rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        place = self.directory.results_path
+        return results.count(place) if place.exists() else 0
 
 
 def _figure(value: float) -> Figure:
     """A metric of one run has no interval; a value that is not finite is none."""
-    return Figure(value=value if value - value == 0 else None, low=None, high=None, n=1)
+    return Figure(value=value if math.isfinite(value) else None, low=None, high=None, n=1)
 
 
 def _document(path: Path) -> tuple[Any, str | None]:

@@ -17,17 +17,17 @@ from .sweep_schema import FIELDS, SweepFile
 from .values import Value
 
 DEFAULT_CSV = "sweep.csv"
-ID_COLUMN, SEED = "run_id", "seed"
+SEED = "seed"
 
 
 def made(path: Path, file: SweepFile) -> Sweep:
     """The sweep of a checked file. Raises SuiteError."""
     rows, lines, source = _rows(path, file)
     parameters: Sequence[Mapping[str, Value]] = [{**file.parameters, **_without_id(row)} for row in rows]
-    if file.run_id is None and not any(ID_COLUMN in row for row in rows):
+    if file.run_id is None and not any(sweep_csv.RUN_ID in row for row in rows):
         ids = [f"row-{number:0{len(str(len(rows)))}}" for number in range(1, len(rows) + 1)]
     else:
-        ids = run_ids.named(rows if file.run_id is None else parameters, file.run_id, column=ID_COLUMN, lines=lines, where=source)
+        ids = run_ids.named(rows if file.run_id is None else parameters, file.run_id, column=sweep_csv.RUN_ID, lines=lines, where=source)
     if file.seeds:
         ids, parameters = run_ids.with_seeds(ids, parameters, file.seeds, parameter=SEED)
     sweep = Sweep(path.parent.name, path, file, dict(zip(ids, parameters, strict=True)))
@@ -70,7 +70,7 @@ def _rows(path: Path, file: SweepFile) -> tuple[Sequence[Mapping[str, Value]], S
 
 def _without_id(row: Mapping[str, Value]) -> dict[str, Value]:
     """The parameters of a row; an empty cell leaves one to the program."""
-    return {name: value for name, value in row.items() if name != ID_COLUMN and value is not None}
+    return {name: value for name, value in row.items() if name != sweep_csv.RUN_ID and value is not None}
 
 
 def _problems(sweep: Sweep) -> Iterator[str]:

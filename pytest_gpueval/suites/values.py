@@ -29,3 +29,13 @@ def infinite(value: Value) -> float | None:
     if not isinstance(value, list | dict):
         return value if isinstance(value, float) and not math.isfinite(value) else None
     return next((leaf for leaf in leaves(value) if isinstance(leaf, float) and not math.isfinite(leaf)), None)
+
+
+def number(value: object) -> float | None:
+    """A number that a program wrote; texts too, for that is how steps, "nan" and "inf" are written. None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None

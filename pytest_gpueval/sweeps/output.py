@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from pytest_gpueval.suites.sweep_schema import RESULT_PATTERN, MetricEntry, SeriesEntry
+from pytest_gpueval.suites.values import number
 
 _RESULT = re.compile(RESULT_PATTERN)
 _PAIR = re.compile(r'(?P<key>[A-Za-z_][\w./-]*)=(?P<value>"[^"]*"|\S+)')
@@ -53,7 +54,7 @@ class Output:
             self.metrics.update(results(text))
         for name, pattern in self._declared.items():
             for match in pattern.finditer(text):
-                value = _number(match[name] if name in pattern.groupindex else match[1])
+                value = number(match[name] if name in pattern.groupindex else match[1])
                 if value is not None:
                     self.metrics[name] = value
         if self._steps is not None:
@@ -66,7 +67,7 @@ def results(text: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for line in _RESULT.finditer(text):
         for pair in _PAIR.finditer(line["pairs"]):
-            value = _number(pair["value"].strip('"'))
+            value = number(pair["value"].strip('"'))
             if value is not None:
                 found[f"{line['name'].lower()}.{pair['key']}"] = value
     return found
@@ -103,15 +104,6 @@ def _json_steps(text: str) -> Iterator[Step]:
 
 
 def _step(groups: Mapping[str, Any]) -> Step | None:
-    values = {name: number for name, value in groups.items() if (number := _number(value)) is not None}
+    values = {name: found for name, value in groups.items() if (found := number(value)) is not None}
     step = values.pop("step", None)
     return Step(step, values) if step is not None and math.isfinite(step) and values else None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
