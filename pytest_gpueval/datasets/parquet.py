@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 READ_ROWS = 1024
+# Of ids alone: they are short.
+_ID_ROWS = 8192
 # Read through a buffer of this size: pyarrow would otherwise hold whole column chunks, which is the whole split where it is one row group.
 _BUFFER_BYTES = 1 << 16
 
@@ -103,7 +105,7 @@ class ParquetSplit:
 
     def _ids(self, stop: int) -> Iterator[pa.LargeStringArray]:
         for path, first, last in self._windows(["id"], 0, stop):
-            yield from _batches(path, self._by_file(["id"]), first, last, _texts)
+            yield from _batches(path, self._by_file(["id"]), first, last, _texts, rows=_ID_ROWS)
 
     def _windows(self, columns: Sequence[str], skip: int, limit: int | None) -> Iterator[tuple[Path, int, int]]:
         """Each file that holds some of these rows, with the first of them and the one behind the last, as the file counts. Raises DataError."""
@@ -159,7 +161,7 @@ def _read(path: Path, columns: Mapping[str, str], skip: int, stop: int) -> Itera
         yield from rows
 
 
-def _batches(path: Path, columns: Mapping[str, str], skip: int, stop: int, form: Callable[[pa.RecordBatch], T]) -> Iterator[T]:
+def _batches(path: Path, columns: Mapping[str, str], skip: int, stop: int, form: Callable[[pa.RecordBatch], T], rows: int = READ_ROWS) -> Iterator[T]:
     """The same in batches, each in a form of its own. Raises DataError, also where the form cannot be made of what the file holds."""
     import pyarrow as pa  # noqa: PLC0415 - heavy
 
@@ -167,7 +169,7 @@ def _batches(path: Path, columns: Mapping[str, str], skip: int, stop: int, form:
         groups, position = _groups_from(file, skip)
         metadata = file.schema_arrow.metadata
         try:
-            for batch in file.iter_batches(batch_size=READ_ROWS, columns=list(dict.fromkeys(columns.values())), row_groups=groups):
+            for batch in file.iter_batches(batch_size=rows, columns=list(dict.fromkeys(columns.values())), row_groups=groups):
                 first, last = max(skip - position, 0), min(stop - position, batch.num_rows)
                 if first < last:
                     wanted = pa.RecordBatch.from_arrays([batch.column(name) for name in columns.values()], names=list(columns), metadata=metadata)

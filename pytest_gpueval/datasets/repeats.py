@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 # Of so few a set is made: numpy need not be imported.
 _FEW: Final = 1 << 14
 _EXAMPLES: Final = 3
-# Bytes of ids that are hashed at a time; each needs some forty bytes meanwhile.
-_WINDOW: Final = 1 << 18
-# An odd number without a pattern (the golden ratio's digits): ids are polynomials in it, modulo 2^64.
-_BASE: Final = 0x9E3779B97F4A7C15
+# Ids that are hashed at a time; each needs some fifty bytes meanwhile.
+_WINDOW: Final = 1 << 13
+# Ids are taken eight bytes at a time, all at once; what is longer than so many words, one by one.
+_WORDS: Final = 32
+# Multipliers of the finalisers of splitmix64 (Steele, Lea & Flood 2014): odd, without a pattern.
+_ODD, _OTHER = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
 
 # Ids in order, batch by batch, as texts of Arrow; null is no id.
 Batches = Iterable["pa.LargeStringArray"]
@@ -66,34 +68,42 @@ def find(ids: Callable[[], Batches], count: int, *, few: int = _FEW, hashed: Cal
 
 
 def hashes(texts: pa.LargeStringArray) -> Hashes:
-    """A hash of 64 bits for each text, none of which is null; the same texts have the same."""
+    """A hash of 64 bits for each text, none of which is null; in one process the same texts have the same."""
     import numpy as np  # noqa: PLC0415 - heavy
 
-    result = np.zeros(len(texts), np.uint64)
-    if not len(texts):
-        return result
+    windows = [_hashes(texts[at : at + _WINDOW]) for at in range(0, len(texts), _WINDOW)]
+    return np.concatenate(windows) if windows else np.empty(0, np.uint64)
+
+
+def _hashes(texts: pa.LargeStringArray) -> Hashes:
+    import numpy as np  # noqa: PLC0415 - heavy
+
     buffers: list[Any] = texts.buffers()
     offsets = np.frombuffer(buffers[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    data = np.frombuffer(buffers[2] or b"", np.uint8)
-    begin = 0
-    while begin < len(texts):
-        end = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + _WINDOW, "right")) - 1)
-        here = offsets[begin : end + 1] - offsets[begin]
-        lengths = np.diff(here)
-        places = np.arange(here[-1]) - np.repeat(here[:-1], lengths)
-        terms = (data[offsets[begin] : offsets[end]].astype(np.uint64) + np.uint64(1)) * _powers(int(lengths.max(initial=0)))[places]
-        full = np.flatnonzero(lengths)  # reduceat would give an empty text the first byte of the next one
-        if len(full):
-            result[begin + full] = np.add.reduceat(terms, here[:-1][full])
-        begin = end
-    result ^= result >> np.uint64(31)
+    data = np.frombuffer(buffers[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+    # The word that begins at each byte; the last ones end in zeros.
+    words: Hashes = np.ndarray((len(data) + 1,), np.dtype("<u8"), np.append(data, np.zeros(8, np.uint8)), strides=(1,))
+    masks = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
+    starts, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
+    result = _mixed(lengths.astype(np.uint64))
+    for done in range(0, 8 * _WORDS, 8):
+        left = np.flatnonzero(lengths > done)
+        if not len(left):
+            break
+        word = words[starts[left] + done] & masks[np.minimum(lengths[left] - done, 8)]
+        result[left] = _mixed(result[left] ^ word)
+    for at in np.flatnonzero(lengths > 8 * _WORDS):
+        result[at] ^= np.int64(hash(texts[int(at)].as_py())).astype(np.uint64)
     return result
 
 
-def _powers(count: int) -> Hashes:
+def _mixed(words: Hashes) -> Hashes:
+    """Words whose every bit depends on every bit, two of which are equal only where they were."""
     import numpy as np  # noqa: PLC0415 - heavy
 
-    return np.cumprod(np.full(max(count, 1), _BASE, np.uint64), dtype=np.uint64)
+    words = words * np.uint64(_ODD)
+    words = (words ^ (words >> np.uint64(29))) * np.uint64(_OTHER)
+    return words ^ (words >> np.uint64(32))
 
 
 def _numbered(ids: Batches) -> Iterator[tuple[int, str | None]]:

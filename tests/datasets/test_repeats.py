@@ -51,13 +51,14 @@ def test_all_that_repeat_and_nothing_else(ids, few, hashed):
     assert found.within(3, 50) == sum(3 <= row < 50 for row in found.rows)
 
 
-@given(st.lists(st.text(max_size=40), min_size=1, max_size=50), st.integers(0, 3), st.sampled_from([1, 30, 1 << 20]))
-def test_a_text_has_its_hash_wherever_it_stands(texts, skip, window):
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=50), st.integers(0, 3), st.sampled_from([1, 30, 1 << 20]), st.sampled_from([0, 1, 32]))
+def test_a_text_has_its_hash_wherever_it_stands(texts, skip, window, words):
     column = pa.array(["x"] * skip + texts, pa.large_string())[skip:]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(repeats, "_WINDOW", window)
+        patch.setattr(repeats, "_WORDS", words)
         found = hashes(column)
-    assert found.tolist() == [hashes(pa.array([text], pa.large_string()))[0] for text in texts]
+        assert found.tolist() == [hashes(pa.array([text], pa.large_string()))[0] for text in texts]
     assert len(set(found.tolist())) == len(set(texts))
 
 
