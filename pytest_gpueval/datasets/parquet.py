@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_gpueval.errors import DataError, MissingExtra, valid_values
 
 from .features import features_of, namer
-from .repeats import Repeats, find
+from .repeats import Repeats, Texts, find
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,7 +103,7 @@ class ParquetSplit:
     def _repeats(self) -> dict[int, Repeats]:
         return {}
 
-    def _ids(self, stop: int) -> Iterator[pa.LargeStringArray]:
+    def _ids(self, stop: int) -> Iterator[Texts]:
         for path, first, last in self._windows(["id"], 0, stop):
             yield from _batches(path, self._by_file(["id"]), first, last, _texts, rows=_ID_ROWS)
 
@@ -181,7 +181,7 @@ def _batches(path: Path, columns: Mapping[str, str], skip: int, stop: int, form:
             raise DataError(f"{path}: damaged after row {position}: {_one_line(error)}") from None
 
 
-def _texts(batch: pa.RecordBatch) -> pa.LargeStringArray:
+def _texts(batch: pa.RecordBatch) -> Texts:
     """The only column of a batch as texts; null where it holds none."""
     import pyarrow as pa  # noqa: PLC0415 - heavy
 
@@ -189,9 +189,9 @@ def _texts(batch: pa.RecordBatch) -> pa.LargeStringArray:
     types = pa.types
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if not (types.is_string(column.type) or types.is_large_string(column.type) or types.is_string_view(column.type)):
-        column = pa.nulls(len(column))
-    texts: pa.LargeStringArray = column.cast(pa.large_string())
+    if not (types.is_string(column.type) or types.is_large_string(column.type)):  # a cast costs an import more
+        column = column.cast(pa.large_string()) if types.is_string_view(column.type) else pa.nulls(len(column), pa.string())
+    texts: Texts = column
     return texts
 
 

@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
-# Of so few a set is made: numpy need not be imported.
-_FEW: Final = 1 << 14
+# Of so few a set is made, of some ten MB: that is done before numpy is imported.
+_FEW: Final = 1 << 17
 _EXAMPLES: Final = 3
 # Ids that are hashed at a time; each needs some fifty bytes meanwhile.
 _WINDOW: Final = 1 << 13
@@ -28,7 +28,8 @@ _WORDS: Final = 32
 _ODD, _OTHER = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
 
 # Ids in order, batch by batch, as texts of Arrow; null is no id.
-Batches = Iterable["pa.LargeStringArray"]
+Texts: TypeAlias = "pa.StringArray | pa.LargeStringArray"
+Batches: TypeAlias = Iterable[Texts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,13 @@ class Repeats:
 def find(ids: Callable[[], Batches], count: int, *, few: int = _FEW, hashed: Callable[[Any], Hashes] | None = None) -> Repeats:
     """Look at `count` ids, which `ids` gives anew each time it is called. `hashed` takes the place of `hashes`."""
     if count <= few:
-        return _exactly(_numbered(ids()))
+        return Repeats() if _all_differ(ids()) else _exactly(_numbered(ids()))
     import numpy as np  # noqa: PLC0415 - heavy
 
     hashed = hashed or hashes
     table, filled = np.empty(count, np.uint64), 0
     for batch in ids():
-        found = hashed(batch.drop_null())
+        found = hashed(_there(batch))
         table[filled : filled + len(found)] = found
         filled += len(found)
     table = table[:filled]
@@ -67,7 +68,7 @@ def find(ids: Callable[[], Batches], count: int, *, few: int = _FEW, hashed: Cal
     return _exactly(_suspects(ids(), twice, hashed)) if len(twice) else Repeats()
 
 
-def hashes(texts: pa.LargeStringArray) -> Hashes:
+def hashes(texts: Texts) -> Hashes:
     """A hash of 64 bits for each text, none of which is null; in one process the same texts have the same."""
     import numpy as np  # noqa: PLC0415 - heavy
 
@@ -75,11 +76,13 @@ def hashes(texts: pa.LargeStringArray) -> Hashes:
     return np.concatenate(windows) if windows else np.empty(0, np.uint64)
 
 
-def _hashes(texts: pa.LargeStringArray) -> Hashes:
+def _hashes(texts: Texts) -> Hashes:
     import numpy as np  # noqa: PLC0415 - heavy
+    import pyarrow as pa  # noqa: PLC0415 - heavy
 
     buffers: list[Any] = texts.buffers()
-    offsets = np.frombuffer(buffers[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    offsets = np.frombuffer(buffers[1], width)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
     data = np.frombuffer(buffers[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
     # The word that begins at each byte; the last ones end in zeros.
     words: Hashes = np.ndarray((len(data) + 1,), np.dtype("<u8"), np.append(data, np.zeros(8, np.uint8)), strides=(1,))
@@ -106,6 +109,21 @@ def _mixed(words: Hashes) -> Hashes:
     return words ^ (words >> np.uint64(32))
 
 
+def _all_differ(ids: Batches) -> bool:
+    """Whether no id occurs twice."""
+    seen, count = set[str | None](), 0
+    for batch in ids:
+        there = _there(batch)
+        seen.update(there.to_pylist())
+        count += len(there)
+    return len(seen) == count
+
+
+def _there(texts: Texts) -> Texts:
+    """Those that are not null."""
+    return texts.drop_null() if texts.null_count else texts
+
+
 def _numbered(ids: Batches) -> Iterator[tuple[int, str | None]]:
     """(row, id) of all rows."""
     row = 0
@@ -121,7 +139,7 @@ def _suspects(ids: Batches, twice: Hashes, hashed: Callable[[Any], Hashes]) -> I
     row = 0
     for batch in ids:
         there = np.flatnonzero(batch.is_valid().to_numpy(zero_copy_only=False))
-        for at in there[np.isin(hashed(batch.drop_null()), twice)]:
+        for at in there[np.isin(hashed(_there(batch)), twice)]:
             yield row + int(at), batch[int(at)].as_py()
         row += len(batch)
 

@@ -19,8 +19,8 @@ from pytest_gpueval.errors import DataError
 BATCH = 7
 
 
-def batches(ids):
-    column = pa.array(ids, pa.large_string())
+def batches(ids, kind=None):
+    column = pa.array(ids, kind or pa.large_string())
     return lambda: (column[at : at + BATCH] for at in range(0, len(ids), BATCH))
 
 
@@ -42,10 +42,15 @@ def poor(texts):
 TEXTS = st.none() | st.integers(0, 99).map(str) | st.text(max_size=3)
 
 
-@given(ids=st.lists(TEXTS, max_size=200), few=st.sampled_from([0, 1000]), hashed=st.sampled_from([hashes, poor]))
+@given(
+    ids=st.lists(TEXTS, max_size=200),
+    few=st.sampled_from([0, 1000]),
+    hashed=st.sampled_from([hashes, poor]),
+    kind=st.sampled_from([pa.string(), pa.large_string()]),
+)
 @settings(max_examples=300, deadline=None)
-def test_all_that_repeat_and_nothing_else(ids, few, hashed):
-    found = find(batches(ids), len(ids), few=few, hashed=hashed)
+def test_all_that_repeat_and_nothing_else(ids, few, hashed, kind):
+    found = find(batches(ids, kind), len(ids), few=few, hashed=hashed)
     assert (list(found.rows), list(found.examples)) == plainly(ids)
     assert [row for row in range(len(ids)) if found.has(row)] == list(found.rows)
     assert found.within(3, 50) == sum(3 <= row < 50 for row in found.rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.session.cut import FILE, LANES, WATCHED, asked, ran, record, runs, said
