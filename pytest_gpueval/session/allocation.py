@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RESERVATION = pytest.StashKey[leases.Reservation]()
 CLEANED = pytest.StashKey[Sequence[str]]()
+# The environment before GPUs were pinned: in it their indices count.
+_CALLERS = pytest.StashKey[Mapping[str, str]]()
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,14 @@ def reserve(config: pytest.Config, settings: Settings) -> leases.Reservation:
         clean_up(config)
         session = settings.session or "+".join(settings.suite) or "pytest"
         try:
-            found = leases.reserve(settings.gpus or "none", session=session, wait_s=settings.gpus_wait_s, shared=settings.gpus_shared, on_wait=_say)
+            found = leases.reserve(
+                settings.gpus or "none",
+                session=session,
+                wait_s=settings.gpus_wait_s,
+                shared=settings.gpus_shared,
+                on_wait=_say,
+                environment=config.stash.get(_CALLERS, os.environ),
+            )
         except KeyboardInterrupt:  # pytest does not expect one this early
             sys.stderr.write("gpueval: interrupted while it waited for GPUs\n")
             raise SystemExit(int(pytest.ExitCode.INTERRUPTED)) from None
@@ -56,8 +65,16 @@ def clean_up(config: pytest.Config) -> None:
         config.stash[CLEANED] = leftovers.end()
 
 
-def pin(config: pytest.Config, chosen: Sequence[devices.Device]) -> None:
-    """Let this process, and what it starts, see only these GPUs."""
+def pin(config: pytest.Config, settings: Settings) -> None:
+    """Let this process, and what it starts, see only the GPUs of `--gpus`. Raises as `reserve`.
+
+    Which are free, only taking them tells; those that are named are leased later, once the data are here.
+    """
+    spec = settings.gpus or "none"
+    chosen = reserve(config, settings).devices if spec == "auto" else devices.select(spec, devices.visible() if spec != "none" else [])
+    if not chosen:
+        return
+    config.stash[_CALLERS] = dict(os.environ)
     set_environment(config, {"CUDA_VISIBLE_DEVICES": ",".join(device.uuid for device in chosen)})
 
 

@@ -64,11 +64,8 @@ def pin(early: pytest.Config) -> None:
         return
     with user_errors():
         known = Settings.read(early, option)
-        if known.dry_run:
-            return
-        reservation = allocation.reserve(early, known)
-        if reservation.devices:
-            allocation.pin(early, reservation.devices)
+        if not known.dry_run:
+            allocation.pin(early, known)
 
 
 def prepare(config: pytest.Config) -> None:

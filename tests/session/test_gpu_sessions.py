@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -152,3 +153,23 @@ def test_a_gpu_is_one_sessions(toy):
     assert [line["alive"] for line in toy.events("conftest")][-1] == 0, "its worker starts when none of the other session's is left"
     first.communicate(timeout=SESSION_S)
     assert not processes_of(mine)
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "0")], ids=["lanes", "-n 0"])
+def test_what_is_missing_is_said_before_a_gpu_is_taken(toy, workers):
+    toy.datasets({"d0": "pass"})
+    (toy.root / "elsewhere").mkdir()
+    environment = toy.on_gpus(2)
+    text = toy.finish(environment, "--gpus", "0-1", *workers, "--gpueval-data", "elsewhere", expect=4)
+    assert "1 of 1 splits cannot be used" in text
+    assert list(Path(environment["GPUEVAL_LEASE_DIR"]).iterdir()) == []
+
+
+def test_one_process_sees_the_gpus_that_it_leases(toy):
+    """Indices count in the caller's list, also once the process has been narrowed to its own."""
+    toy.datasets({"d0": "pass"})
+    environment = {**toy.on_gpus(4), "CUDA_VISIBLE_DEVICES": "3,2,1"}
+    toy.finish(environment, "--gpus", "1", "-n", "0")
+    (begun,) = toy.events("begin")
+    assert begun["gpus"] == UUID.format(2)
+    assert [path.name for path in Path(environment["GPUEVAL_LEASE_DIR"]).glob("*.lease")] == [f"{UUID.format(2)}.lease"]
