@@ -1,5 +1,7 @@
-"""Metrics and bounds in, verdicts out. Pure: the caller decides what a failed verdict does."""
+"""Metrics, bounds and differences in, verdicts out. Pure: the caller decides what a failed verdict does."""
 
-from .bounds import Verdict, failure_message, judge
+from .bounds import Verdict, judge
+from .drops import Rules, judge_drops
+from .message import failure_message
 
-__all__ = ["Verdict", "failure_message", "judge"]
+__all__ = ["Rules", "Verdict", "failure_message", "judge", "judge_drops"]

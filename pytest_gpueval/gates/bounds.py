@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 
 class Measured(Protocol):
@@ -35,9 +35,37 @@ class Bounds(Protocol):
     def judge(self) -> str: ...
 
 
+UNSCORED: Final = "unscored"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What lies between a figure and its baseline's, over the samples that both have.
+
+    `p` is that of "the change for the worse is within the margin"; `p_adjusted` is beside the suite's other gates of this kind. `changed` samples count
+    otherwise than they did; `detectable` is the smallest change for the worse that the gate finds with 80 % power, in units of the metric. `tolerated`:
+    where the rows cannot tell, the case passes.
+    """
+
+    baseline: float | None
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float
+    changed: int
+    detectable: float | None
+    method: str
+    tolerated: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a gate said. `outcome` is "pass", "fail" or "unscored" (the metric is undefined on this data; counts as a failure)."""
+    """What a gate said.
+
+    `outcome` is "pass", "fail" or "unscored" (the metric is undefined on this data; counts as a failure). Against a baseline, with a `change`, it
+    may also be "improved", or "inconclusive" where the rows cannot tell.
+    """
 
     metric: str
     label: str | None
@@ -47,11 +75,12 @@ class Verdict:
     high: float | None
     n: int
     outcome: str
+    change: Change | None = None
 
     @property
     def ok(self) -> bool:
         """Whether the gate lets the case pass."""
-        return self.outcome == "pass"
+        return self.outcome in ("pass", "improved") or (self.outcome == "inconclusive" and self.change is not None and self.change.tolerated)
 
     @property
     def name(self) -> str:
@@ -74,34 +103,10 @@ def _verdict(gate: Bounds, metrics: Mapping[str, Measured]) -> Verdict:
         bound += " (whole interval)"
     found = metrics.get(gate.metric)
     if found is None or found.value is None:
-        return Verdict(gate.metric, gate.label, bound, None, None, None, 0, "unscored")
+        return Verdict(gate.metric, gate.label, bound, None, None, None, 0, UNSCORED)
     least, most = (found.low, found.high) if gate.judge == "interval" else (found.value, found.value)
     if least is None or most is None:  # one sample has a value, but no interval
-        outcome = "unscored"
+        outcome = UNSCORED
     else:
         outcome = "pass" if (gate.min is None or least >= gate.min) and (gate.max is None or most <= gate.max) else "fail"
     return Verdict(gate.metric, gate.label, bound, found.value, found.low, found.high, found.n, outcome)
-
-
-def failure_message(title: str, verdicts: Sequence[Verdict]) -> str:
-    """A table of all verdicts, failed ones first, for the terminal and JUnit."""
-    failed = [verdict for verdict in verdicts if not verdict.ok]
-    header = ("", "metric", "value", "95 % interval", "bound", "documents")
-    rows = [header] + [_cells(verdict) for verdict in (*failed, *(verdict for verdict in verdicts if verdict.ok))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"{title}: {len(failed)} of {len(verdicts)} gates failed", "", *lines])
-
-
-def _cells(verdict: Verdict) -> tuple[str, ...]:
-    outcome, name, documents = verdict.outcome.upper(), verdict.name, str(verdict.n)
-    interval = "-" if verdict.low is None or verdict.high is None else f"[{_number(verdict.low)}, {_number(verdict.high)}]"
-    return (outcome, name, "-" if verdict.value is None else _number(verdict.value), interval, verdict.bound, documents)
-
-
-def _number(value: float) -> str:
-    """Six digits, more where they would end in zeros: 0.8999999 must not read 0.9 beside a bound of 0.9 that it misses."""
-    if value == round(value, 4) and abs(value) < 1e6:
-        return f"{value:.4f}"
-    short = f"{value:.6g}"
-    return f"{value:.12g}" if len(short) < 8 and "e" not in short else short

@@ -27,6 +27,21 @@ class Figure(Record):
     n: int
 
 
+class ChangeRecord(Record):
+    """What lies between a figure and its baseline's, over the samples that both have."""
+
+    baseline: float | None
+    difference: float
+    low: float
+    high: float
+    p: float = Field(description="of a change for the worse that is within the bound")
+    p_adjusted: float = Field(description="beside the suite's other gates against a baseline")
+    changed: int = Field(description="samples that count otherwise than they did")
+    detectable: float | None = Field(description="the smallest change for the worse that is found with 80 % power")
+    method: str
+    tolerated: bool = Field(description="whether the case passes where the outcome is inconclusive")
+
+
 class VerdictRecord(Record):
     """What one gate said."""
 
@@ -37,7 +52,8 @@ class VerdictRecord(Record):
     low: float | None
     high: float | None
     n: int
-    outcome: Literal["pass", "fail", "unscored"]
+    outcome: Literal["pass", "fail", "unscored", "improved", "inconclusive"]
+    change: ChangeRecord | None = Field(None, description="of a gate against a baseline, where both sides have the metric")
 
 
 class RowCounts(Record):

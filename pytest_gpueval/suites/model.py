@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 
-from .schema import DatasetEntry, Gate, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
+from .schema import ComparisonEntry, DatasetEntry, Gate, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
 
 _SHARD = re.compile(r"-[0-9]+of[0-9]+$")
 
@@ -143,6 +143,9 @@ class Case:
     shard: Shard | None = None
     parts: int = 1
     judge: Judge | None = None
+    comparison: ComparisonEntry = field(default_factory=ComparisonEntry)
+    # Gates against a baseline that all cases of the suite's split have: that many chances of a false alarm.
+    comparisons: int = 0
 
     @property
     def id(self) -> str:
@@ -202,8 +205,11 @@ class Suite:
             "runtime": self.file.runtimes[runtime],
             "policy_name": policy_name,
             "policy": rules,
+            "comparison": self.file.comparison,
         }
-        return [self._case(name, dataset, common) for name, dataset in self.file.datasets.items() if split in dataset.splits]
+        cases = [self._case(name, dataset, common) for name, dataset in self.file.datasets.items() if split in dataset.splits]
+        comparisons = sum(gate.is_paired for case in cases for gate in case.gates)
+        return [replace(case, comparisons=comparisons) for case in cases]
 
     def _case(self, name: str, dataset: DatasetEntry, common: Mapping[str, Any]) -> Case:
         gates: list[Gate] | None = common["policy"].gates
@@ -272,7 +278,7 @@ class Suite:
 
 
 def _merged(general: Iterable[Gate], own: Iterable[Gate]) -> tuple[Gate, ...]:
-    """The suite's gates without those that the dataset's own of the same metric and label replace, then the dataset's."""
+    """The suite's gates without those that the dataset's own of the same key replace, then the dataset's."""
     mine = list(own)
-    replaced = {(gate.metric, gate.label) for gate in mine}
-    return (*(gate for gate in general if (gate.metric, gate.label) not in replaced), *mine)
+    replaced = {gate.key for gate in mine}
+    return (*(gate for gate in general if gate.key not in replaced), *mine)

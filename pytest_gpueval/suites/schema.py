@@ -19,6 +19,7 @@ Rate = Annotated[float, Field(gt=0)]
 # Ids become parts of node ids and directory names.
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
+Margin = Annotated[float, Field(ge=0)]
 
 
 class Strict(BaseModel):
@@ -28,21 +29,53 @@ class Strict(BaseModel):
 
 
 class Gate(Strict):
-    """A bound on a metric."""
+    """A bound on a metric, or on how far it may fall or rise from a baseline's."""
 
     metric: str = Field(description="for example strict.f1, char.recall, document.false_positive_rate, accuracy")
     label: str | None = Field(None, description="judge this label's figure instead of the overall one")
     min: float | None = None
     max: float | None = None
+    max_drop: Margin | None = Field(None, description="how far the figure may lie below the baseline's, judged on the samples that both have")
+    max_rise: Margin | None = Field(None, description="how far above, of a metric of which less is better")
+    relative: bool = Field(False, description="max_drop and max_rise are shares of the baseline's figure")
     judge: Literal["value", "interval"] = Field("value", description="'interval': the whole 95 % interval must lie within the bound")
 
     @model_validator(mode="after")
     def _bounded(self) -> Gate:
-        if self.min is None and self.max is None:
-            raise ValueError("a gate needs 'min' or 'max'")
+        bounds, margins = [self.min, self.max], [self.max_drop, self.max_rise]
+        given = sum(limit is not None for limit in (*bounds, *margins))
+        if not given:
+            raise ValueError("a gate needs 'min', 'max', 'max_drop' or 'max_rise'")
+        if margins != [None, None] and given > 1:
+            raise ValueError("a gate with 'max_drop' or 'max_rise' has no other bound; write two gates")
+        if self.is_paired and self.judge != "value":
+            raise ValueError("'judge' is of 'min' and 'max'; a drop is always judged on its interval")
+        if self.relative and not self.is_paired:
+            raise ValueError("'relative' is of 'max_drop' and 'max_rise'")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"'min' {self.min:g} is above 'max' {self.max:g}")
         return self
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether it looks at a baseline."""
+        return self.max_drop is not None or self.max_rise is not None
+
+    @property
+    def key(self) -> tuple[str, str | None, bool]:
+        """A dataset's gate takes the place of the suite's of the same key."""
+        return self.metric, self.label, self.is_paired
+
+
+class ComparisonEntry(Strict):
+    """How gates against a baseline decide."""
+
+    level: Annotated[float, Field(gt=0, le=0.5)] = Field(0.05, description="share of false alarms, over all such gates of the suite together")
+    correction: Literal["holm", "none"] = Field("holm", description="'none': the level is each gate's own")
+    sides: Literal["one", "two"] = Field("one", description="'two': half of the level is left to figures that got better")
+    inconclusive: Literal["pass", "fail"] = Field("pass", description="what becomes of a case whose rows cannot tell")
+    resamples: Annotated[int, Field(ge=1000, le=1_000_000)] = Field(10_000, description="of the paired bootstrap")
+    cluster: str | None = Field(None, description="column that names what several samples repeat, such as a document")
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -278,7 +311,9 @@ class DatasetEntry(Strict):
     )
     columns: dict[str, str] = Field(default_factory=dict, description="column that the task asks for -> what the dataset's files call it")
     task_options: dict[str, Any] = Field(default_factory=dict, description="override those of the suite, key by key")
-    gates: list[Gate] = Field(default_factory=list, description="added to the suite's gates; one of the same metric and label replaces it")
+    gates: list[Gate] = Field(
+        default_factory=list, description="added to the suite's gates; one of the same metric and label replaces it, a bound a bound, a drop a drop"
+    )
     max_error_share: Share | None = None
     rate: Rate | None = Field(None, description="samples/s of one worker, until a session has measured it")
     gpus: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="GPUs that this dataset needs at once, instead of what the runtime says")
@@ -313,4 +348,5 @@ class SuiteFile(Strict):
     runtimes: dict[Id, RuntimeEntry] = Field(min_length=1)
     policies: dict[Id, PolicyEntry] = {}
     gates: list[Gate] = []
+    comparison: ComparisonEntry = Field(default_factory=ComparisonEntry)
     datasets: dict[Id, DatasetEntry] = Field(min_length=1)

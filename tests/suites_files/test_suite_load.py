@@ -136,12 +136,12 @@ def test_what_json_cannot_hold_is_read_again(suite, option):
         ),
         pytest.param(
             ("min = 0.4", "mim = 0.4"),
-            "datasets.reviews.gates[0].mim: unknown key. Did you mean 'min'? Valid keys here: judge, label, max, metric, min.",
+            "datasets.reviews.gates[0].mim: unknown key. Did you mean 'min'? Valid keys here: judge, label, max, max_drop, max_rise, metric, min, relative.",
             id="key in a list in a dict",
         ),
         pytest.param(
             ("min = 0.5", "min = 0.5\nmox = 1.0"),
-            "gates[0].mox: unknown key. Did you mean 'max'? Valid keys here: judge, label, max, metric, min.",
+            "gates[0].mox: unknown key. Did you mean 'max'? Valid keys here: judge, label, max, max_drop, max_rise, metric, min, relative.",
             id="key in a list",
         ),
         pytest.param(
@@ -155,7 +155,7 @@ def test_what_json_cannot_hold_is_read_again(suite, option):
             "gates[0].judge: unknown 'intervall'. Did you mean 'interval'? Valid values: interval, value.",
             id="choice",
         ),
-        pytest.param(("min = 0.5\n", ""), "gates[0]: a gate needs 'min' or 'max'", id="gate without bounds"),
+        pytest.param(("min = 0.5\n", ""), "gates[0]: a gate needs 'min', 'max', 'max_drop' or 'max_rise'", id="gate without bounds"),
         pytest.param(("min = 0.4", "min = 4"), "datasets.reviews.gates[0]: 'min' 4 is above 'max' 1", id="min above max"),
         pytest.param(("min = 0.5\n", "min = nan\n"), "gates[0].min: expected a finite number, found nan", id="bound that nothing can reach"),
         pytest.param(("threshold = 0.5", "threshold = 1.5"), "policies.sure.threshold: expected less than or equal to 1, found 1.5", id="share"),
