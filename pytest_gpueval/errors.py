@@ -81,7 +81,7 @@ def valid_values(wrong: str, valid: Iterable[str], *, what: str) -> str:
     >>> valid_values("fats", ["fast", "full"], what="splits")
     "Did you mean 'fast'? Valid splits: fast, full."
     """
-    from difflib import get_close_matches  # noqa: PLC0415 - only when something is wrong
+    from difflib import get_close_matches
 
     names = sorted(valid)
     close = get_close_matches(wrong, names, n=1)

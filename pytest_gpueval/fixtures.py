@@ -25,9 +25,9 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def run(request: pytest.FixtureRequest, case: Case) -> Run:  # noqa: ARG001 - a run belongs to a case
+def run(request: pytest.FixtureRequest, case: Case) -> Run:
     """The run of this item: its directory `run.path`, its evaluation or its program, and `run.judge()`, which lets the gates speak."""
-    from pytest_gpueval.session.worker import RUN  # noqa: PLC0415
+    from pytest_gpueval.session.worker import RUN
 
     found: Run = request.node.stash[RUN]
     found.fixture = request.getfixturevalue
@@ -49,7 +49,7 @@ def predictions(run: EvaluationRun) -> Evaluation:
 @pytest.fixture
 def load_split(case: Case, request: pytest.FixtureRequest) -> Callable[[str, str], ParquetSplit]:
     """`load_split(dataset, split)`: any split of the case's suite."""
-    from pytest_gpueval.session.start import DATA  # noqa: PLC0415
+    from pytest_gpueval.session.start import DATA
 
     return lambda dataset, name: request.config.stash[DATA].open(case, dataset, name)
 
@@ -63,7 +63,7 @@ def triton_settings() -> Mapping[str, Any]:
 @pytest.fixture(scope="session")
 def triton_server(request: pytest.FixtureRequest, triton_settings: Mapping[str, Any]) -> Iterator[TritonServer]:
     """The Triton server of this worker, on its GPU. It starts with its first model: `triton_server.load(TritonModel(...))`."""
-    from pytest_gpueval.session import servers  # noqa: PLC0415
+    from pytest_gpueval.session import servers
 
     yield from servers.lent(request.session, "triton", servers.triton_server, triton_settings)
 
@@ -71,7 +71,7 @@ def triton_server(request: pytest.FixtureRequest, triton_settings: Mapping[str, 
 @pytest.fixture(scope="session")
 def pytriton_server(request: pytest.FixtureRequest, triton_settings: Mapping[str, Any]) -> Iterator[PyTritonServer]:
     """The same through the library PyTriton, which has a server for each model: `pytriton_server.load(TritonModel(...))`."""
-    from pytest_gpueval.session import servers  # noqa: PLC0415
+    from pytest_gpueval.session import servers
 
     yield from servers.lent(request.session, "pytriton", servers.pytriton_server, triton_settings)
 
@@ -85,6 +85,6 @@ def openai_settings() -> Mapping[str, Any]:
 @pytest.fixture(scope="session")
 def openai_server(request: pytest.FixtureRequest, openai_settings: Mapping[str, Any]) -> Iterator[OpenAIServers]:
     """The language model server of this worker, on its GPU: `openai_server.serve(VllmSettings(model=...)).url`."""
-    from pytest_gpueval.session import servers  # noqa: PLC0415
+    from pytest_gpueval.session import servers
 
     yield from servers.lent(request.session, "openai", servers.OpenAIServers, openai_settings)

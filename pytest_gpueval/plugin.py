@@ -18,7 +18,7 @@ __all__ = ["case", "load_split", "openai_server", "openai_settings", "prediction
 _SUITE_FILE = "suite.toml"
 
 
-def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:  # noqa: ARG001
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Options and their ini keys."""
     group = parser.getgroup("gpueval", "GPU evaluations and sweeps (pytest-gpueval)")
     for option in OPTIONS:
@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Hooks for conftest.py."""
-    from pytest_gpueval import hookspecs  # noqa: PLC0415
+    from pytest_gpueval import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
 
@@ -40,7 +40,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Pin the GPU before any conftest.py is imported, where this process will run the items itself."""
     if early_config.known_args_namespace.gpus or early_config.getini("gpus"):
-        from pytest_gpueval.session import start  # noqa: PLC0415
+        from pytest_gpueval.session import start
 
         start.pin(early_config)
 
@@ -49,7 +49,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Prepare the session if the plugin is asked for."""
     if _asked_for(config):
-        from pytest_gpueval.session import start  # noqa: PLC0415
+        from pytest_gpueval.session import start
 
         start.prepare(config)
 
@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and the parts that this process plays."""
     config.addinivalue_line("markers", "gpueval(suite): give the test the cases of a suite, through the fixture `case`")
     if _asked_for(config) or "gpueval" in getattr(config, "workerinput", {}):
-        from pytest_gpueval.session import start  # noqa: PLC0415
+        from pytest_gpueval.session import start
 
         start.configure(config)
 
@@ -68,7 +68,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteModul
     """Collect a suite file that was asked for."""
     if file_path.name != _SUITE_FILE:
         return None
-    from pytest_gpueval.session import collect  # noqa: PLC0415
+    from pytest_gpueval.session import collect
 
     return collect.module(file_path, parent) if collect.asked_for(file_path, parent.session) else None
 
@@ -77,7 +77,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize over the cases of a suite; many a repository has parameters of its own that are called "case"."""
     definition = metafunc.definition
     if "case" in metafunc.fixturenames and (definition.path.name == _SUITE_FILE or definition.get_closest_marker("gpueval")):
-        from pytest_gpueval.session import collect  # noqa: PLC0415
+        from pytest_gpueval.session import collect
 
         collect.parametrize(metafunc)
 

@@ -27,10 +27,10 @@ def download(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite: a folder in suites/.")],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to; what is there and right is not fetched again.")],
     split: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this split; may be given several times (default: all of the suite).")] = None,
-    models: Annotated[bool, typer.Option(help="Fetch the models of the suite's servers too.")] = True,  # noqa: FBT002 - command-line switch
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be fetched, and fetch nothing.")] = False,  # noqa: FBT002 - command-line switch
-    json_: Json = False,  # noqa: FBT002 - command-line switch
-    pretty: Pretty = False,  # noqa: FBT002 - command-line switch
+    models: Annotated[bool, typer.Option(help="Fetch the models of the suite's servers too.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be fetched, and fetch nothing.")] = False,
+    json_: Json = False,
+    pretty: Pretty = False,
 ) -> None:
     """Fetch what a suite needs into a directory with a manifest.json. Broken off, it goes on where it was.
 
@@ -58,14 +58,14 @@ def download(
         if dry_run:
             show(rows, ("file", "repo", "revision", "bytes", "fetch"), wanted)
         verb = "would fetch" if dry_run else "fetched"
-        print(f"{verb} {len(missing)} of {len(found)} files, {size / 1e6:,.1f} MB, to {to}")  # noqa: T201
+        print(f"{verb} {len(missing)} of {len(found)} files, {size / 1e6:,.1f} MB, to {to}")
 
 
 @app.command()
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory with a manifest.json.")],
-    json_: Json = False,  # noqa: FBT002 - command-line switch
-    pretty: Pretty = False,  # noqa: FBT002 - command-line switch
+    json_: Json = False,
+    pretty: Pretty = False,
 ) -> None:
     """Compare every file of a directory with its manifest: there, size, SHA-256. Exit code 1 if something is wrong.
 
@@ -82,7 +82,7 @@ def verify(
     if wrong or wanted is not Form.TABLE:
         show(rows if wanted is not Form.TABLE else wrong, ("file", "state"), wanted)
     if wanted is Form.TABLE:
-        print(f"{len(rows) - len(wrong)} of {len(rows)} files are as {directory / 'manifest.json'} says")  # noqa: T201
+        print(f"{len(rows) - len(wrong)} of {len(rows)} files are as {directory / 'manifest.json'} says")
     if wrong:
         raise typer.Exit(1)
 

@@ -33,10 +33,10 @@ def budget(
     ceiling: Annotated[int | None, typer.Option(min=1, metavar="ROWS", help="Most rows of a dataset; never more than its 'full' split has.")] = None,
     against: Annotated[str, typer.Option(metavar="bound|baseline", help="Drops below the gate's bound, or below a baseline of as many rows.")] = "bound",
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Sessions that measured speed and spread.")] = Path("reports/evaluations"),
-    apply: Annotated[bool, typer.Option("--apply", help="Publish fast splits of these sizes, as `gpueval datasets rebalance` does.")] = False,  # noqa: FBT002
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --apply: show what would be published, and publish nothing.")] = False,  # noqa: FBT002
-    json_: Json = False,  # noqa: FBT002 - command-line switch
-    pretty: Pretty = False,  # noqa: FBT002 - command-line switch
+    apply: Annotated[bool, typer.Option("--apply", help="Publish fast splits of these sizes, as `gpueval datasets rebalance` does.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --apply: show what would be published, and publish nothing.")] = False,
+    json_: Json = False,
+    pretty: Pretty = False,
 ) -> None:
     """Propose rows for all datasets of a suite at once: fill a time budget so that the largest drop that may go unseen is as small as can be.
 
@@ -89,7 +89,7 @@ def _print(sizing: Sizing, form: Form) -> None:
     rows = [_cells(one, sizing) for one in sizing.datasets]
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in _NUMBERS}
     show([{name: cell.rjust(widths[name]) if name in _NUMBERS else cell for name, cell in row.items()} for row in rows], _HEADERS, form)
-    print("\n".join(_lines(sizing)))  # noqa: T201
+    print("\n".join(_lines(sizing)))
 
 
 def _cells(one: Sized, sizing: Sizing) -> dict[str, str]:

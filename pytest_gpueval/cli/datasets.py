@@ -36,7 +36,7 @@ Split = Annotated[str, typer.Option(metavar="NAME", help="The split.")]
 
 
 @app.command()
-def lock(suite: SuiteName, dry_run: DryRun = False) -> None:  # noqa: FBT002 - command-line switch
+def lock(suite: SuiteName, dry_run: DryRun = False) -> None:
     """Write datasets.lock beside suite.toml: the commit and the files of every split, as the Hub has them now.
 
     Sessions with --gpueval-data hub then take these rows on every machine, until this command is run again.
@@ -61,7 +61,7 @@ def lock(suite: SuiteName, dry_run: DryRun = False) -> None:  # noqa: FBT002 - c
         if not dry_run:
             locks.write(read.directory, found)
     said = f"{len(changed)} of {len(found)} splits changed: {', '.join(changed)}" if changed else f"all {len(found)} splits are as locked"
-    print(f"{'would write' if dry_run else 'wrote'} {read.directory / locks.FILE_NAME}; {said}")  # noqa: T201
+    print(f"{'would write' if dry_run else 'wrote'} {read.directory / locks.FILE_NAME}; {said}")
 
 
 @app.command()
@@ -70,8 +70,8 @@ def verify(
     dataset: Only = None,
     split: Split = "fast",
     source: Annotated[str, typer.Option(metavar="NAME", help="Split that all rows must be in; empty for none.")] = "full",
-    json_: Json = False,  # noqa: FBT002 - command-line switch
-    pretty: Pretty = False,  # noqa: FBT002 - command-line switch
+    json_: Json = False,
+    pretty: Pretty = False,
 ) -> None:
     """Look at published splits as others will meet them: fresh cache, forced download. Exit code 1 if something is wrong.
 
@@ -114,9 +114,9 @@ def rebalance(
     seed: Annotated[str, typer.Option(metavar="TEXT", help="Another seed chooses other rows.")] = "gpueval-1",
     split: Split = "fast",
     source: Annotated[str, typer.Option(metavar="NAME", help="The split to choose from.")] = "full",
-    dry_run: DryRun = False,  # noqa: FBT002 - command-line switch
-    json_: Json = False,  # noqa: FBT002 - command-line switch
-    pretty: Pretty = False,  # noqa: FBT002 - command-line switch
+    dry_run: DryRun = False,
+    json_: Json = False,
+    pretty: Pretty = False,
 ) -> None:
     """Choose a fast split out of the full one, balanced by label, and publish it with its metadata in one commit.
 
@@ -165,9 +165,9 @@ def publish_sizes(
 def publish_info(
     suite: SuiteName,
     dataset: Only = None,
-    dry_run: DryRun = False,  # noqa: FBT002 - command-line switch
-    json_: Json = False,  # noqa: FBT002 - command-line switch
-    pretty: Pretty = False,  # noqa: FBT002 - command-line switch
+    dry_run: DryRun = False,
+    json_: Json = False,
+    pretty: Pretty = False,
 ) -> None:
     """Mend a repository's metadata where it is not what its parquet files hold; nothing else of the card changes.
 
@@ -222,14 +222,14 @@ def _report(done: Sequence[dict[str, Any]], wanted: Form, *, dry_run: bool) -> N
         return
     for one in done:
         what = f"committed {one['commit'][:7]}" if one["commit"] else "would be committed" if dry_run and one["changes"] else "nothing to do"
-        print(f"{one['dataset']}: {one['repo']}@{one['parent'][:7]}: {what}")  # noqa: T201
+        print(f"{one['dataset']}: {one['repo']}@{one['parent'][:7]}: {what}")
         for line in (*one.get("wrong", ()), *one["notes"]):
-            print(f"  {line}")  # noqa: T201
+            print(f"  {line}")
         if one["labels"]:
             table = [{"label": label, **counts} for label, counts in one["labels"].items()]
             show([*table, {"label": "all rows", "before": one["rows_before"], "after": one["rows"]}], ("label", "before", "after"), wanted)
         if one["diff"] and dry_run:
-            print("".join(f"  {line}\n" for line in one["diff"].splitlines()), end="")  # noqa: T201
+            print("".join(f"  {line}\n" for line in one["diff"].splitlines()), end="")
 
 
 def _suite(name: str) -> Suite:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _HEADERS = ("index", "uuid", "name", "driver", "memory", "utilization", "temperature", "power", "state", "lease", "processes")
 
 
-def gpus(json_: Json = False, pretty: Pretty = False) -> None:  # noqa: FBT002 - command-line switches
+def gpus(json_: Json = False, pretty: Pretty = False) -> None:
     """List the GPUs that --gpus can name, and who uses them.
 
     CUDA_VISIBLE_DEVICES is honoured, as by --gpus.
@@ -42,7 +42,7 @@ def gpus(json_: Json = False, pretty: Pretty = False) -> None:  # noqa: FBT002 -
     else:
         from pytest_gpueval.gpus.devices import hidden
 
-        print(f"This machine shows no NVIDIA GPU{hidden(os.environ)}; --gpus none and auto take CPU lanes here.")  # noqa: T201
+        print(f"This machine shows no NVIDIA GPU{hidden(os.environ)}; --gpus none and auto take CPU lanes here.")
 
 
 def _rows() -> list[dict[str, Any]]:

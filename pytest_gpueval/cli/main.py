@@ -30,14 +30,14 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(runs.app, name="runs")
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+def _version(wanted: bool) -> None:
     if wanted:
-        print(f"gpueval {__version__}")  # noqa: T201
+        print(f"gpueval {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:  # noqa: FBT002
+def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
     """Options before the command."""
 
 

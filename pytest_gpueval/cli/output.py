@@ -26,7 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="One line of JSON.")]
 Pretty = Annotated[bool, typer.Option("--pretty", help="Indented JSON.")]
 
 
-def form(json_: bool, pretty: bool) -> Form:  # noqa: FBT001 - two command-line switches
+def form(json_: bool, pretty: bool) -> Form:
     """The form that `--json` and `--pretty` ask for."""
     return Form.PRETTY if pretty else Form.JSON if json_ else Form.TABLE
 
@@ -53,7 +53,7 @@ def show(rows: Sequence[Mapping[str, Any]], headers: Sequence[str], form: Form) 
 
 def show_document(value: Any, form: Form) -> None:
     """Print JSON."""
-    print(json.dumps(value, ensure_ascii=False, indent=2 if form is Form.PRETTY else None))  # noqa: T201
+    print(json.dumps(value, ensure_ascii=False, indent=2 if form is Form.PRETTY else None))
 
 
 @contextmanager

@@ -30,8 +30,8 @@ def plan(
     data: Annotated[str, typer.Option(metavar="SOURCE", help="Where rows come from: embedded, hub, or a directory.")] = "embedded",
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Sessions that measured how long items take.")] = Path("reports/evaluations"),
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N rows of each split.")] = None,
-    json_: Json = False,  # noqa: FBT002 - command-line switch
-    pretty: Pretty = False,  # noqa: FBT002 - command-line switch
+    json_: Json = False,
+    pretty: Pretty = False,
 ) -> None:
     """Show what a session would run where, in which order, and how long it would take. Nothing is run.
 
@@ -103,10 +103,10 @@ def _print(made: Plan, unknown: Sequence[str], form: Form, note: str | None) -> 
         show_document({**record, "rows_unknown": list(unknown)}, form)
         return
     if note:
-        print(note)  # noqa: T201
-    print(schedule.plan_lines(record, _width()), end="")  # noqa: T201
+        print(note)
+    print(schedule.plan_lines(record, _width()), end="")
     if unknown:
-        print(f"  rows unknown, {UNKNOWN_ROWS:,} assumed: {', '.join(unknown)}")  # noqa: T201
+        print(f"  rows unknown, {UNKNOWN_ROWS:,} assumed: {', '.join(unknown)}")
 
 
 def _width() -> int:

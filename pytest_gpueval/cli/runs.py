@@ -20,7 +20,7 @@ _DEFAULT_ROOT = Path("reports/evaluations")
 
 
 @app.command("list")
-def list_(root: _Root = _DEFAULT_ROOT, json_: Json = False, pretty: Pretty = False) -> None:  # noqa: FBT002
+def list_(root: _Root = _DEFAULT_ROOT, json_: Json = False, pretty: Pretty = False) -> None:
     """List runs with their status and headline metric.
 
     Examples:
@@ -36,7 +36,7 @@ def list_(root: _Root = _DEFAULT_ROOT, json_: Json = False, pretty: Pretty = Fal
 
 
 @app.command("validate")
-def validate_(root: _Root = _DEFAULT_ROOT, json_: Json = False, pretty: Pretty = False) -> None:  # noqa: FBT002
+def validate_(root: _Root = _DEFAULT_ROOT, json_: Json = False, pretty: Pretty = False) -> None:
     """Check every file of every run against the contract; exit code 1 if one breaks it.
 
     Example:
@@ -55,7 +55,7 @@ def validate_(root: _Root = _DEFAULT_ROOT, json_: Json = False, pretty: Pretty =
     if found:
         raise typer.Exit(1)
     if not (json_ or pretty):
-        print(f"{checked} run(s) follow the contract")  # noqa: T201
+        print(f"{checked} run(s) follow the contract")
 
 
 @app.command("merge")
@@ -127,11 +127,11 @@ def export_(
         if json_ or pretty:
             show_document(done, form(json_, pretty))
         else:
-            print(f"{output}: {len(rows)} row(s), {len(table.columns)} columns ({done['outcome']})")  # noqa: T201
+            print(f"{output}: {len(rows)} row(s), {len(table.columns)} columns ({done['outcome']})")
     elif json_ or pretty:
         show_document([dict(zip(table.columns, map(_json, cells), strict=True)) for cells in zip(*table.columns.values(), strict=True)], form(json_, pretty))
     else:
-        print(table.csv(), end="")  # noqa: T201
+        print(table.csv(), end="")
 
 
 def _json(value: object) -> object:
@@ -152,4 +152,4 @@ def _say(plan: Plan, notes: list[str], outcome: str, form: Form) -> None:
     lines = [*(f"note: {note}" for note in said["notes"]), *(f"missing: {part}" for part in plan.missing)]
     lines += [f"judge the shards: {command}" for command in plan.commands]
     lines += [f"session: {plan.target} ({outcome})", f"report: {plan.target / 'report.html'}"]
-    print(plain("\n".join(lines)))  # noqa: T201
+    print(plain("\n".join(lines)))

@@ -49,7 +49,7 @@ class Model:
 _ROWS = [("a good start", "positive"), ("nothing works", "negative"), ("good enough", "positive"), ("not great", "negative")]
 
 
-def suites(json_: Json = False, pretty: Pretty = False) -> None:  # noqa: FBT002 - command-line switches
+def suites(json_: Json = False, pretty: Pretty = False) -> None:
     """List the suites that --gpueval-suite can name.
 
     Examples:
@@ -118,4 +118,4 @@ def init(name: Annotated[str, typer.Argument(help="Name of the new suite: a fold
         (directory / "model.py").write_text(_MODEL, encoding="utf-8")
         rows = [{"id": f"example-{number}", "text": text, "label": label} for number, (text, label) in enumerate(_ROWS)]
         pq.write_table(pa.Table.from_pylist(rows), data / "fast.parquet")
-    print(f"{directory}/ written. Run it:  pytest --gpueval-suite {name}")  # noqa: T201
+    print(f"{directory}/ written. Run it:  pytest --gpueval-suite {name}")

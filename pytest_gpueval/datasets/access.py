@@ -12,13 +12,13 @@ from pytest_gpueval.errors import AccessDenied, Conflict, DataError, GpuevalErro
 
 from .download import ADVICE
 
-_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
+_TOKEN = "HF_TOKEN"
 _HOW = f"Log in with `hf auth login`, or set {_TOKEN} to a token of an account that may."
 
 
 def explained(error: Exception, repo: str, wanted: str = "") -> GpuevalError:
     """An error of huggingface_hub as one of ours: what was refused, to whom, and what to do. `wanted` is the revision or the file."""
-    from huggingface_hub import errors  # noqa: PLC0415 - heavy
+    from huggingface_hub import errors
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
@@ -32,7 +32,7 @@ def explained(error: Exception, repo: str, wanted: str = "") -> GpuevalError:
 
 def _refused(error: Exception, status: int, repo: str, wanted: str) -> GpuevalError:
     """The Hub has answered, and said no."""
-    from huggingface_hub import errors  # noqa: PLC0415 - heavy
+    from huggingface_hub import errors
 
     if isinstance(error, errors.RevisionNotFoundError):
         return DataError(f"{repo}: has no revision {wanted or '?'}.\nMend `revision` in suite.toml, or write the lock file anew: gpueval datasets lock")
@@ -77,7 +77,7 @@ def identity() -> str:
 
 def _whoami() -> tuple[Mapping[str, Any] | None, str]:
     """What the Hub says of us, if anything, and the same as a sentence."""
-    from huggingface_hub import HfApi, get_token  # noqa: PLC0415 - heavy
+    from huggingface_hub import HfApi, get_token
 
     token = get_token()
     if token is None:
@@ -85,7 +85,7 @@ def _whoami() -> tuple[Mapping[str, Any] | None, str]:
     where = _TOKEN if os.environ.get(_TOKEN) or os.environ.get("HUGGING_FACE_HUB_TOKEN") else str(token_file())
     try:
         who = HfApi().whoami(token=token)
-    except Exception as error:  # noqa: BLE001 - an explanation must not fail for want of a name
+    except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         return None, f"The token of {where} is not valid." if status == 401 else f"Your token is that of {where}; the Hub does not say whose it is."
     role = who.get("auth", {}).get("accessToken", {}).get("role")
@@ -94,28 +94,28 @@ def _whoami() -> tuple[Mapping[str, Any] | None, str]:
 
 def token_file() -> Path:
     """Where `hf auth login` keeps the token."""
-    from huggingface_hub import constants  # noqa: PLC0415 - heavy
+    from huggingface_hub import constants
 
     return Path(constants.HF_TOKEN_PATH)
 
 
 def endpoint() -> str:
     """The Hub that is asked."""
-    from huggingface_hub import constants  # noqa: PLC0415 - heavy
+    from huggingface_hub import constants
 
     return str(constants.ENDPOINT)
 
 
 def cache() -> Path:
     """Where huggingface_hub keeps what was fetched."""
-    from huggingface_hub import constants  # noqa: PLC0415 - heavy
+    from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def offline() -> bool:
     """Whether the user forbids to ask the Hub."""
-    from huggingface_hub import constants  # noqa: PLC0415 - heavy
+    from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 

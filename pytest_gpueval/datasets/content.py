@@ -50,7 +50,7 @@ class _NoForm(TypeError):
 
 def _values(array: Any) -> list[bytes]:
     """The bytes of each value. Raises _NoForm."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow as pa
 
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
@@ -61,8 +61,8 @@ def _values(array: Any) -> list[bytes]:
 
 def _nested(array: Any) -> list[bytes]:
     """The bytes of each list or struct. Raises _NoForm."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy
-    import pyarrow.compute as pc  # noqa: PLC0415 - heavy
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     types, of = pa.types, array.type
     there = array.is_valid().to_pylist()
@@ -86,7 +86,7 @@ def _mappings(fields: Iterable[tuple[str, Sequence[bytes]]], rows: int) -> Itera
 
 def _plain(array: Any) -> list[bytes]:
     """The bytes of each value that has no parts. Raises _NoForm."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow as pa
 
     types, of = pa.types, array.type
     form: Callable[[Any], bytes] = _text
@@ -121,7 +121,7 @@ def _whole(value: int) -> bytes:
     return b"i%d;" % value
 
 
-def _boolean(value: bool) -> bytes:  # noqa: FBT001 - a value
+def _boolean(value: bool) -> bytes:
     return b"T" if value else b"F"
 
 
@@ -137,7 +137,7 @@ def _decimal(value: Decimal) -> bytes:
 
 def _temporal(array: Any) -> tuple[Any, Callable[[int], bytes]]:
     """The values as whole numbers, and their form: dates in days, all else in nanoseconds, for Python's own types hold only microseconds."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow as pa
 
     types, of = pa.types, array.type
     numbers = array.cast(pa.int32() if of.bit_width == 32 else pa.int64())

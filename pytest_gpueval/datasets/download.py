@@ -29,7 +29,7 @@ _FOR_A_GROUP = 0o664  # as huggingface_hub makes its locks: several users may sh
 
 def can_go_on(file: RemoteFile) -> bool:
     """Whether the Hub tells the file's hash, and hands it out by plain HTTP, which knows ranges. What is small enough to have no hash begins anew."""
-    from huggingface_hub import constants  # noqa: PLC0415 - heavy
+    from huggingface_hub import constants
 
     return file.sha256 is not None and file.bytes is not None and file.bytes <= constants.MAX_HTTP_DOWNLOAD_SIZE
 
@@ -56,8 +56,8 @@ def into_cache(repo: str, revision: str, file: RemoteFile, kind: str, *, again: 
 
     Its own lock is held meanwhile.
     """
-    from huggingface_hub import constants  # noqa: PLC0415 - heavy
-    from huggingface_hub.file_download import repo_folder_name  # noqa: PLC0415 - heavy
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
 
     cache, name, sha256 = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=repo, repo_type=kind), str(file.sha256)
     blob = cache / name / "blobs" / sha256
@@ -103,9 +103,9 @@ def _begun(half: Path, file: RemoteFile) -> int:
 
 def _fetched(repo: str, revision: str, file: RemoteFile, kind: str, half: Path, begun: int) -> bool:
     """Fetch what is missing behind the first `begun` bytes. Whether the whole is what it should be; if not, nothing of it is left."""
-    from huggingface_hub import hf_hub_url  # noqa: PLC0415 - heavy
-    from huggingface_hub.file_download import http_get  # noqa: PLC0415 - heavy
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # noqa: PLC0415 - heavy; missing in the list of what it exports
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     # The client leaves the token out where the Hub sends it on to another host.
     with half.open("ab") as target:

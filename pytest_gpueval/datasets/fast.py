@@ -47,8 +47,8 @@ def write(files: Sequence[Path], selection: Selection, path: Path) -> ParquetSpl
     The schema stays as it is, metadata included. The same rows give the same bytes under the same version of pyarrow, wherever in `files` they stood.
     The file is there whole or not at all. Raises DataError where the files are not those that the selection was made of, StorageError.
     """
-    import pyarrow as pa  # noqa: PLC0415 - heavy
-    import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     table = _selected(files, selection)
     half = path.with_name(f".{path.name}.{os.getpid()}.half")
@@ -69,7 +69,7 @@ def write(files: Sequence[Path], selection: Selection, path: Path) -> ParquetSpl
 def _selected(files: Sequence[Path], selection: Selection) -> pa.Table:
     """The selected rows in the order of the selection. Raises DataError."""
     np = numpy()
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow as pa
 
     wanted = np.sort(np.array(selection.rows, np.int64))
     schema, parts, row = _schema(files), [], 0
@@ -89,7 +89,7 @@ def _selected(files: Sequence[Path], selection: Selection) -> pa.Table:
 
 def _schema(files: Sequence[Path]) -> pa.Schema:
     """The schema of all files. Raises DataError where they differ."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+    import pyarrow.parquet as pq
 
     found: pa.Schema | None = None
     for path in files:
@@ -107,20 +107,20 @@ def _schema(files: Sequence[Path]) -> pa.Schema:
 
 def _calls_items_elements(path: Path) -> bool:
     """Whether lists have the form of today, in which an item is an `element`, or that of older writers."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+    import pyarrow.parquet as pq
 
     schema = pq.read_metadata(path).schema
     return not any(".list.item" in schema.column(at).path for at in range(len(schema)))
 
 
 def _holds_dictionary(of: Any) -> bool:
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow as pa
 
     return pa.types.is_dictionary(of) or any(_holds_dictionary(of.field(at).type) for at in range(of.num_fields))
 
 
 def _rebuilt(column: Any) -> Any:
     """A column whose dictionaries hold what its rows hold, in their order: not what came first in the files, or is in none of these rows."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow as pa
 
     return pa.chunked_array([pa.array(column.to_pylist(), column.type)], column.type)

@@ -74,8 +74,8 @@ class Hub:
     def __init__(self) -> None:
         """Raises MissingExtra."""
         try:
-            from huggingface_hub import HfApi  # noqa: PLC0415 - heavy
-            from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415 - heavy
+            from huggingface_hub import HfApi
+            from huggingface_hub.utils.tqdm import disable_progress_bars
         except ImportError as error:
             raise MissingExtra(error.name or "huggingface_hub", needed_for="--gpueval-data hub", extra="hub") from None
         disable_progress_bars()
@@ -160,7 +160,7 @@ class Hub:
 
     def commit(self, repo: str, parent: str, message: str, contents: Mapping[str, bytes | Path], removed: Sequence[str]) -> str:
         """One commit on top of `parent`, and its hash. Raises Conflict where `parent` is not the last any more, AccessDenied, Unreachable."""
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete  # noqa: PLC0415 - heavy
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         operations: list[Any] = [CommitOperationAdd(path, content if isinstance(content, bytes) else str(content)) for path, content in contents.items()]
         operations += [CommitOperationDelete(path) for path in removed]
@@ -183,7 +183,7 @@ class Hub:
         self, repo: str, revision: str, path: str, *, kind: Kind = DATASET, again: bool = False, cache: Path | None = None, folder: Path | None = None
     ) -> Path:
         """One file at a commit, in `cache` instead of huggingface_hub's, or itself in `folder`. Raises DataError, AccessDenied, Unreachable, StorageError."""
-        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - heavy
+        from huggingface_hub import hf_hub_download
 
         if again or folder is not None or self._here(repo, revision, path, kind, cache) is None:
             self._require_answer(repo, kind)
@@ -202,7 +202,7 @@ class Hub:
 
     def _here(self, repo: str, revision: str, path: str, kind: Kind = DATASET, cache: Path | None = None) -> Path | None:
         """A file that is in huggingface_hub's cache, or in `cache`."""
-        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
+        from huggingface_hub import try_to_load_from_cache
 
         found = try_to_load_from_cache(repo, path, cache, revision, kind)
         return Path(found) if isinstance(found, str) else None
@@ -217,14 +217,14 @@ class Hub:
 
     def _asked(self, call: Callable[[], T], repo: str, wanted: str) -> T:
         """Ask, again for a while where that can help. Raises as `access.explained` says."""
-        from tenacity import Retrying, retry_if_exception, stop_before_delay  # noqa: PLC0415 - only here
+        from tenacity import Retrying, retry_if_exception, stop_before_delay
 
         patience = Retrying(retry=retry_if_exception(_may_pass), stop=stop_before_delay(PATIENCE_S), wait=_wait_s, reraise=True)
         try:
             return patience(call)
         except GpuevalError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever huggingface_hub and its HTTP library raise
+        except Exception as error:
             raise access.explained(error, repo, wanted) from None
 
     # What is remembered of commits, which never change.
@@ -284,7 +284,7 @@ class Hub:
 def _load(remote: RemoteSplit, target: Path, *, again: bool) -> None:
     """Let `datasets` read a split, and write it. Raises DataError, MissingExtra."""
     try:
-        import datasets  # noqa: PLC0415 - heavy
+        import datasets
     except ImportError as error:
         raise MissingExtra(error.name or "datasets", needed_for=f"reading {remote.repo}, which is no plain parquet,", extra="hub") from None
     mode = "force_redownload" if again else None

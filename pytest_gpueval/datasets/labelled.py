@@ -125,8 +125,8 @@ def read_labelled(files: Sequence[Path], annotation: Annotation, *, key: str | N
 
 def batches(files: Sequence[Path], columns: Sequence[str] | None, rows: int) -> Iterator[tuple[Path, pa.RecordBatch]]:
     """The rows of the files in batches of at most `rows`; `columns` None are all. Raises DataError."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy
-    import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     for path in files:
         ParquetSplit(path, "").check(columns or (), None)
@@ -142,7 +142,7 @@ def batches(files: Sequence[Path], columns: Sequence[str] | None, rows: int) -> 
 
 def _keys(column: Any, name: str, row: int) -> list[bytes]:
     """The keys of a batch whose first row is number `row`: text as UTF-8, whole numbers in decimal. Raises DataError."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow as pa
 
     types = pa.types
     column = column.dictionary_decode() if types.is_dictionary(column.type) else column
@@ -233,8 +233,8 @@ class _Labels:
     def _occurrences(self, column: Any, feature: Any) -> tuple[npt.NDArray[np.int64], Any]:
         """For each occurrence of a label its row in the batch, and the labels. Raises DataError."""
         np = numpy()
-        import pyarrow as pa  # noqa: PLC0415 - heavy
-        import pyarrow.compute as pc  # noqa: PLC0415 - heavy
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
         types, wanted = pa.types, self._annotation
         rows, values = np.arange(len(column)), column
@@ -268,6 +268,6 @@ def _named(values: Any, names: list[str] | None) -> Any:
     """Whole numbers as the names they stand for; -1 is no label. As they are where there are no names."""
     if names is None:
         return values
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow as pa
 
     return pa.array([names[number] if number is not None and 0 <= number < len(names) else None for number in values.to_pylist()], pa.string())

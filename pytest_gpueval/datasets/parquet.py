@@ -163,7 +163,7 @@ def _read(path: Path, columns: Mapping[str, str], skip: int, stop: int) -> Itera
 
 def _batches(path: Path, columns: Mapping[str, str], skip: int, stop: int, form: Callable[[pa.RecordBatch], T], rows: int = READ_ROWS) -> Iterator[T]:
     """The same in batches, each in a form of its own. Raises DataError, also where the form cannot be made of what the file holds."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow as pa
 
     with _open(path) as file:
         groups, position = _groups_from(file, skip)
@@ -183,7 +183,7 @@ def _batches(path: Path, columns: Mapping[str, str], skip: int, stop: int, form:
 
 def _texts(batch: pa.RecordBatch) -> Texts:
     """The only column of a batch as texts; null where it holds none."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow as pa
 
     column: Any = batch.column(0)
     types = pa.types
@@ -203,8 +203,8 @@ def _namers(schema: pa.Schema, columns: Mapping[str, str]) -> dict[str, Callable
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        import pyarrow as pa  # noqa: PLC0415 - heavy
-        import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     except ImportError:
         raise MissingExtra("pyarrow", needed_for=f"reading {path.name}", extra="data") from None
     _require_file(path)

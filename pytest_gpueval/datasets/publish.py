@@ -162,7 +162,7 @@ def _changed(before: Metadata, after: Metadata) -> dict[str, str]:
 
 def _num_bytes(path: Path) -> int:
     """The size of a file's rows in memory as `datasets` records it: that of `read_table`, here with one row group in memory at a time."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+    import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, pre_buffer=False) as file:
         return sum(int(file.read_row_group(group).nbytes) for group in range(file.num_row_groups))

@@ -53,7 +53,7 @@ def find(ids: Callable[[], Batches], count: int, *, few: int = _FEW, hashed: Cal
     """Look at `count` ids, which `ids` gives anew each time it is called. `hashed` takes the place of `hashes`."""
     if count <= few:
         return Repeats() if _all_differ(ids()) else _exactly(_numbered(ids()))
-    import numpy as np  # noqa: PLC0415 - heavy
+    import numpy as np
 
     hashed = hashed or hashes
     table, filled = np.empty(count, np.uint64), 0
@@ -70,15 +70,15 @@ def find(ids: Callable[[], Batches], count: int, *, few: int = _FEW, hashed: Cal
 
 def hashes(texts: Texts) -> Hashes:
     """A hash of 64 bits for each text, none of which is null; in one process the same texts have the same."""
-    import numpy as np  # noqa: PLC0415 - heavy
+    import numpy as np
 
     windows = [_hashes(texts[at : at + _WINDOW]) for at in range(0, len(texts), _WINDOW)]
     return np.concatenate(windows) if windows else np.empty(0, np.uint64)
 
 
 def _hashes(texts: Texts) -> Hashes:
-    import numpy as np  # noqa: PLC0415 - heavy
-    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import numpy as np
+    import pyarrow as pa
 
     buffers: list[Any] = texts.buffers()
     width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
@@ -102,7 +102,7 @@ def _hashes(texts: Texts) -> Hashes:
 
 def _mixed(words: Hashes) -> Hashes:
     """Words whose every bit depends on every bit, two of which are equal only where they were."""
-    import numpy as np  # noqa: PLC0415 - heavy
+    import numpy as np
 
     words = words * np.uint64(_ODD)
     words = (words ^ (words >> np.uint64(29))) * np.uint64(_OTHER)
@@ -134,7 +134,7 @@ def _numbered(ids: Batches) -> Iterator[tuple[int, str | None]]:
 
 def _suspects(ids: Batches, twice: Hashes, hashed: Callable[[Any], Hashes]) -> Iterator[tuple[int, str | None]]:
     """(row, id) of the rows whose hash occurs more than once."""
-    import numpy as np  # noqa: PLC0415 - heavy
+    import numpy as np
 
     row = 0
     for batch in ids:

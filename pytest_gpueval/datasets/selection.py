@@ -98,7 +98,7 @@ class Selection:
 def numpy() -> ModuleType:
     """The package numpy. Raises MissingExtra."""
     try:
-        import numpy as np  # noqa: PLC0415 - of an extra
+        import numpy as np
     except ImportError:
         raise MissingExtra("numpy", needed_for="selecting rows", extra="hub") from None
     return np

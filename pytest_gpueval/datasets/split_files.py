@@ -183,7 +183,7 @@ def _matches(paths: Sequence[str], base: str, pattern: str) -> list[str]:
 def _matcher(base: str, pattern: str) -> re.Pattern[str]:
     """Raises MissingExtra."""
     try:
-        from fsspec.utils import glob_translate  # noqa: PLC0415 - an extra
+        from fsspec.utils import glob_translate
     except ImportError:
         raise MissingExtra("fsspec", needed_for="finding the files of a split", extra="hub") from None
     return re.compile(glob_translate(base + pattern))

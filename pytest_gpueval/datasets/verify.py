@@ -126,12 +126,12 @@ def _within(hub: Hub, base: Repository, subject: Subject, files: Sequence[Path])
 def _loads(remote: RemoteSplit, fresh: Path) -> tuple[bool, str]:
     """What everybody else will meet."""
     try:
-        import datasets  # noqa: PLC0415 - heavy
+        import datasets
     except ImportError as error:
         raise MissingExtra(error.name or "datasets", needed_for="loading a split as others do", extra="hub") from None
     given: Mapping[str, Any] = {"split": remote.split, "revision": remote.revision, "cache_dir": str(fresh / "datasets"), "download_mode": "force_redownload"}
     try:
         rows = len(datasets.load_dataset(remote.repo, remote.config, **given))
-    except Exception as error:  # noqa: BLE001 - whatever others would meet
+    except Exception as error:
         return False, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return True, f"{rows:,} rows"

@@ -341,7 +341,7 @@ def line_of(text: str, position: int) -> int:
 def import_yaml() -> Any:
     """PyYAML. Raises MissingExtra."""
     try:
-        import yaml  # noqa: PLC0415 - an extra
+        import yaml
     except ImportError:
         raise MissingExtra("pyyaml", needed_for="reading a dataset's card", extra="hub") from None
     return yaml
@@ -385,7 +385,7 @@ def _loader_class() -> Any:
             self._written.setdefault(node, list(node.value))
             super().flatten_mapping(node)
 
-        def construct_object(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
             try:
                 return super().construct_object(node, deep=deep)
             except (ValueError, LookupError, TypeError, AttributeError) as error:  # what PyYAML's constructors let out, as for a date of month 13
@@ -419,7 +419,7 @@ def _same(one: Any, other: Any) -> bool:
         return list(one) == list(other) and all(_same(value, other[key]) for key, value in one.items())
     if isinstance(one, list):
         return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other or (one != one and other != other))  # noqa: PLR0124 - not-a-number is the same as itself
+    return bool(one == other or (one != one and other != other))
 
 
 def _spoken(path: Path) -> str:

@@ -90,7 +90,7 @@ def default_directory(environment: Mapping[str, str] = os.environ) -> Path:
         usable = run_lock.stat().st_mode & open_to_all == open_to_all
     except OSError:
         usable = False
-    return (run_lock if usable else Path("/tmp")) / "pytest-gpueval"  # noqa: S108 - shared on purpose, see above
+    return (run_lock if usable else Path("/tmp")) / "pytest-gpueval"
 
 
 def prepare(directory: Path) -> None:

@@ -69,7 +69,7 @@ def session() -> Iterator[Any]:
 
     Errors that NVML raises inside the block become RuntimeFault too.
     """
-    import pynvml  # noqa: PLC0415 - only where GPUs are asked for
+    import pynvml
 
     try:
         pynvml.nvmlInit()

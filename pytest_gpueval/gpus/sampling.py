@@ -47,7 +47,7 @@ class Sampler:
                 while not stopping.is_set():
                     self._on_sample(list(nvml.read(library, self._uuids).values()))
                     stopping.wait(self._interval_s)
-        except Exception as error:  # noqa: BLE001 - nobody would catch it
+        except Exception as error:
             self.error = str(error) or type(error).__name__
 
 

@@ -214,6 +214,6 @@ def _check_step(row: str, step: float) -> None:
     _require(_is_number(step), f"row {row!r}: step {step!r} is no finite number")
 
 
-def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - a condition
+def _require(holds: bool, message: str) -> None:
     if not holds:
         raise UsageProblem(f"early stop: {message}")

@@ -41,7 +41,7 @@ class Identity:
 def myself() -> Identity:
     """The identity of this process."""
     found = Identity.parse(identity())
-    assert found is not None  # noqa: S101 - what it writes it can read
+    assert found is not None
     return found
 
 
@@ -72,6 +72,6 @@ def abandoned(directory: Path) -> list[Path]:
 
 def _namespace() -> int:
     try:
-        return os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - a link that leads nowhere
+        return os.stat("/proc/self/ns/pid").st_ino
     except OSError:  # a sandbox that does not tell
         return 0

@@ -17,7 +17,7 @@ from .supervisor import Process, lives, look, pids, send
 
 # What a supervisor writes into the environment of all that it starts.
 MARKER = "GPUEVAL_SUPERVISOR"
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where segments are, not a place for files of ours
+SHARED_MEMORY = Path("/dev/shm")
 
 # Ends the names of files that list the segments of a program of ours, which named them itself.
 _LIST = ".segments"

@@ -46,13 +46,11 @@ class Program:
         self._grace_s = grace_s
         command = supervised(argv, grace_s=grace_s, at_once=True, ask=ask)
         reader, writer = os.pipe()
-        self._stdin = open(writer, "wb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor, and closed by `stop` or with this object
+        self._stdin = open(writer, "wb", buffering=0)
         try:
             started = server.start(command[WORDS:], stdin=reader, output=output, environment=environment, directory=directory) if server is not None else None
             # No preexec_fn: a fork in a process that uses gRPC can abort the child.
-            self._supervisor: Started = started or subprocess.Popen(  # noqa: S603 - an argv list
-                command, stdin=reader, stdout=output, stderr=output, cwd=directory, env=dict(environment)
-            )
+            self._supervisor: Started = started or subprocess.Popen(command, stdin=reader, stdout=output, stderr=output, cwd=directory, env=dict(environment))
         except BaseException:
             self._stdin.close()
             raise

@@ -177,7 +177,7 @@ class SupervisorServer:
         ours, theirs = socket.socketpair()
         with theirs:
             # Its own session: a Ctrl-C is for us. No streams of ours: it would hold them open. No preexec_fn: see Program.
-            self._process = subprocess.Popen(  # noqa: S603 - an argv list
+            self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_PROGRAM), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

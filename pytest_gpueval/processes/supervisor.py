@@ -98,7 +98,7 @@ def lives(process: Process) -> bool:
 
 def pids() -> list[int]:
     """Every pid, newest first as far as numbers tell."""
-    return sorted((int(name) for name in os.listdir("/proc") if name.isdecimal()), reverse=True)  # noqa: PTH208 - pathlib costs as much as all the rest
+    return sorted((int(name) for name in os.listdir("/proc") if name.isdecimal()), reverse=True)
 
 
 def descendants(everyone: list[Process], root: int) -> list[Process]:
@@ -336,7 +336,7 @@ class Supervisor:
 
         def run() -> None:
             try:
-                os.execvpe(command[0], command, environment)  # noqa: S606 - an argv list
+                os.execvpe(command[0], command, environment)
             except OSError as error:
                 say(f"{command[0]}: {error.strerror}")
                 os._exit(127 if error.errno in {errno.ENOENT, errno.ENOTDIR} else 126)

@@ -115,7 +115,7 @@ def _settle(files: Files) -> None:
     """Have the five under their numbers, and nothing else. None of them came with one of the first three: there the server's own are open."""
     for number, file in enumerate((files.stdin, files.stdout, files.stderr)):
         os.dup2(file, number)
-    above = max(int(name) for name in os.listdir("/proc/self/fd")) + 1  # noqa: PTH208 - as in supervisor.py
+    above = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
     spare = [os.dup(file) for file in (files.told, files.directory)]  # they may have each other's number
     above = max(above, *(file + 1 for file in spare))
     for number, file in zip((_TOLD, _DIRECTORY), spare, strict=True):

@@ -47,7 +47,7 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
-            os.replace(temporary, path)  # noqa: PTH105 - the call whose failure is tested
+            os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)

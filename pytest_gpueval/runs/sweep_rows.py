@@ -140,8 +140,8 @@ def _parameter(value: object) -> bool | int | float | str | None:
 
 def _parquet(columns: Mapping[str, Sequence[Any]]) -> bytes:
     try:
-        import pyarrow as pa  # noqa: PLC0415 - only for parquet
-        import pyarrow.parquet as pq  # noqa: PLC0415
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     except ImportError:
         raise MissingExtra("pyarrow", needed_for="A table in parquet", extra="sweeps") from None
     sink = pa.BufferOutputStream()

@@ -18,7 +18,7 @@ def describe(error: BaseException) -> str:
     """`ValueError: no such label`, on one line."""
     try:
         text = str(error)
-    except Exception as second:  # noqa: BLE001 - an error that cannot say what it is, is still an error
+    except Exception as second:
         text = f"(its text raises {type(second).__name__})"
     return " ".join(f"{type(error).__name__}: {text}".split())[:500].removesuffix(":")
 

@@ -79,7 +79,7 @@ class Command:
 
     def recover(self, generation: int, problem: str) -> None:
         """Start the program anew. Raises RuntimeFault if that has been done too often."""
-        assert self._window is not None  # noqa: S101 - only the window's requests find it gone
+        assert self._window is not None
         self._window.call(self._again(generation, problem))
 
     async def _begin(self) -> None:
@@ -154,7 +154,7 @@ class _Process:
         future: asyncio.Future[tuple[Any, str | None]] = asyncio.get_running_loop().create_future()
         self._waiting.append((str(inputs["id"]), future))
         stdin = self._process.stdin
-        assert stdin is not None  # noqa: S101 - opened as a pipe
+        assert stdin is not None
         with suppress(BrokenPipeError, ConnectionResetError):  # its end is being read, and says more
             stdin.write(json.dumps(inputs, ensure_ascii=True).encode() + b"\n")
             await stdin.drain()
@@ -185,13 +185,13 @@ class _Process:
     async def _settle(self) -> None:
         """Read its pipes to their ends: only then is everything of it closed."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert self._process.stdout is not None  # noqa: S101 - opened as a pipe
+        assert self._process.stdout is not None
         while await self._process.stdout.read(1 << 16):
             continue
 
     async def _read(self) -> None:
         """Answers, until it ends or says something else."""
-        assert self._process.stdout is not None  # noqa: S101 - opened as a pipe
+        assert self._process.stdout is not None
         try:
             while line := await self._process.stdout.readline():
                 self._take(line)
@@ -229,7 +229,7 @@ class _Process:
 
     async def _listen(self) -> None:
         """Pass on what it says on stderr: descriptor 2 leads into the log of the run that is under way."""
-        assert self._process.stderr is not None  # noqa: S101 - opened as a pipe
+        assert self._process.stderr is not None
         while chunk := await self._process.stderr.read(1 << 16):
             text = chunk.decode("utf-8", "backslashreplace")
             self._words.extend(text.splitlines())

@@ -99,7 +99,7 @@ class _Question:
 
     __slots__ = ("id", "inputs")
 
-    def __init__(self, id: str, inputs: Mapping[str, Any]) -> None:  # noqa: A002 - as samples call it
+    def __init__(self, id: str, inputs: Mapping[str, Any]) -> None:
         self.id = id
         self.inputs = inputs
 

@@ -65,7 +65,7 @@ class OpenAIRuntime:
     def start(self) -> None:
         """Connect, and find the model. Raises MissingExtra, RuntimeFault, Unreachable."""
         try:
-            import aiohttp  # noqa: F401, PLC0415 - of an extra; before a thread is started
+            import aiohttp  # noqa: F401 - of an extra; before a thread is started
         except ImportError:
             raise MissingExtra("aiohttp", needed_for="an OpenAI-compatible server", extra="openai") from None
         self._window = Window(self._serve, self._in_flight, self._endpoint, "openai")

@@ -63,7 +63,7 @@ class Client:
     async def open(self) -> None:
         """Raises MissingExtra."""
         try:
-            import aiohttp  # noqa: PLC0415 - of an extra
+            import aiohttp
         except ImportError:
             raise MissingExtra("aiohttp", needed_for="an OpenAI-compatible server", extra="openai") from None
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
@@ -129,9 +129,9 @@ class Client:
 
     async def _once(self, method: str, path: str, body: bytes | None, read: Read[T], accepted: tuple[int, ...]) -> T:
         """One exchange. Raises _Refused, _Broken, Malformed, _Sick, Gone, RuntimeFault, RowProblem, TimeoutError."""
-        import aiohttp  # noqa: PLC0415 - of an extra
+        import aiohttp
 
-        assert self._session is not None, "not open"  # noqa: S101 - a mistake of ours
+        assert self._session is not None, "not open"
         url = f"{self._endpoint.url}{path}"
         try:
             async with self._session.request(method, url, data=body, allow_redirects=False) as response:

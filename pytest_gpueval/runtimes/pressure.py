@@ -32,7 +32,7 @@ def retry_after(value: str | None, now: float) -> float | None:
 
 def back_off(attempt: int, draw: float | None = None) -> float:
     """Seconds to wait after `attempt` failures, from 1 on: doubled each time up to half a minute, and then spread, so that those who failed together part."""
-    spread = random.random() if draw is None else draw  # noqa: S311 - not a secret
+    spread = random.random() if draw is None else draw
     return float(min(_LONGEST_S, _FIRST_S * 2 ** (attempt - 1))) * (0.5 + spread / 2)
 
 

@@ -239,8 +239,8 @@ def client_library() -> tuple[Any, Any]:
     # Read when gRPC is imported. With it, gRPC's handlers run in every child that is forked, and some abort there (grpc/grpc issue 43055).
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
-        import grpc.aio  # noqa: PLC0415 - of an extra
-        import tritonclient.grpc as library  # noqa: PLC0415 - as above
+        import grpc.aio
+        import tritonclient.grpc as library
     except ImportError as error:
         raise MissingExtra(error.name or "tritonclient", needed_for="a runtime of kind triton", extra="triton") from None
     return library, grpc

@@ -98,7 +98,7 @@ class Window(Generic[A]):
     def beside(self, serve: Callable[[list[A]], Awaitable[list[Answer[A]]]]) -> Window[A]:
         """Other requests to the same server, through the same places: both together keep to `in_flight`, and who must be alone is. Not to be closed."""
         other = copy.copy(self)
-        other._serve = serve  # noqa: SLF001 - of the same class
+        other._serve = serve
         return other
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -199,7 +199,7 @@ class Window(Generic[A]):
                 if row is not None:
                     found[id(row)] = _failed(row, f"{self._name} does not survive this row: {problems[0]}", (time.perf_counter() - begin) * 1000)
                 await self._recover(generation, problems[0], most)
-        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - each of them raises it
+        except (Exception, asyncio.CancelledError) as failure:
             for one in together:
                 one.failure = failure
         for one in together:
@@ -278,7 +278,7 @@ async def _in_thread(call: Callable[[int, str], None], generation: int, problem:
     def run() -> None:
         try:
             call(generation, problem)
-        except BaseException as failure:  # noqa: BLE001 - raised where it is waited for
+        except BaseException as failure:
             outcome = partial(done.set_exception, failure)
         else:
             outcome = partial(done.set_result, None)

@@ -122,7 +122,7 @@ def _special(found: dict[str, Any]) -> Any:
 def _scalar(parts: list[Any]) -> Any:
     """A numpy scalar; where there is no numpy, the number."""
     try:
-        import numpy as np  # noqa: PLC0415 - of an extra, and only where it was used
+        import numpy as np
     except ImportError:
         return parts[1]
     return np.dtype(parts[0]).type(parts[1])
@@ -131,7 +131,7 @@ def _scalar(parts: list[Any]) -> Any:
 def _array(parts: list[Any]) -> Any:
     """A numpy array; where there is no numpy, the flat list of its items."""
     try:
-        import numpy as np  # noqa: PLC0415 - as above
+        import numpy as np
     except ImportError:
         return parts[2]
     return np.array(parts[2], dtype=parts[0]).reshape(parts[1])

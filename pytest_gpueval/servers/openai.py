@@ -328,4 +328,4 @@ def _filled(word: str, values: Mapping[str, str], used: set[str]) -> str:
 
 def _reached(host: str) -> str:
     """The host that reaches a server which listens on every address."""
-    return {"0.0.0.0": ports.LOOPBACK, "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound
+    return {"0.0.0.0": ports.LOOPBACK, "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)

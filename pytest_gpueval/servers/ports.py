@@ -24,7 +24,7 @@ def free(count: int) -> list[int]:
 def listener(port: int) -> int | None:
     """The pid of whoever listens on a port; 0 if somebody does whom we may not see; None if nobody does."""
     try:
-        import psutil  # noqa: PLC0415 - of an extra
+        import psutil
     except ImportError:
         raise MissingExtra("psutil", needed_for="starting a server", extra="triton") from None
     found = [entry for entry in psutil.net_connections("tcp") if entry.status == psutil.CONN_LISTEN and entry.laddr and entry.laddr.port == port]
@@ -36,7 +36,7 @@ def owner(port: int) -> str | None:
     pid = listener(port)
     if not pid:
         return None if pid is None else "a process of another user"
-    import psutil  # noqa: PLC0415 - as above
+    import psutil
 
     try:
         process = psutil.Process(pid)

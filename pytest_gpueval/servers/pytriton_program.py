@@ -40,7 +40,7 @@ class Instance:
 
     def infer(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
         """PyTriton's callable: the rows of all these requests together in one call of the model."""
-        import numpy as np  # noqa: PLC0415 - of the interpreter that runs this
+        import numpy as np
 
         parts = [request["rows"].ravel().tolist() for request in requests]
         with self._lock:
@@ -65,8 +65,8 @@ def main() -> int:
     """Serve until INT. Returns the exit code."""
     # The folder of this link, which `-P` leaves out; not that of the file it leads to, whose neighbours are named like packages that models import.
     sys.path.insert(0, str(Path(__file__).parent))
-    import gpueval_model  # noqa: PLC0415 - linked beside this
-    import gpueval_wire  # noqa: PLC0415 - as above
+    import gpueval_model
+    import gpueval_wire
 
     gpueval_model.whole_lines()
     instances: list[Instance] = []
@@ -76,7 +76,7 @@ def main() -> int:
         given = gpueval_wire.decode(sys.stdin.buffer.readline())
         try:
             instances.extend(Instance(given["model"], gpueval_model, gpueval_wire) for _ in range(given["instances"]))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model raises
+        except (Exception, SystemExit) as error:
             reason = gpueval_model.refusal(error, given["model"]["target"])
             closed(instances, given["stop_s"])
             say(reason)
@@ -104,10 +104,10 @@ def wait() -> NoReturn:
 
 def started(given: Mapping[str, Any], callables: Sequence[Callable[..., Any]]) -> Any:
     """PyTriton with its server, ready. Ends this process where it does not start, or once its server has ended."""
-    import numpy as np  # noqa: PLC0415 - of the interpreter that runs this
-    from pytriton.client.utils import TritonUrl  # noqa: PLC0415 - as above
-    from pytriton.model_config import ModelConfig, Tensor  # noqa: PLC0415 - as above
-    from pytriton.triton import Triton, TritonConfig, TritonLifecyclePolicy  # noqa: PLC0415 - as above
+    import numpy as np
+    from pytriton.client.utils import TritonUrl
+    from pytriton.model_config import ModelConfig, Tensor
+    from pytriton.triton import Triton, TritonConfig, TritonLifecyclePolicy
 
     class Watched(Triton):  # type: ignore[misc] # untyped
         """PyTriton has no setting for these. Where a later version calls them otherwise, its own names and ways remain."""
@@ -143,7 +143,7 @@ def started(given: Mapping[str, Any], callables: Sequence[Callable[..., Any]]) -
             config=ModelConfig(max_batch_size=given["most_rows"]),
         )
         triton.run()
-    except Exception:  # noqa: BLE001 - whatever PyTriton raises: its cause is in the log
+    except Exception:
         end(traceback.format_exc())
     return triton
 
@@ -161,7 +161,7 @@ def closed(instances: Sequence[Instance], seconds: float) -> bool:
 
 def unload(triton: Any, given: Mapping[str, Any]) -> None:
     """Unload PyTriton's part of the model from the server, and wait for its end: a server that has models is waited for longer, and breaks off."""
-    from pytriton.triton import TRITON_ACCESS_HEADER  # noqa: PLC0415 - of the interpreter that runs this
+    from pytriton.triton import TRITON_ACCESS_HEADER
 
     path = given["http"].removeprefix("unix:")
     connection = http.client.HTTPConnection("localhost" if path != given["http"] else path, timeout=UNLOAD_S)

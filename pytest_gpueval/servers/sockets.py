@@ -17,7 +17,7 @@ _LONGEST = 107
 def folder(room: int) -> Path:
     """A folder of this process's own, not made, below which paths of sockets may have `room` more characters. Make it with mode 700."""
     own = own_name()
-    places = [Path(tempfile.gettempdir()) / own, Path("/tmp") / own]  # noqa: S108 - the name holds a random part, and mkdir takes no existing folder
+    places = [Path(tempfile.gettempdir()) / own, Path("/tmp") / own]
     return next((place for place in places if len(str(place)) + room <= _LONGEST), places[-1])
 
 

@@ -223,7 +223,7 @@ class Triton:
             made=[directory],
         )
 
-    def ready(self, launch: Launch, program: Program, /) -> bool:  # noqa: ARG002 - part of the seam
+    def ready(self, launch: Launch, program: Program, /) -> bool:
         """Whether this very start answers. Its models are asked as they are loaded."""
         return self.control(launch).answers_as(self._identity)
 

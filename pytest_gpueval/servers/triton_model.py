@@ -73,7 +73,7 @@ class Rows:
     def _answer(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         try:
             values = self._model.predict(list(rows))
-        except Exception as error:  # noqa: BLE001 - whatever a model raises is its answer
+        except Exception as error:
             if len(rows) == 1:
                 return [{"error": describe(error)}]
             smaller = lacks_memory(error)
@@ -128,7 +128,7 @@ class Elements:
         """Close the model. One that cannot be closed says so in the log."""
         try:
             self._rows.close()
-        except Exception:  # noqa: BLE001 - whatever a model raises
+        except Exception:
             traceback.print_exc()
 
     def _encoded(self, answer: Mapping[str, Any]) -> bytes:
@@ -144,15 +144,15 @@ class TritonPythonModel:
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the model. Raises the backend's TritonModelException with the reason."""
         whole_lines()
-        import gpueval_wire  # noqa: PLC0415 - of the interpreter that runs this
-        import numpy as np  # noqa: PLC0415 - as above
-        import triton_python_backend_utils as backend  # noqa: PLC0415 - as above
+        import gpueval_wire
+        import numpy as np
+        import triton_python_backend_utils as backend
 
         self._np, self._backend = np, backend
         given = gpueval_wire.decode(json.loads(args["model_config"])["parameters"]["gpueval"]["string_value"].encode("utf-8", "surrogatepass"))
         try:
             self._elements = Elements(given, gpueval_wire)
-        except BaseException as error:  # noqa: BLE001 - sys.exit() too: nobody else tells why there is no model
+        except BaseException as error:
             reason = refusal(error, given["target"])
             if reason.startswith(RAISED):
                 traceback.print_exc()

@@ -89,7 +89,7 @@ def look(python: str) -> Interpreter:
     if executable is None:
         raise UsageProblem(f"Triton's interpreter {python}: no such program.\n{_advice('python3.11')}")
     try:
-        said = subprocess.run([executable, "-c", _PROBE], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PROBE_S, check=True)  # noqa: S603 - an argv list
+        said = subprocess.run([executable, "-c", _PROBE], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PROBE_S, check=True)
         facts = json.loads(said.stdout.splitlines()[-1])
     except subprocess.CalledProcessError as error:
         raise UsageProblem(f"Triton's interpreter {python} does not run: {_last_line(error.stderr)}\n{_advice('python3.11')}") from None
@@ -123,7 +123,7 @@ def _check(found: Interpreter, *, numpy: str | None, libpython: str | None) -> N
             f"Install it (Debian: apt-get install {libpython.partition('.so')[0]}), or take another interpreter."
         )
     # Without an argument it says so and ends; one that cannot even be loaded would leave the server waiting for it.
-    said = subprocess.run([found.stub], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PROBE_S, check=False, env=found.environment())  # noqa: S603 - an argv list
+    said = subprocess.run([found.stub], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PROBE_S, check=False, env=found.environment())
     if said.returncode == _NOT_LOADED:
         raise UsageProblem(f"{name}: the server's stub cannot be loaded: {_last_line(said.stderr)}")
 

@@ -222,7 +222,7 @@ class TritonServer(Server):
     def _stubs(self, name: str) -> list[Process]:
         """The processes of a model, one for each instance."""
         file = str(self._triton.place(self.launch, name) / "1").encode()
-        assert self._program is not None  # noqa: S101 - who asks has started it
+        assert self._program is not None
         return [process for process in self._program.processes() if any(word.startswith(file) for word in _arguments(process.pid)[:2])]
 
     def _control(self) -> Control:

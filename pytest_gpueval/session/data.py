@@ -60,7 +60,7 @@ class Data:
     @property
     def _hub(self) -> Hub:
         """The same for all threads: it remembers who has answered, and what there is to say. From Python 3.12 on, a cached_property may be made twice."""
-        from pytest_gpueval.datasets.hub import Hub  # noqa: PLC0415 - only where it is asked
+        from pytest_gpueval.datasets.hub import Hub
 
         with self._making:
             self._asked_hub = self._asked_hub or Hub()

@@ -163,7 +163,7 @@ class Display:
         self._own_lines = self._reporter is not None and self._config.option.verbose == 0
         if self._own_lines:
             self._reporter.showfspath = False
-            self._reporter._show_progress_info = False  # noqa: SLF001 - a percentage of items says nothing beside rows and ETA
+            self._reporter._show_progress_info = False
 
     def summary(self, reporter: Any, rows: Sequence[Row], error: Exception | None, warnings: Sequence[str] = ()) -> None:
         """The table of the session, what somebody should look at, and where to look next."""
@@ -250,5 +250,5 @@ class Display:
         return bool(self._reporter.isatty) and self._config.option.verbose >= 0
 
     def _console(self) -> Console:
-        writer = self._reporter._tw  # noqa: SLF001 - the only way to write where the reporter writes
-        return Console(file=writer._file, force_terminal=bool(writer.hasmarkup) or None, highlight=False, soft_wrap=False, width=None if self._tty() else 120)  # noqa: SLF001
+        writer = self._reporter._tw
+        return Console(file=writer._file, force_terminal=bool(writer.hasmarkup) or None, highlight=False, soft_wrap=False, width=None if self._tty() else 120)

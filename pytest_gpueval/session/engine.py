@@ -35,7 +35,7 @@ class Engine:
         return self._launcher.lane(node)
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
-    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> Scheduler:  # noqa: ARG002 - the hook's
+    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> Scheduler:
         """Xdist is about to wait for its workers: start them, and say who gets what."""
         around = Session(
             lane=self._launcher.lane,

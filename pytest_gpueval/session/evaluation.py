@@ -232,7 +232,7 @@ class Evaluation:
         """Write the bad rows that stand before the next sample."""
         while self._waiting and isinstance(self._waiting[0], dict):
             record = self._waiting.popleft()
-            assert isinstance(record, dict)  # noqa: S101 - for the type checker
+            assert isinstance(record, dict)
             writer.write(record)
             self._fold(record)
 

@@ -23,7 +23,7 @@ _OWN: Final[dict[str, Any]] = {"n": 1, "choices": "text"}
 
 def runtime(case: Case, judge: Judge, settings: Settings, fixture: servers.Fixture, model: Callable[[], Runtime]) -> Runtime:
     """A case's model with its judge, which is not started; `model` gives the started one. Raises UsageProblem, RuntimeFault, Unreachable."""
-    from pytest_gpueval.runtimes.judged import Judged, Lent, of_the_judge  # noqa: PLC0415
+    from pytest_gpueval.runtimes.judged import Judged, Lent, of_the_judge
 
     if judge.runtime_name == case.runtime_name:
         own = model()
@@ -39,7 +39,7 @@ def runtime(case: Case, judge: Judge, settings: Settings, fixture: servers.Fixtu
 
 def _beside(case: Case, judge: Judge, model: Runtime) -> Runtime:
     """The judge of a model that judges itself."""
-    from pytest_gpueval.runtimes.openai import OpenAIRuntime  # noqa: PLC0415
+    from pytest_gpueval.runtimes.openai import OpenAIRuntime
 
     if not isinstance(model, OpenAIRuntime):
         raise UsageProblem(f"suite {case.suite!r}: judge.runtime {judge.runtime_name!r}: a conftest.py makes kind 'openai' its own; such runtimes do not judge")

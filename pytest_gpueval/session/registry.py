@@ -63,7 +63,7 @@ def _command(case: Case, workers: int) -> Runtime:
     entry = case.runtime
     if not entry.command:
         raise UsageProblem(f'suite {case.suite!r}: runtimes.{case.runtime_name}.command: missing; a runtime of kind \'command\' needs ["program", "argument"]')
-    from pytest_gpueval.runtimes.command import Command  # noqa: PLC0415 - asyncio, which no other session needs
+    from pytest_gpueval.runtimes.command import Command
 
     argv = [sys.executable if word == "{python}" else word for word in entry.command]
     return Command(argv, case.directory, in_flight=workers, deadline_s=entry.deadline_s)

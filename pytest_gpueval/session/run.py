@@ -146,7 +146,7 @@ class Run(ABC):
         self._begun = not self.reused
         self._worker.usage(begin=True)
 
-    def _prepare(self) -> None:  # noqa: B027 - most need nothing
+    def _prepare(self) -> None:
         """Once the directory is owned, before anything in it is touched."""
 
     def _own(self) -> None:

@@ -139,7 +139,7 @@ class Scheduler:
         self._dispatch.back(self._jobs[self._items.index(item)].id)
         self.schedule()
 
-    def remove_pending_tests_from_node(self, node: Node, indices: Sequence[int]) -> None:  # noqa: ARG002 - the protocol's
+    def remove_pending_tests_from_node(self, node: Node, indices: Sequence[int]) -> None:
         """A worker has let its GPUs go: whoever waited for that starts."""
         self._letting_go.discard(node)
         for waiting, holders in list(self._held.items()):
@@ -177,12 +177,12 @@ class Scheduler:
 
     @property
     def _items(self) -> list[str]:
-        assert self._collection is not None  # noqa: S101 - asked for after a collection only
+        assert self._collection is not None
         return self._collection
 
     @property
     def _dispatch(self) -> Dispatcher:
-        assert self._dispatcher is not None  # noqa: S101 - asked for after a collection only
+        assert self._dispatcher is not None
         return self._dispatcher
 
     def _takes_no_more(self, node: Node) -> bool:

@@ -39,9 +39,9 @@ _TRITON_FOLDER = ".venv-triton"
 
 def triton_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
     """A case's model behind Triton: on a server of this process, or on the one at `--gpueval-triton-url`. Raises UsageProblem."""
-    from pytest_gpueval.runtimes.triton import TritonRuntime  # noqa: PLC0415
-    from pytest_gpueval.servers.triton import TritonModel  # noqa: PLC0415
-    from pytest_gpueval.servers.triton_external import ExternalTriton  # noqa: PLC0415
+    from pytest_gpueval.runtimes.triton import TritonRuntime
+    from pytest_gpueval.servers.triton import TritonModel
+    from pytest_gpueval.servers.triton_external import ExternalTriton
 
     entry = case.runtime
     triton = entry.triton
@@ -57,10 +57,10 @@ def triton_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
 
 def openai_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
     """A case's language model: on a server of this process, or on one that runs elsewhere. Raises UsageProblem, RuntimeFault, Unreachable."""
-    from pytest_gpueval.runtimes.openai import OpenAIRuntime  # noqa: PLC0415
-    from pytest_gpueval.runtimes.openai_request import Request  # noqa: PLC0415
-    from pytest_gpueval.servers.external import External  # noqa: PLC0415
-    from pytest_gpueval.servers.openai import CommandSettings, VllmSettings  # noqa: PLC0415
+    from pytest_gpueval.runtimes.openai import OpenAIRuntime
+    from pytest_gpueval.runtimes.openai_request import Request
+    from pytest_gpueval.servers.external import External
+    from pytest_gpueval.servers.openai import CommandSettings, VllmSettings
 
     entry = case.runtime
     asked = {**entry.request.model_dump(exclude_unset=True), "timeout_s": entry.deadline_s}
@@ -74,7 +74,7 @@ def openai_runtime(case: Case, settings: Settings, fixture: Fixture) -> Runtime:
     if entry.vllm is not None:
         given: VllmSettings | CommandSettings = VllmSettings(**{"binary": settings.vllm_bin, **_placed(entry.vllm, case.directory)})
     else:
-        assert entry.server is not None  # noqa: S101 - the only one left
+        assert entry.server is not None
         command = _placed(entry.server, case.directory)
         given = CommandSettings(**{"argv": command.pop("command"), "suite": case.directory, **command})
     started = fixture("openai_server").serve(given, asked.get("endpoint", "chat"))
@@ -120,7 +120,7 @@ def lent(
     session: pytest.Session, name: str, make: Callable[[Settings, Path, Redactor, Mapping[str, Any], Watch], S], changes: Mapping[str, Any]
 ) -> Iterator[S]:
     """A server for as long as its fixture. Its log is `servers/<worker>-<name>.log` of the session. Raises UsageProblem."""
-    from pytest_gpueval.gpus.memory import MemoryWatch  # noqa: PLC0415
+    from pytest_gpueval.gpus.memory import MemoryWatch
 
     worker: Worker | None = session.config.pluginmanager.getplugin("gpueval-worker")
     if worker is None:
@@ -137,16 +137,16 @@ def lent(
 
 def triton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any], watch: Watch | None = None) -> TritonServer:
     """A server that starts with its first model; `changes` are fields of TritonSettings. Raises UsageProblem."""
-    from pytest_gpueval.servers.triton import TritonSettings  # noqa: PLC0415
-    from pytest_gpueval.servers.triton_server import TritonServer  # noqa: PLC0415
+    from pytest_gpueval.servers.triton import TritonSettings
+    from pytest_gpueval.servers.triton_server import TritonServer
 
     return TritonServer(_changed(TritonSettings, {"server_python": triton_python(settings)}, changes, "triton_settings"), log, redactor, watch=watch)
 
 
 def pytriton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any], watch: Watch | None = None) -> PyTritonServer:
     """PyTriton, for each model once; `changes` as of `triton_server`. Raises UsageProblem."""
-    from pytest_gpueval.servers.pytriton import PyTritonServer  # noqa: PLC0415
-    from pytest_gpueval.servers.triton import TritonSettings  # noqa: PLC0415
+    from pytest_gpueval.servers.pytriton import PyTritonServer
+    from pytest_gpueval.servers.triton import TritonSettings
 
     return PyTritonServer(_changed(TritonSettings, {"server_python": triton_python(settings)}, changes, "triton_settings"), log, redactor, watch=watch)
 
@@ -162,7 +162,7 @@ class OpenAIServers:
 
     def __init__(
         self,
-        settings: Settings,  # noqa: ARG002 - as `lent` makes all
+        settings: Settings,
         log: Path,
         redactor: Redactor,
         changes: Mapping[str, Any],
@@ -179,8 +179,8 @@ class OpenAIServers:
 
     def serve(self, given: VllmSettings | CommandSettings, endpoint: Literal["chat", "completions"] = "chat") -> Started:
         """The server of these settings, ready; another one is stopped for it. Raises UsageProblem, RuntimeFault, Conflict."""
-        from pytest_gpueval.servers.openai import CommandServer, Started, Vllm, VllmSettings  # noqa: PLC0415
-        from pytest_gpueval.servers.server import Server  # noqa: PLC0415
+        from pytest_gpueval.servers.openai import CommandServer, Started, Vllm, VllmSettings
+        from pytest_gpueval.servers.server import Server
 
         if self._started is None or self._given != (given, endpoint):
             self.stop()

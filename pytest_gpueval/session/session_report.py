@@ -22,7 +22,7 @@ def write(directory: Path, record: Mapping[str, Any], rows: Sequence[Row], suite
     """report.md and report.html; for each sweep also a page with its figures. Raises StorageError."""
     sections, texts = [], []
     for name, found in _sweeps(directory, suites, runs).items():
-        from pytest_gpueval.reports import sweep  # noqa: PLC0415 - evaluations need none of it
+        from pytest_gpueval.reports import sweep
 
         page = f"sweep-{name}.html"
         write_atomically(directory / page, sweep.html(found))  # of files that hold no secrets
@@ -37,9 +37,9 @@ def _sweeps(directory: Path, suites: Sequence[AnySuite], runs: Sequence[SessionR
     sweeps = [suite for suite in suites if isinstance(suite, Sweep)]
     if not sweeps:
         return {}
-    from pytest_gpueval.reports.sweep import Sweep as Rows  # noqa: PLC0415
-    from pytest_gpueval.reports.sweep import SweepRow  # noqa: PLC0415
-    from pytest_gpueval.runs import sweep_rows  # noqa: PLC0415
+    from pytest_gpueval.reports.sweep import Sweep as Rows
+    from pytest_gpueval.reports.sweep import SweepRow
+    from pytest_gpueval.runs import sweep_rows
 
     there = {row.run_id: row for row in sweep_rows.read(directory, SweepRow)}
     found = {}

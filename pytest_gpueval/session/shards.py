@@ -97,13 +97,13 @@ def _parsed(wanted: Iterable[str]) -> list[Shard]:
 
 def _clone(item: pytest.Item, case: Case) -> pytest.Item:
     """The same test for another case."""
-    assert isinstance(item, pytest.Function)  # noqa: S101 - for the type checker; `case_of` has asked for a callspec
+    assert isinstance(item, pytest.Function)
     callspec = replace(item.callspec, params={**item.callspec.params, "case": case}, _idlist=(case.id,))
     clone = type(item).from_parent(
         item.parent,
         name=f"{item.originalname}[{case.id}]",
         callspec=callspec,
-        fixtureinfo=item._fixtureinfo,  # noqa: SLF001 - the clone asks for the same fixtures
+        fixtureinfo=item._fixtureinfo,
         keywords={case.id: True},
         originalname=item.originalname,
     )

@@ -108,7 +108,7 @@ def prepare(config: pytest.Config) -> None:
             looks=only_looks(config.option) or settings.dry_run,
         )
         if settings.dry_run:
-            from . import dryrun  # noqa: PLC0415
+            from . import dryrun
 
             config.stash[PROCESSES] = dryrun.stay_alone(config)
 
@@ -137,10 +137,10 @@ def ensure(config: pytest.Config, suite: AnySuite) -> None:
 def _open_session(config: pytest.Config, suites: list[AnySuite]) -> None:
     """Own the session's directory; without xdist, run its items too."""
     # What no worker needs takes a fifth of a second to import.
-    from . import dryrun  # noqa: PLC0415
-    from .controller import Controller, earlier_record  # noqa: PLC0415
-    from .engine import Engine  # noqa: PLC0415
-    from .forecast import Forecast  # noqa: PLC0415
+    from . import dryrun
+    from .controller import Controller, earlier_record
+    from .engine import Engine
+    from .forecast import Forecast
 
     settings, found = config.stash[SETTINGS], config.stash[ALLOCATION]
     data = config.stash[DATA]

@@ -53,7 +53,7 @@ def _verdict(gate: SweepGate, goal: str, values: Mapping[str, float]) -> list[st
 
 
 def _beaten(gate: SweepGate, goal: str, values: Mapping[str, float]) -> list[str]:
-    assert gate.beats is not None  # noqa: S101 - for the type checker
+    assert gate.beats is not None
     if gate.beats not in values:
         return [f"{gate.metric}: row {gate.beats}, which is to be beaten, has not passed in this session"]
     bar = values[gate.beats]

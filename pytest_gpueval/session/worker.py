@@ -123,7 +123,7 @@ class Worker:
     def supervisors(self) -> SupervisorServer:
         """What forks the supervisors of this process's programs; it starts with the first of them."""
         if self._supervisors is None:
-            from pytest_gpueval.processes.serving import SupervisorServer  # noqa: PLC0415 - evaluations need not pay for it
+            from pytest_gpueval.processes.serving import SupervisorServer
 
             self._supervisors = SupervisorServer()
         return self._supervisors
@@ -213,7 +213,7 @@ class Worker:
             key, runtime = self._runtimes.popitem()
             try:
                 runtime.close()
-            except Exception as problem:  # noqa: BLE001 - whatever a model raises
+            except Exception as problem:
                 sys.stderr.write(f"gpueval: runtime {key[1]} did not close: {self.redactor.text(repr(problem))}\n")
 
     # Hooks.
@@ -332,7 +332,7 @@ class Worker:
         name = cases.run_id(unit, item.nodeid, callspec.id, getattr(item, "originalname", item.name))
         if isinstance(unit, Case):
             return EvaluationRun(self, unit, item.nodeid, name)
-        from .sweep_run import SweepRun  # noqa: PLC0415 - evaluations need not pay for it
+        from .sweep_run import SweepRun
 
         return SweepRun(self, unit, item.nodeid, name)
 

@@ -50,8 +50,8 @@ class Node(Protocol):
 
 def check() -> None:
     """Raise RuntimeError if this pytest-xdist lacks a name that is used here."""
-    from execnet import multi  # noqa: PLC0415
-    from xdist import dsession, remote, workermanage  # noqa: PLC0415
+    from execnet import multi
+    from xdist import dsession, remote, workermanage
 
     wanted = {
         dsession.DSession: ("_clone_node", "loop_once", "worker_workerfinished", "worker_errordown", "triggershutdown", "report_line"),
@@ -103,7 +103,7 @@ def _tear_down(session: pytest.Session, last: pytest.Item | None) -> None:
     """End the fixtures that outlived their items. An error in them is the last item's: at the end of the session nobody would hear of it."""
     begin = time.time()
     try:
-        session._setupstate.teardown_exact(None)  # noqa: SLF001 - what pytest's own runner calls
+        session._setupstate.teardown_exact(None)
     except Exception:
         if last is None:
             raise
@@ -145,7 +145,7 @@ class Launcher:
         """Start the workers. Called when xdist asks for a scheduler: its event loop is about to begin, and will call `tick` now and then."""
         self._dsession = dsession = self._config.pluginmanager.getplugin("dsession")
         dsession.nodemanager.specs[:] = self._wanted  # workers are told how many they are
-        dsession._clone_node = self.replace  # noqa: SLF001
+        dsession._clone_node = self.replace
         dsession.worker_gpueval_started = self._started
         dsession.worker_gpueval_not_started = self._not_started
         dsession.worker_gpueval_tick = tick
@@ -188,13 +188,13 @@ class Launcher:
 
     def stop_without(self, node: Any) -> None:
         """End the session if it has no worker but this one, which takes no part any more: xdist would call that an internal error."""
-        if self._dsession._active_nodes <= {node} and not self._dsession.shuttingdown:  # noqa: SLF001
+        if self._dsession._active_nodes <= {node} and not self._dsession.shuttingdown:
             self._dsession.shouldstop = self._dsession.shouldstop or "no worker is left"
 
     def _launch(self, spec: XSpec, after: Any = None) -> None:
         launch = _Launch(spec)
         self._launches.add(launch)
-        self._dsession._active_nodes.add(launch)  # noqa: SLF001
+        self._dsession._active_nodes.add(launch)
         threading.Thread(target=self._start, args=(launch, after), name=f"gpueval-start-{spec.id}", daemon=True).start()
 
     def _start(self, launch: _Launch, after: Any) -> None:
@@ -208,8 +208,8 @@ class Launcher:
                 return
             try:
                 gateway = group.makegateway(launch.spec)
-                gateway._rinfo()  # noqa: SLF001 - a command that ends at once shows here
-            except Exception as error:  # noqa: BLE001 - whatever a launcher command does
+                gateway._rinfo()
+            except Exception as error:
                 problem = error
                 for dead in [gateway for gateway in group if gateway.id == launch.spec.id]:
                     dead.exit()
@@ -219,7 +219,7 @@ class Launcher:
         self._dsession.queue.put(("gpueval_not_started", {"launch": launch, "problem": problem}))
 
     def _started(self, launch: _Launch, gateway: Any) -> None:
-        from xdist.workermanage import WorkerController  # noqa: PLC0415
+        from xdist.workermanage import WorkerController
 
         dsession = self._dsession
         self._forget(launch)
@@ -229,7 +229,7 @@ class Launcher:
         self._config.hook.pytest_xdist_newgateway(gateway=gateway)
         node = WorkerController(dsession.nodemanager, gateway, self._config, dsession.queue.put)
         gateway.node = node  # keeps it alive
-        dsession._active_nodes.add(node)  # noqa: SLF001
+        dsession._active_nodes.add(node)
         try:
             node.setup()
         except OSError as error:  # it died just now
@@ -242,13 +242,13 @@ class Launcher:
 
     def _forget(self, launch: _Launch) -> None:
         self._launches.discard(launch)
-        self._dsession._active_nodes.discard(launch)  # noqa: SLF001
+        self._dsession._active_nodes.discard(launch)
 
 
 def _wait_until_gone(gateway: Any) -> None:
     """Wait for the process behind a gateway: its supervisor ends when nothing of the worker is left, and only then is the GPU free."""
     gateway.exit()
-    process = getattr(gateway._io, "popen", None)  # noqa: SLF001
+    process = getattr(gateway._io, "popen", None)
     if process is not None:
         end = time.monotonic() + _GONE_S
         with suppress(Exception):  # the GPU is as free as it will get
@@ -257,10 +257,10 @@ def _wait_until_gone(gateway: Any) -> None:
 
 def process_end(node: Any) -> int | None:
     """How the process of a dead worker ended: its exit code, or minus the signal; None if it is still there."""
-    process = getattr(node.gateway._io, "popen", None)  # noqa: SLF001
+    process = getattr(node.gateway._io, "popen", None)
     if process is None:
         return None
     try:
         return int(process.wait(timeout=5))
-    except Exception:  # noqa: BLE001 - a remote launcher may not end in time
+    except Exception:
         return None

@@ -80,7 +80,7 @@ def _check(node: ast.AST, parameters: Collection[str], depth: int = 0) -> None:
         return
     if isinstance(node, ast.Constant):
         if not isinstance(node.value, bool | int | float | str):
-            raise ValueError(f"{ast.unparse(node)} is neither a number, a text, True nor False")  # noqa: TRY004 - a value of the user's
+            raise ValueError(f"{ast.unparse(node)} is neither a number, a text, True nor False")
         return
     if isinstance(node, ast.Call):
         if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS or node.keywords:
@@ -89,7 +89,7 @@ def _check(node: ast.AST, parameters: Collection[str], depth: int = 0) -> None:
             _check(argument, parameters, depth + 1)
         return
     if not isinstance(node, _SHAPES + _OPERATORS):
-        raise ValueError(  # noqa: TRY004
+        raise ValueError(
             f"{ast.unparse(node)!r:.80} is not allowed. Constraints have numbers, texts, parameters, + - * / // % **, comparisons, and, or, not, in, "
             f"and {', '.join(FUNCTIONS)}."
         )
@@ -111,7 +111,7 @@ def judge(constraints: Sequence[Constraint], where: str) -> Callable[[Mapping[st
     if not constraints:
         return lambda _: None
     try:
-        import simpleeval  # noqa: PLC0415 - of an extra
+        import simpleeval
     except ImportError:
         raise MissingExtra("simpleeval", needed_for="a sweep with constraints", extra="sweeps") from None
     operators = {**simpleeval.DEFAULT_OPERATORS, ast.Pow: _power, ast.Mod: _remainder}

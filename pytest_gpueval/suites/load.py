@@ -313,7 +313,7 @@ def _parse_policies(path: Path, text: str) -> Mapping[str, Any]:
         except (ValueError, RecursionError) as error:
             raise UsageProblem(f"{path}: not valid TOML: {error}") from None
     try:
-        import yaml  # noqa: PLC0415 - an extra
+        import yaml
     except ImportError:
         raise MissingExtra("pyyaml", needed_for=f"the policy file {path}", extra="policy") from None
     try:

@@ -42,7 +42,7 @@ def _as_text(name: str, value: Value) -> str:
     if value is None:
         raise ValueError(f"{{{name}}} is empty in this row")
     if isinstance(value, list | dict):
-        raise ValueError(f"{{{name}}} is a list or a table, which no id can hold")  # noqa: TRY004 - a value of the user's
+        raise ValueError(f"{{{name}}} is a list or a table, which no id can hold")
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value).replace("+", "") if isinstance(value, float) else str(value)  # 1e+16 is 1e16
@@ -85,7 +85,7 @@ def _given(value: Value, column: str) -> str:
     if value is None:
         raise ValueError(f"empty. {RULE}")
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise ValueError(f"{value!r:.80} is no text. Declare the type of the column {column!r} as str.")  # noqa: TRY004
+        raise ValueError(f"{value!r:.80} is no text. Declare the type of the column {column!r} as str.")
     return check_id(str(value))
 
 

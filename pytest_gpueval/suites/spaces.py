@@ -100,7 +100,7 @@ def _check_values(values: Sequence[Any]) -> None:
     for value in values:
         for leaf in leaves(value):
             if not isinstance(leaf, bool | int | float | str):
-                raise ValueError(f"{value!s:.80} is no number, text, true, false, array or table")  # noqa: TRY004 - a value of the user's
+                raise ValueError(f"{value!s:.80} is no number, text, true, false, array or table")
             if isinstance(leaf, float) and not math.isfinite(leaf):
                 raise ValueError(f"{leaf} is no finite number")
         if repr(value) in seen:
@@ -254,14 +254,14 @@ def _grid(space: SpaceEntry) -> Iterator[Point]:
 
 
 def _random(dimensions: int, _: int, seed: int) -> Iterator[Sequence[float]]:
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     while True:
         yield [chance.random() for _ in range(dimensions)]
 
 
 def _latin(dimensions: int, samples: int, seed: int) -> Iterator[Sequence[float]]:
     """Hypercubes of `samples` points, one after the other: in each, each of as many equal parts of each range has one point."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     while True:
         columns = []
         for _ in range(dimensions):
@@ -272,7 +272,7 @@ def _latin(dimensions: int, samples: int, seed: int) -> Iterator[Sequence[float]
 
 def _sobol(dimensions: int, _: int, seed: int) -> Iterator[Sequence[float]]:
     """Sobol's sequence under a digital shift, which keeps its evenness: each coordinate is xor-ed with bits of its own."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     shifts = [int(chance.random() * 2**_BITS) for _ in range(dimensions)]
     sequence = _qmc().Sobol(dimensions, scramble=False, bits=_BITS)
     while True:
@@ -282,7 +282,7 @@ def _sobol(dimensions: int, _: int, seed: int) -> Iterator[Sequence[float]]:
 
 def _halton(dimensions: int, _: int, seed: int) -> Iterator[Sequence[float]]:
     """Halton's sequence, turned by a vector of chance (Cranley and Patterson 1976)."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     shifts = [chance.random() for _ in range(dimensions)]
     sequence = _qmc().Halton(dimensions, scramble=False)
     while True:
@@ -295,7 +295,7 @@ _SHARES: Mapping[str, Callable[[int, int, int], Iterator[Sequence[float]]]] = {"
 
 def _qmc() -> Any:
     try:
-        from scipy.stats import qmc  # noqa: PLC0415 - of an extra, and slow to import
+        from scipy.stats import qmc
     except ImportError:
         raise MissingExtra("scipy", needed_for="a sweep with the method sobol or halton", extra="sweeps") from None
     return qmc

@@ -153,9 +153,7 @@ class SweepFile(Strict):
         for number, row in enumerate(rows):
             for name, value in row.items():
                 if not isinstance(value, (bool, int, float, str, list, dict)):
-                    raise ValueError(  # noqa: TRY004 - pydantic's own
-                        f"row {number}: {name}: expected a boolean, number, string, array or table, found {value!r:.40}"
-                    )
+                    raise ValueError(f"row {number}: {name}: expected a boolean, number, string, array or table, found {value!r:.40}")
         return rows
 
     @model_validator(mode="after")

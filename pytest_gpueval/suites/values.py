@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal, Union
 
 # What JSON can say. None is a parameter that is left out.
-Value = Union[bool, int, float, str, list["Value"], dict[str, "Value"], None]  # noqa: UP007 - an alias that names itself
+Value = Union[bool, int, float, str, list["Value"], dict[str, "Value"], None]
 
 Kind = Literal["int", "float", "bool", "str", "json"]
 
