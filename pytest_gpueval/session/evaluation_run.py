@@ -18,11 +18,12 @@ from pytest_gpueval.runs.files import back_up
 from pytest_gpueval.runs.records import Figure, Latency, RowCounts, Status, Summary, Tokens, VerdictRecord
 from pytest_gpueval.suites.model import Case
 
-from . import cases, join, registry
+from . import cases, comparison, join, registry
 from .evaluation import Evaluation
 from .run import Run, Surroundings
 
 if TYPE_CHECKING:
+    from pytest_gpueval.runs.baselines import Baseline
     from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.scoring.estimates import Estimate
 
@@ -58,6 +59,16 @@ class EvaluationRun(Run):
         if self._begun and self.case.shard is not None:  # a verdict on the whole was one on other results
             back_up(self._worker.session_dir / cases.run_id(replace(self.case, shard=None), self.nodeid, self.case.whole_id, "") / SUMMARY)
 
+    @property
+    def baseline(self) -> Baseline | None:
+        """What the case is compared with; None where it is not. Raises UsageProblem, DataError."""
+        return self._worker.baseline_of(self.case)
+
+    def paired(self) -> comparison.Paired | None:
+        """The samples of this run, read to its end, beside those of its baseline; None where it has none. Raises UsageProblem, DataError."""
+        baseline = self.baseline
+        return None if baseline is None else comparison.paired(baseline, self.directory.results_path, self.split, self._task, self._worker.settings)
+
     def predictions(self) -> Evaluation:
         """The evaluation of this case, not started yet."""
         settings = self._worker.settings
@@ -66,7 +77,7 @@ class EvaluationRun(Run):
             task=self._task,
             runtime=self._runtime,
             shard=self.case.shard,
-            prepare=self._join,
+            prepare=self._before_rows,
             results_path=self.directory.results_path,
             redactor=self.directory.redactor,
             extra=registry.metrics(self._worker.hooks),
@@ -84,6 +95,12 @@ class EvaluationRun(Run):
         runtime, startup_s = self._worker.runtime(self.case, self.fixture)
         self.startup_s = startup_s
         return runtime
+
+    def _before_rows(self) -> None:
+        """What can stop the run does so before a model loads. Raises UsageProblem, DataError, NoVerdict."""
+        if (baseline := self.baseline) is not None:
+            comparison.agree(baseline, self.split, self._task, self._worker.settings)
+        self._join()
 
     def _join(self) -> None:
         """Where the case joins shards: their results are its own, and no model is needed. Raises NoVerdict."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_gpueval.datasets.parquet import ParquetSplit
     from pytest_gpueval.processes.serving import SupervisorServer
+    from pytest_gpueval.runs.baselines import Baseline
     from pytest_gpueval.runs.redact import Redactor
     from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.suites.model import Case, Unit
@@ -58,6 +59,9 @@ class Surroundings(Protocol):
 
     def split(self, case: Case, /) -> ParquetSplit:
         """The split of a case, opened and hashed once."""
+
+    def baseline_of(self, case: Case, /) -> Baseline | None:
+        """What a case is compared with; None where it is not."""
 
     def model_code(self, case: Case, /) -> str | None:
         """A hash of the code that makes the predictions of a case."""

@@ -60,6 +60,9 @@ OPTIONS = (
     Option("--gpueval-output-dir", "sessions are written here", "reports/evaluations", "DIR"),
     Option("--gpueval-session", "name of the session; an existing one is finished (default: a new name)", metavar="NAME"),
     Option("--gpueval-force", "run again what an earlier run of this session left; its files are backed up", switch=True),
+    Option("--gpueval-baseline", "compare with earlier results: a folder of baselines, a session, or what a commit has", metavar="PATH|SESSION|git:REF"),
+    Option("--gpueval-baseline-intersect", "where the baseline is of other data, compare the samples that are still the same", switch=True),
+    Option("--gpueval-update-baseline", "make what this session finds the baseline of its cases: baselines/<suite>/", switch=True),
     Option("--gpueval-limit", "evaluate only the first N rows of each split", metavar="N"),
     Option("--gpueval-shard-index", "run only part I (from 0 on) of --gpueval-shard-count parts, on one of several machines", metavar="I"),
     Option("--gpueval-shard-count", "the number of machines that share the items; `gpueval runs merge` joins their sessions", metavar="N"),
@@ -72,14 +75,21 @@ OPTIONS = (
 RUNTIME_VARIABLE = "GR_RUNTIME_MODE"
 
 # Options that choose what runs where, and so are not part of the command that runs one item again.
-_OF_THE_SESSION = ("suite", "gpus", "gpus_wait", "gpus_shared", "force", "refresh", "session", "output_dir", "shard_index", "shard_count", "dry_run")
+_OF_THE_SESSION = (
+    *("suite", "gpus", "gpus_wait", "gpus_shared", "force", "refresh", "session", "output_dir"),
+    *("shard_index", "shard_count", "dry_run", "update_baseline"),
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The options, checked. `runtime_source` is the environment variable that `runtime` is from; None where an option or the ini file says it."""
+    """The options, checked. `runtime_source` is the environment variable that `runtime` is from; None where an option or the ini file says it.
+
+    `here` is the directory that pytest was started in.
+    """
 
     root: Path
+    here: Path = Path()
     suite: tuple[str, ...] = ()
     gpus: str | None = None
     gpus_wait_s: float = 0.0
@@ -98,6 +108,9 @@ class Settings:
     output_dir: Path = Path("reports/evaluations")
     session: str | None = None
     force: bool = False
+    baseline: str | None = None
+    baseline_intersect: bool = False
+    update_baseline: bool = False
     limit: int | None = None
     part: tuple[int, int] | None = None
     dry_run: bool = False
@@ -116,8 +129,12 @@ class Settings:
         if empty:
             raise UsageProblem(f"{empty[0].flag} has an empty value; give {empty[0].metavar}, or leave the option out")
         runtime, source = runtime_of(raw["runtime"])
+        limit = None if raw["limit"] is None else _count("--gpueval-limit", raw["limit"])
+        if limit is not None and raw["update_baseline"]:
+            raise UsageProblem("--gpueval-update-baseline needs all rows of each split: leave out --gpueval-limit")
         return cls(
             root=_root(config),
+            here=config.invocation_params.dir,
             suite=tuple(name.strip() for name in (raw["suite"] or "").split(",") if name.strip()),
             gpus=raw["gpus"],
             gpus_wait_s=_seconds("--gpus-wait", raw["gpus_wait"]),
@@ -136,7 +153,10 @@ class Settings:
             output_dir=config.invocation_params.dir / raw["output_dir"],
             session=_session_name(raw["session"]),
             force=bool(raw["force"]),
-            limit=None if raw["limit"] is None else _count("--gpueval-limit", raw["limit"]),
+            baseline=raw["baseline"],
+            baseline_intersect=bool(raw["baseline_intersect"]),
+            update_baseline=bool(raw["update_baseline"]),
+            limit=limit,
             part=_part(raw["shard_index"], raw["shard_count"]),
             dry_run=bool(raw["dry_run"]),
             on_bad_row=_choice("--gpueval-on-bad-row", raw["on_bad_row"], ("fail", "skip")),

@@ -16,7 +16,7 @@ from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME, AnySuite
 from pytest_gpueval.suites.model import Case, Suite, Unit
 
-from . import allocation, cases, selection, shards
+from . import allocation, cases, comparison, selection, shards
 from .data import EMBEDDED, Data
 from .messages import user_errors
 from .settings import Settings, check_words
@@ -26,6 +26,7 @@ SETTINGS = pytest.StashKey[Settings]()
 DATA = pytest.StashKey[Data]()
 CHOSEN = pytest.StashKey[list[Unit]]()
 ALLOCATION = pytest.StashKey[allocation.Allocation]()
+COMPARED = pytest.StashKey[comparison.Compared]()
 # Workers that xdist would have started, had this been no dry run.
 PROCESSES = pytest.StashKey[int]()
 
@@ -94,6 +95,7 @@ def prepare(config: pytest.Config) -> None:
             # What comes with the suite is there; of thousands of items, which are selected takes a while to say.
             wanted = None if settings.data == EMBEDDED else selection.selected(config, [unit for unit in chosen if isinstance(unit, Case)])
             data.settle(chosen, wanted)
+            config.stash[COMPARED] = _compared(config, settings, chosen, suites)
             if not settings.dry_run:
                 data.bring(wanted or ())  # what else is selected, the controller brings once it is collected
         config.stash[ALLOCATION] = allocation.lay(
@@ -128,7 +130,18 @@ def ensure(config: pytest.Config, suite: AnySuite) -> None:
     config.stash[SETTINGS], config.stash[ALLOCATION] = settings, _ = Settings.of(config), allocation.Allocation()
     config.stash[DATA] = Data(settings)
     if not only_looks(config.option):
+        units = cases.units(suite, settings)
+        config.stash[COMPARED] = comparison.resolve(settings, [unit for unit in units if isinstance(unit, Case)], redactor_of([suite]), certain=False)
         _open_session(config, [suite])
+
+
+def _compared(config: pytest.Config, settings: Settings, chosen: Sequence[Unit], suites: Sequence[AnySuite]) -> comparison.Compared:
+    """What the selected cases are compared with. Raises what stands in the way."""
+    if settings.baseline is None:
+        return comparison.Compared()
+    every = [unit for unit in chosen if isinstance(unit, Case)]
+    wanted = selection.selected(config, every)
+    return comparison.resolve(settings, every if wanted is None else wanted, redactor_of(suites), certain=wanted is not None)
 
 
 def _open_session(config: pytest.Config, suites: list[AnySuite]) -> None:
@@ -150,6 +163,13 @@ def _open_session(config: pytest.Config, suites: list[AnySuite]) -> None:
     _end_on_sigterm(config)
     controller = Controller(config, settings, found, suites, redactor_of(suites), expected, data)
     config.pluginmanager.register(controller, "gpueval-controller")
+    compared = config.stash.get(COMPARED, comparison.Compared())
+    compared.keep(controller.session_dir)
+    controller.warnings += compared.notes
+    if settings.update_baseline:
+        from .baseline_update import BaselineUpdate  # noqa: PLC0415
+
+        config.pluginmanager.register(BaselineUpdate(controller, data, expected.units), "gpueval-update-baseline")
     if found.by_xdist:
         engine = Engine(config, controller, found.lanes)
         controller.lane_of = engine.lane

@@ -25,7 +25,7 @@ from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
 from pytest_gpueval.suites.sweep import Row
 
-from . import cases, provenance, registry, shards, xdist_seam
+from . import cases, comparison, provenance, registry, shards, xdist_seam
 from .cutting import Cutting, as_text
 from .data import Data
 from .evaluation_run import EvaluationRun
@@ -35,6 +35,7 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from pytest_gpueval.processes.serving import SupervisorServer
+    from pytest_gpueval.runs.baselines import Baseline
 
 RUN = pytest.StashKey[Run]()
 _PROGRESS_EVERY_S = 0.5
@@ -79,6 +80,7 @@ class Worker:
         self._arguments = settings.arguments(config)
         self._model_codes: dict[tuple[str, Path], str | None] = {}
         self._splits: dict[tuple[Path, str, str], ParquetSplit] = {}
+        self._baseline: tuple[tuple[str, str], Baseline | None] | None = None
         self._runtimes: dict[tuple[Any, ...], Runtime] = {}
         self._supervisors: SupervisorServer | None = None
         self._last_progress = 0.0
@@ -112,6 +114,13 @@ class Worker:
         if key not in self._splits:
             self._splits[key] = self._data.open(case)
         return self._splits[key]
+
+    def baseline_of(self, case: Case) -> Baseline | None:
+        """What a case is compared with; None where it is not. The last one is kept: shards of a case follow each other. Raises UsageProblem, DataError."""
+        key = (case.suite, case.whole_id)
+        if self._baseline is None or self._baseline[0] != key:
+            self._baseline = key, comparison.baseline_of(case, self.settings, self.session_dir)
+        return self._baseline[1]
 
     def model_code(self, case: Case) -> str | None:
         """A hash of the code that makes the predictions of a case, as this process has loaded it: taken once."""

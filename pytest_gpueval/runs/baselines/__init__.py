@@ -1,0 +1,30 @@
+"""Baselines: what a case's results were, kept in the user's repository as `baselines/<suite>/<case>.json` and `.parquet`.
+
+The first is for people and for merges, the second has each sample's score parts. The same results give the same files, and nothing is in them that changes
+without the results: no dates, no host.
+"""
+
+from .alignment import Alignment, align
+from .baseline import Baseline, from_run, from_session
+from .files import DIRECTORY, cases_of, read, remembered, write
+from .records import BaselineRecord, DatasetRecord, differences
+from .samples import Samples, text_hash, text_hashes
+
+__all__ = [
+    "DIRECTORY",
+    "Alignment",
+    "Baseline",
+    "BaselineRecord",
+    "DatasetRecord",
+    "Samples",
+    "align",
+    "cases_of",
+    "differences",
+    "from_run",
+    "from_session",
+    "read",
+    "remembered",
+    "text_hash",
+    "text_hashes",
+    "write",
+]

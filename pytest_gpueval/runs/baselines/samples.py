@@ -1,0 +1,299 @@
+"""The samples of a baseline: ids, hashes of their rows and score parts, in Arrow's memory, and the .parquet that holds them.
+
+The file is written so that it is small (zstd, dictionary, ids as differences) and the same for the same samples. Its footer names the version of the
+library that wrote it, so files are told apart by a hash of what is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from pytest_gpueval.errors import DataError, MissingExtra
+
+from .records import AGAIN
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
+
+ID, TEXT_HASH, PARTS = "id", "text_hash", "parts"
+# Rows of a row group, and of a step of the content hash: part of the format.
+_STEP: Final = 1 << 16
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A table of `id`, `text_hash` (64 bits, or null throughout where nobody knows the rows) and `parts` (JSON, null without a score); no id repeats."""
+
+    table: pa.Table
+    where: str
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def ids(self) -> pa.ChunkedArray[Any]:
+        """The ids, in the order of the split."""
+        return self.table.column(ID)
+
+    @cached_property
+    def hashes(self) -> Hashes | None:
+        """The hash of each row; None where they are not known."""
+        column = self.table.column(TEXT_HASH)
+        found: Hashes | None = None if column.null_count else column.to_numpy()
+        return found
+
+    def parts(self, positions: Sequence[int] | np.ndarray[Any, Any] | None = None) -> Iterator[dict[str, Any] | None]:
+        """The score parts of the samples at these positions, by default all, in their order; None without a score. Do not change them: equal ones are shared.
+
+        Raises DataError for parts that are not JSON.
+        """
+        column = self.table.column(PARTS)
+        if positions is not None:
+            import pyarrow as pa  # noqa: PLC0415 - heavy
+
+            column = column.take(pa.array(positions, pa.int64()))
+        for chunk in column.chunks:
+            for start in range(0, len(chunk), _STEP):
+                yield from map(self._decoded, chunk.slice(start, _STEP).to_pylist())
+
+    @cached_property
+    def _decoded(self) -> Any:
+        @lru_cache(maxsize=4096)  # most samples of a task are scored alike
+        def decoded(text: str | None) -> dict[str, Any] | None:
+            if text is None:
+                return None
+            try:
+                value = _loads(text)
+            except ValueError as error:
+                raise DataError(f"{self.where}: holds score parts that are not JSON ({error}): {text[:80]!r}.\n{AGAIN}.") from None
+            if not isinstance(value, dict):
+                raise DataError(f"{self.where}: holds score parts that are no table: {text[:80]!r}.\n{AGAIN}.")
+            return value
+
+        return decoded
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of what is in the table, independent of how it is stored: SHA-256 over steps of 65,536 rows, column after column.
+
+        Of each column of a step: a byte for each value (1 if there is one), then for texts their lengths as 64-bit integers and their UTF-8 bytes, for
+        numbers 8 bytes each; little-endian, null as nothing or 0.
+        """
+        digest = hashlib.sha256()
+        for start in range(0, len(self), _STEP):
+            for name in (ID, TEXT_HASH, PARTS):
+                for block in _content(_one_array(self.table.column(name).slice(start, _STEP))):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def with_hashes(self, rows: Iterable[tuple[str, int]]) -> Samples:
+        """The same samples with the hashes of their rows: `rows` are (id, hash) of the whole split, in order. Raises DataError if they are other rows."""
+        import numpy as np  # noqa: PLC0415 - heavy
+        import pyarrow as pa  # noqa: PLC0415 - heavy
+        import pyarrow.compute as pc  # noqa: PLC0415 - heavy
+
+        hashes = np.zeros(len(self), np.uint64)
+        there = np.zeros(len(self), bool)
+        known = iter(rows)
+        while step := list(islice(known, _STEP)):
+            places = pc.index_in(pa.array([name for name, _ in step], pa.string()), value_set=self.ids).fill_null(-1).to_numpy(zero_copy_only=False)
+            values = np.fromiter((value for _, value in step), np.uint64, len(step))
+            fresh = places >= 0
+            fresh[fresh] = ~there[places[fresh]]
+            found, first = np.unique(places[fresh], return_index=True)  # of an id that repeats, the first row counts
+            hashes[found] = values[fresh][first]
+            there[found] = True
+        if not there.all():
+            name = self.ids[int(np.argmin(there))].as_py()
+            raise DataError(f"{self.where}: {int((~there).sum()):,} samples, such as {name!r}, are not in the split: the data changed since the run")
+        return Samples(self.table.set_column(1, TEXT_HASH, pa.array(hashes)), self.where)
+
+
+def text_hash(row: Mapping[str, Any]) -> int:
+    """64 bits that tell whether a sample is still the same: the first 16 hexadecimal digits of SHA-256 of a row without its id, as JSON with sorted keys.
+
+    What is right is part of the row: a sample whose labels were mended is another one, since its score may change though the model's answer does not.
+    """
+    value = {key: item for key, item in row.items() if key != ID}
+    try:
+        text = orjson.dumps(value, default=repr, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # lone surrogates, integers of more than 64 bits
+        text = json.dumps(value, sort_keys=True, default=repr).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+
+
+def text_hashes(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
+    """The id and the hash of each row, as they come."""
+    return ((str(row[ID]), text_hash(row)) for row in rows)
+
+
+def of_results(path: Path) -> Samples:
+    """The samples of a results.jsonl, without hashes. A skipped row whose id an earlier one has is left out. Raises DataError."""
+    where = str(path)
+    batches = []
+    records = _records(path)
+    pa = _pyarrow(where)
+    while step := list(islice(records, _STEP)):
+        ids = pa.array([name for name, _ in step], pa.string())
+        parts = pa.array([text for _, text in step], pa.string()).dictionary_encode()
+        batches.append(pa.record_batch([ids, pa.nulls(len(step), pa.uint64()), parts], names=[ID, TEXT_HASH, PARTS]))
+    schema = _schema(pa.dictionary(pa.int32(), pa.string()))
+    return _without_repeats(Samples(pa.Table.from_batches(batches, schema), where))
+
+
+def of_parquet(source: Path | bytes, where: str) -> Samples:
+    """The samples of a file, or of its bytes. Raises DataError for one that is damaged, or holds something else, or an id twice."""
+    pa = _pyarrow(where)
+    import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+
+    if isinstance(source, bytes) and source.startswith(b"version https://git-lfs"):
+        raise DataError(f"{where}: holds a pointer of Git LFS instead of the file; fetch it with git lfs pull, or keep baselines out of LFS")
+    try:
+        with pq.ParquetFile(io.BytesIO(source) if isinstance(source, bytes) else source, page_checksum_verification=True, read_dictionary=[PARTS]) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:  # the last two for names of columns that are not text, or not there
+        raise DataError(f"{where}: not a whole parquet file of a baseline: {' '.join(str(error).split())[:200]}.\n{AGAIN}.") from None
+    types = {field.name: str(field.type) for field in table.schema}
+    expected = {ID: "string", TEXT_HASH: "uint64", PARTS: "dictionary<values=string, indices=int32, ordered=0>"}
+    if types != expected or table.column(ID).null_count:
+        raise DataError(f"{where}: its columns are not those of a baseline ({', '.join(expected)}).\n{AGAIN}.")
+    found = Samples(table.select(list(expected)), where)
+    twice = repeated(found.ids)
+    if twice:
+        raise DataError(f"{where}: {len(twice):,} ids occur more than once, such as {', '.join(map(repr, twice[:3]))}.\n{AGAIN}.")
+    return found
+
+
+def write_parquet(samples: Samples, path: Path) -> None:
+    """Write the file. Raises OSError."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+
+    schema = _schema(pa.string())
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "compression_level": 9,
+        "use_dictionary": [PARTS],
+        "column_encoding": {ID: "DELTA_BYTE_ARRAY", TEXT_HASH: "PLAIN"},
+        "write_statistics": False,
+        "write_page_checksum": True,
+        "store_schema": False,
+    }
+    with pq.ParquetWriter(path, schema, **options) as file:
+        for start in range(0, len(samples), _STEP):
+            arrays = [_one_array(samples.table.column(name).slice(start, _STEP)) for name in schema.names]
+            file.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=_STEP)
+
+
+def _schema(parts: Any) -> pa.Schema:
+    """The columns, the score parts of this type."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+
+    types: dict[str, Any] = {ID: pa.string(), TEXT_HASH: pa.uint64(), PARTS: parts}
+    return pa.schema(types)
+
+
+def repeated(ids: Any) -> list[str]:
+    """The ids that occur more than once, in the order of their first place."""
+    import pyarrow.compute as pc  # noqa: PLC0415 - heavy
+
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return []
+    counts = pc.value_counts(ids)
+    return [str(name) for name, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True) if count > 1]
+
+
+def _records(path: Path) -> Iterator[tuple[str, str | None]]:
+    """Id and score parts, as JSON with sorted keys, of each result. Raises DataError."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    record = _loads(line)
+                    name, parts = record["id"], record.get("score")
+                    if not isinstance(name, str) or not isinstance(parts, dict | None):
+                        raise TypeError("'id' must be a string, 'score' a table")
+                    yield name, None if parts is None else _dumps(parts)
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    raise DataError(f"{path}:{number}: not a result that a baseline can be made of: {type(error).__name__}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _without_repeats(samples: Samples) -> Samples:
+    """The first sample of each id. Raises DataError where a later one has a score."""
+    if not repeated(samples.ids):
+        return samples
+    import numpy as np  # noqa: PLC0415 - heavy
+    import pyarrow.compute as pc  # noqa: PLC0415 - heavy
+
+    firsts = np.sort(np.unique(_one_array(samples.ids).dictionary_encode().indices.to_numpy(), return_index=True)[1])
+    others = np.setdiff1d(np.arange(len(samples)), firsts)
+    scored = samples.table.take(others).filter(pc.is_valid(samples.table.column(PARTS).take(others)))
+    if len(scored):
+        raise DataError(f"{samples.where}: {scored.column(ID)[0].as_py()!r} has several scores: ids repeat, and nobody can tell their results apart")
+    return Samples(samples.table.take(firsts), samples.where)
+
+
+def _content(array: Any) -> Iterator[bytes]:
+    """The bytes of one column of a step; see `Samples.sha256`."""
+    import numpy as np  # noqa: PLC0415 - heavy
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+
+    yield array.is_valid().to_numpy(zero_copy_only=False).astype(np.uint8).tobytes()
+    if not pa.types.is_string(array.type):
+        yield array.fill_null(0).to_numpy().astype("<u8").tobytes()
+        return
+    array = array.fill_null("")
+    _, offsets, data = array.buffers()
+    places = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+    yield np.diff(places).astype("<i8").tobytes()
+    yield memoryview(data or b"")[places[0] : places[-1]].tobytes()
+
+
+def _one_array(column: Any) -> Any:
+    """A part of a column as one array; texts without a dictionary."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+
+    arrays = [chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk for chunk in column.chunks]
+    return pa.concat_arrays(arrays) if arrays else pa.array([], column.type)
+
+
+def _loads(text: str | bytes) -> Any:
+    """JSON without NaN and infinities. Raises ValueError."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text, parse_constant=_refuse)  # knows lone surrogates
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a finite number")
+
+
+def _dumps(parts: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # lone surrogates, integers of more than 64 bits
+        return json.dumps(parts, sort_keys=True, separators=(",", ":"))
+
+
+def _pyarrow(where: str) -> Any:
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - heavy
+    except ImportError:
+        raise MissingExtra("pyarrow", needed_for=f"reading {where}", extra="data") from None
+    return pa
