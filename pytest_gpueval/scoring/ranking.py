@@ -40,7 +40,7 @@ class ScoreCounts:
         self._exact: dict[float, list[int]] = {}
         self._grid: tuple[array[int], array[int]] | None = None  # negatives and positives of each bin
 
-    def add(self, score: float, positive: bool) -> None:
+    def add(self, score: float, positive: bool) -> None:  # noqa: FBT001 - the two classes
         """Add one sample's score."""
         if self._grid is None:
             found = self._exact.get(score)

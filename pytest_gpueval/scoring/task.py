@@ -28,7 +28,7 @@ class Sample:
 
     __slots__ = ("gold", "id", "inputs")
 
-    def __init__(self, id: str, inputs: Mapping[str, Any], gold: Any) -> None:
+    def __init__(self, id: str, inputs: Mapping[str, Any], gold: Any) -> None:  # noqa: A002 - the column's name
         self.id = id
         self.inputs = inputs
         self.gold = gold
