@@ -97,6 +97,13 @@ class RunDirectory:
         write_json(self.path / METADATA, self.redactor.value(metadata.model_dump(mode="json")), durable=False)
         return beginning
 
+    def baseline(self) -> Mapping[str, Any] | None:
+        """What the run that is here was compared with; None where it was not, or there is none. Raises Conflict."""
+        if not (self.path / METADATA).exists():
+            return None
+        found: Mapping[str, Any] | None = _read_json(self.path / METADATA).get("baseline")
+        return found
+
     def finish(self, summary: Summary) -> None:
         """Write summary.json. Raises StorageError."""
         sync(self.path / METADATA)

@@ -138,6 +138,7 @@ class RunMetadata(Record):
     scoring: dict[str, Any] = Field(description="labels, label map, options of the task, share of errors allowed, metrics of the user's own")
     policy: dict[str, Any]
     gates: list[dict[str, Any]]
+    baseline: dict[str, Any] | None = Field(None, description="what the case was compared with: where it is from, its commit, the hash of its samples")
     limit: int | None = None
     code: dict[str, Any] = Field(description="commit and hash of the uncommitted difference")
     environment: dict[str, str] = Field(description="allow-listed variables; the value of a secret is '<set>'")

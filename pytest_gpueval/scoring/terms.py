@@ -49,7 +49,7 @@ def numpy() -> ModuleType:
     """The package numpy. Raises MissingExtra."""
     try:
         import numpy as np  # noqa: PLC0415
-    except ImportError:
+    except ModuleNotFoundError:
         raise MissingExtra("numpy", needed_for="the comparison with a baseline", extra="gates") from None
     return np
 
@@ -58,7 +58,7 @@ def special() -> ModuleType:
     """The module scipy.special: distributions without the slow import of scipy.stats. Raises MissingExtra."""
     try:
         from scipy import special as module  # noqa: PLC0415
-    except ImportError:
+    except ModuleNotFoundError:
         raise MissingExtra("scipy", needed_for="the comparison with a baseline", extra="gates") from None
     found: ModuleType = module
     return found

@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import pytest
+
+from pytest_gpueval.suites.model import Case, Unit
+
+from . import cases
+from .rows import summary_or_none
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_gpueval.runs.records import Summary, VerdictRecord
-    from pytest_gpueval.suites.model import Case
+
+    from .controller import Controller
 
 # What the report of their verdict is called, as if it were a test of the suite's file.
 NAME = "test_drop_gates"
 
-Holm = Callable[[Sequence[float]], Sequence[float]]
+
+class DropGates:
+    """Plugin of the controller, where cases are compared with baselines."""
+
+    def __init__(self, controller: Controller, units: Sequence[Unit]) -> None:
+        self._controller = controller
+        self._units = units
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Once all items have ended: a report for each suite whose gates were compared."""
+        by_suite: dict[Path, list[Case]] = {}
+        for unit in self._units:
+            if isinstance(unit, Case) and unit.shard is None:
+                by_suite.setdefault(unit.directory, []).append(unit)
+        for directory, found in by_suite.items():
+            ran = {run.case for run in self._controller.runs.values() if run.suite == found[0].suite}
+            summaries = {case.id: summary_or_none(self._controller.session_dir / cases.run_name([case.suite, case.id])) for case in found if case.id in ran}
+            compared, failure = judge(found[0].suite, found, summaries)
+            if compared:
+                self._say(session, directory / "suite.toml", failure)
+
+    def _say(self, session: pytest.Session, file: Path, failure: str | None) -> None:
+        root = session.config.rootpath
+        place = str(file.relative_to(root) if file.is_relative_to(root) else file)
+        report = pytest.TestReport(f"{place}::{NAME}", (place, None, NAME), {}, "failed" if failure else "passed", failure, "call")
+        session.config.hook.pytest_runtest_logreport(report=report)
+        if failure and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def judge(suite: str, cases: Sequence[Case], summaries: Mapping[str, Summary | None], holm: Holm) -> tuple[bool, str | None]:
+def judge(suite: str, every: Sequence[Case], summaries: Mapping[str, Summary | None]) -> tuple[bool, str | None]:
     """Whether any gate of these cases, all that the suite has of a split, was compared with a baseline here, and why more of them fail now.
 
-    `summaries` are by the cases' ids; `holm` adjusts p-values. A gate that has not spoken counts as one whose p-value is 1.
+    `summaries` are by the cases' ids. A gate that has not spoken counts as one whose p-value is 1.
     """
-    entry = cases[0].comparison
+    entry = every[0].comparison
     found = [(id_, verdict) for id_, summary in summaries.items() if summary is not None for verdict in summary.gates if verdict.change is not None]
     if not found:
         return False, None
     if entry.correction != "holm":
         return True, None
+    from pytest_gpueval.scoring.paired import holm  # noqa: PLC0415 - heavy
+
     p = [verdict.change.p for _, verdict in found if verdict.change is not None]
-    adjusted = holm([*p, *[1.0] * max(0, cases[0].comparisons - len(p))])
+    adjusted = holm([*p, *[1.0] * max(0, every[0].comparisons - len(p))])
     late = [(id_, verdict, value) for (id_, verdict), value in zip(found, adjusted, strict=False) if value <= entry.level and verdict.outcome != "fail"]
     if not late:
         return True, None

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from pytest_gpueval import gates
+from pytest_gpueval.reports import changed
 from pytest_gpueval.reports.changed import ChangedLabel, ChangedSample
+from pytest_gpueval.scoring.task import BadRow
+
+from .comparison import row_columns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +49,47 @@ class Scored:
     def changed(self) -> list[int]:
         """Which of them count otherwise than they did."""
         return [number for number, (before, after) in enumerate(zip(self.baseline, self.now, strict=True)) if before != after]
+
+
+class Beside:
+    """A case's run beside its baseline."""
+
+    def __init__(self, case: Case, task: Task, split: ParquetSplit, pair: Paired) -> None:
+        self._case = case
+        self._task = task
+        self._split = split
+        self._scored = Scored.of(pair)
+        self._common = pair.alignment.common
+        self._words = pair.alignment.words
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know of the samples that are compared."""
+        apart = self._common - len(self._scored.places)
+        without = f"{apart:,} samples have no score here or in the baseline, and are not compared" if apart else ""
+        return [f"compared with the baseline: {words}" for words in (self._words, without) if words]
+
+    def verdicts(self) -> list[gates.Verdict]:
+        """What the gates say. Raises MissingExtra, DataError for a column of clusters that the split has not."""
+        column = self._case.comparison.cluster
+        clusters = None if column is None else clusters_of(self._split, column, self._scored.places)
+        return judge(self._case, self._task, self._scored, clusters)
+
+    def details(self, verdicts: Sequence[gates.Verdict], results: Path, clean: Callable[[str], str], command: str) -> str:
+        """What changed most in the first metric that fell too far, and how to run just this again; only that where no such gate failed."""
+        worst = next((verdict for verdict in verdicts if verdict.change is not None and not verdict.ok), None)
+        if worst is None:
+            return changed.message([], [], command)
+        rises = worst.bound.startswith("rise")
+        fell = samples_that_fell(self._task, self._scored, worst.metric, rises=rises)
+        labels = labels_that_fell(self._task, self._scored, worst.metric, rises=rises)
+        return clean(changed.message(labels, shown(fell, results, self._sample, clean), command))
+
+    def _sample(self, place: int) -> Sample | None:
+        try:
+            return self._task.sample(next(self._split.read(row_columns(self._task, self._split), place, place + 1)))
+        except (BadRow, StopIteration):
+            return None
 
 
 def judge(case: Case, task: Task, scored: Scored, clusters: Sequence[Hashable] | None) -> list[gates.Verdict]:

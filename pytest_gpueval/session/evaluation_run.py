@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,10 @@ from pytest_gpueval.errors import DataError, GpuevalError, RuntimeFault, UsagePr
 from pytest_gpueval.runs.directory import SUMMARY
 from pytest_gpueval.runs.files import back_up
 from pytest_gpueval.runs.records import Figure, Latency, RowCounts, Status, Summary, Tokens, VerdictRecord
+from pytest_gpueval.runs.redact import arguments
 from pytest_gpueval.suites.model import Case
 
-from . import cases, comparison, join, registry
+from . import cases, comparison, drops, join, registry
 from .evaluation import Evaluation
 from .run import Run, Surroundings
 
@@ -52,6 +54,11 @@ class EvaluationRun(Run):
     @cached_property
     def _task(self) -> Any:
         return registry.task(self.case, self._worker.hooks)
+
+    def _is_as_judged(self) -> bool:
+        """Whether a verdict here was one beside the same baseline."""
+        there, here = self.directory.baseline() or {}, self._compared_with() or {}
+        return bool(there.get("samples_sha256") == here.get("samples_sha256"))
 
     def begin(self) -> None:
         """As `Run.begin`; what joins this shard has then to be judged anew."""
@@ -132,7 +139,22 @@ class EvaluationRun(Run):
             return
         self._judge_errors(self.evaluation)
         metrics = self.evaluation.metrics()
-        self._judged(gates.judge(self.case.gates, metrics.overall, metrics.labels))
+        verdicts = gates.judge([gate for gate in self.case.gates if not gate.is_paired], metrics.overall, metrics.labels)
+        beside = self._beside_baseline() if any(gate.is_paired for gate in self.case.gates) else None
+        if beside is None:
+            self._judged(verdicts)
+            return
+        self.evaluation.notes += beside.notes
+        self._judged([*verdicts, *beside.verdicts()], self._details_of(beside))
+
+    def _beside_baseline(self) -> drops.Beside | None:
+        """What the gates against a baseline look at; None where there is none. Raises UsageProblem, DataError."""
+        pair = self.paired()
+        return None if pair is None else drops.Beside(self.case, self._task, self.split, pair)
+
+    def _details_of(self, beside: drops.Beside) -> Callable[[Sequence[gates.Verdict]], str]:
+        clean, command = self.directory.redactor.text, shlex.join(arguments(self._worker.command(self.nodeid), self.directory.redactor))
+        return lambda verdicts: beside.details(verdicts, self.directory.results_path, clean, command)
 
     def _judge_errors(self, evaluation: Evaluation) -> None:
         tally = evaluation.tally
@@ -202,7 +224,14 @@ class EvaluationRun(Run):
             "scoring": self._scoring(),
             "policy": {"name": case.policy_name, **case.policy.model_dump(mode="json", exclude={"gates"})},
             "gates": [gate.model_dump(mode="json") for gate in case.gates],
+            "baseline": self._compared_with(),
         }
+
+    def _compared_with(self) -> dict[str, Any] | None:
+        if self.case.shard is not None or (baseline := self.baseline) is None:
+            return None
+        record = baseline.record
+        return {"where": baseline.where, "commit": record.commit, "samples_sha256": record.samples_sha256}
 
     def _model(self) -> dict[str, Any]:
         """What decides the predictions beside the data. Options are hashed as they are: what is redacted elsewhere counts here."""

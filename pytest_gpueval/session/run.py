@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,12 +143,16 @@ class Run(ABC):
         self._own()
         self._prepare()
         # A test of the user's own always runs: its assertions are not part of what was stored.
-        reuse = not is_own_test(self.nodeid)
+        reuse = not is_own_test(self.nodeid) and self._is_as_judged()
         beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._worker.settings.force, reuse=reuse)
         self.reused = beginning.state == "finished"
         self.summary = beginning.summary if self.reused else None
         self._begun = not self.reused
         self._worker.usage(begin=True)
+
+    def _is_as_judged(self) -> bool:
+        """Whether the verdict of a run that ended here would be the same now: else it is found anew from its results, which needs no model."""
+        return True
 
     def _prepare(self) -> None:  # noqa: B027 - most need nothing
         """Once the directory is owned, before anything in it is touched."""
@@ -238,11 +242,12 @@ class Run(ABC):
             **worker.machine,
         )
 
-    def _judged(self, verdicts: Sequence[gates.Verdict]) -> None:
-        """Keep what the gates said. Raises GateFailure if one says no."""
+    def _judged(self, verdicts: Sequence[gates.Verdict], details: Callable[[Sequence[gates.Verdict]], str] | None = None) -> None:
+        """Keep what the gates said. Raises GateFailure if one says no, with `details` of the verdicts."""
         self.verdicts = list(verdicts)
         if not all(verdict.ok for verdict in self.verdicts):
-            raise GateFailure(gates.failure_message(f"{self.unit.suite} {self.unit.id}", self.verdicts))
+            message = gates.failure_message(f"{self.unit.suite} {self.unit.id}", self.verdicts)
+            raise GateFailure(f"{message}\n\n{details(self.verdicts)}" if details else message)
 
 
 def _no_fixture(name: str) -> Any:

@@ -166,6 +166,12 @@ def _open_session(config: pytest.Config, suites: list[AnySuite]) -> None:
     compared = config.stash.get(COMPARED, comparison.Compared())
     compared.keep(controller.session_dir)
     controller.warnings += compared.notes
+    if settings.baseline is not None:
+        from .drop_gates import DropGates  # noqa: PLC0415
+
+        config.pluginmanager.register(DropGates(controller, expected.units), "gpueval-drop-gates")
+    else:
+        controller.warnings += _silent(expected.units)
     if settings.update_baseline:
         from .baseline_update import BaselineUpdate  # noqa: PLC0415
 
@@ -177,6 +183,15 @@ def _open_session(config: pytest.Config, suites: list[AnySuite]) -> None:
     elif getattr(config.option, "dist", "no") == "no":
         lane = found.lanes[0].name if found.lanes else "main"
         controller.tell.append(_register_worker(config, settings, controller.orders(lane), controller.redactor, controller.hear).hear)
+
+
+def _silent(units: Sequence[Unit]) -> list[str]:
+    """That gates against a baseline do not speak, where there are such."""
+    gates = sum(gate.is_paired for unit in units if isinstance(unit, Case) for gate in unit.gates)
+    if not gates:
+        return []
+    which = "1 gate against a baseline does not speak" if gates == 1 else f"{gates} gates against a baseline do not speak"
+    return [f"{which}: give --gpueval-baseline (a first one is written by --gpueval-update-baseline)"]
 
 
 def redactor_of(suites: Sequence[AnySuite]) -> Redactor:
