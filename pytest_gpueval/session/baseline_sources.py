@@ -93,29 +93,32 @@ class Commit:
         return git.blob(self._sha, f"{baselines.DIRECTORY}/{name}", self._root)
 
 
-def source(spec: str, root: Path, output_dir: Path, here: Path | None = None) -> Source:
-    """What `--gpueval-baseline SPEC` names: `git:REF`, else a path, relative to `here` or `root`, else a session of `output_dir`. Raises UsageProblem."""
+def source(spec: str, root: Path, output_dir: Path, here: Path | None = None, *, option: str = "--gpueval-baseline ") -> Source:
+    """What `--gpueval-baseline SPEC` names: `git:REF`, else a path, relative to `here` or `root`, else a session of `output_dir`.
+
+    `option` is what messages put before it. Raises UsageProblem.
+    """
     if spec.startswith(GIT):
         return Commit(spec.removeprefix(GIT), root)
     for path in dict.fromkeys([(here or root) / Path(spec).expanduser(), root / Path(spec).expanduser(), output_dir / spec]):
         if (path / _SESSION).is_file():
             return Session(path, spec)
         if path.is_dir() and path.parent != output_dir:
-            return _folder(path, spec)
+            return _folder(path, spec, option)
     sessions = [path.parent.name for path in output_dir.glob(f"*/{_SESSION}")]
     if (output_dir / spec).is_dir():
-        raise UsageProblem(f"--gpueval-baseline {spec}: {output_dir / spec} is no session: it has no {_SESSION}")
-    raise UsageProblem(f"--gpueval-baseline {spec}: there is no such folder, and no such session in {output_dir}. Give {_FORMS}.\n{_known(spec, sessions)}")
+        raise UsageProblem(f"{option}{spec}: {output_dir / spec} is no session: it has no {_SESSION}")
+    raise UsageProblem(f"{option}{spec}: there is no such folder, and no such session in {output_dir}. Give {_FORMS}.\n{_known(spec, sessions)}")
 
 
-def _folder(path: Path, spec: str) -> Source:
+def _folder(path: Path, spec: str, option: str) -> Source:
     """The folder of all suites, also where the one of a suite is named."""
     if files.suites_of(path):
         return Folder(path, spec)
     if path.name in files.suites_of(path.parent):
         return Folder(path.parent, spec)
     raise UsageProblem(
-        f"--gpueval-baseline {spec}: {path} holds neither a baseline (<suite>/<case>.json) nor a session.\n"
+        f"{option}{spec}: {path} holds neither a baseline (<suite>/<case>.json) nor a session.\n"
         "Make baselines of what a suite's model does now:  pytest --gpueval-suite NAME --gpueval-update-baseline"
     )
 

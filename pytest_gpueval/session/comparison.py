@@ -12,7 +12,7 @@ import orjson
 
 from pytest_gpueval.errors import GpuevalError, UsageProblem
 from pytest_gpueval.runs import baselines
-from pytest_gpueval.runs.baselines import Alignment, Baseline, Samples, samples
+from pytest_gpueval.runs.baselines import Alignment, Baseline, Samples, files, samples
 from pytest_gpueval.runs.baselines.files import missing
 from pytest_gpueval.runs.files import storage
 
@@ -58,7 +58,7 @@ def resolve(settings: Settings, cases: Sequence[Case], redactor: Redactor, *, ce
 
     Raises UsageProblem for a source that there is not and cases that it lacks, DataError for what is damaged or measured otherwise; StorageError, Conflict.
     """
-    if settings.baseline is None:
+    if settings.baseline is None or _is_to_be_made(settings, settings.baseline):
         return Compared()
     source = baseline_sources.source(settings.baseline, settings.root, settings.output_dir, settings.here)
     found: dict[tuple[str, str], Baseline] = {}
@@ -126,6 +126,12 @@ def row_columns(task: Task, split: ParquetSplit) -> list[str]:
 
 
 _ANEW = "Score parts of one cannot stand beside those of the other. Write the baseline anew (--gpueval-update-baseline, without --gpueval-baseline)."
+
+
+def _is_to_be_made(settings: Settings, spec: str) -> bool:
+    """Whether the first baselines of all are about to be written to where they are to be read from: an ini file may name that folder for every session."""
+    path = settings.root / baselines.DIRECTORY
+    return settings.update_baseline and (settings.here / spec).resolve() == path.resolve() and not files.suites_of(path)
 
 
 def _measure(case: Case, redactor: Redactor) -> dict[str, Any]:

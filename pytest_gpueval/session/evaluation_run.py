@@ -72,8 +72,11 @@ class EvaluationRun(Run):
         return self._worker.baseline_of(self.case)
 
     def paired(self) -> comparison.Paired | None:
-        """The samples of this run, read to its end, beside those of its baseline; None where it has none. Raises UsageProblem, DataError."""
-        baseline = self.baseline
+        """The samples of this run, read to its end, beside those of its baseline; None where it has none, and for a shard.
+
+        Raises UsageProblem, DataError.
+        """
+        baseline = self.baseline if self.case.shard is None else None
         return None if baseline is None else comparison.paired(baseline, self.directory.results_path, self.split, self._task, self._worker.settings)
 
     def predictions(self) -> Evaluation:

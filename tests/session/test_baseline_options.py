@@ -24,7 +24,9 @@ def _asks(request):
     if run.evaluation is None or not run.evaluation.complete:
         return
     pairs = run.paired()
-    print("compared:", run.case.id, None if pairs is None else (pairs.baseline.where, pairs.alignment.common, len(pairs.now)), pairs and pairs.alignment.words)
+    told = None if pairs is None else (pairs.baseline.where, pairs.alignment.common, len(pairs.now), pairs.alignment.words)
+    with open(request.config.rootpath / "compared.txt", "a") as file:
+        print(run.case.id, told, file=file)
 """
 
 
@@ -39,6 +41,11 @@ def files(folder):
 
 def text(result):
     return result.stdout.str() + result.stderr.str()
+
+
+def compared(toy) -> str:
+    """The last line that a run said of what it is compared with."""
+    return (toy.root / "compared.txt").read_text().splitlines()[-1]
 
 
 def usage_error(result, *words):
@@ -156,12 +163,13 @@ def test_all_kinds_of_sources_reach_the_judge(toy, folder):
         ("git:HEAD", "git:HEAD"),
         ("git:v1", "git:v1"),
     ):
-        done = toy.run(*TOY, f"--gpueval-baseline={spec}", "-s", "-k", "one")
-        done.assert_outcomes(passed=1, deselected=1)
-        done.stdout.fnmatch_lines([f"*compared: one-fast ('{where}', 50, 50)*"])
+        toy.run(*TOY, f"--gpueval-baseline={spec}", "-k", "one").assert_outcomes(passed=1, deselected=1)
+        assert compared(toy) == f"one-fast ('{where}', 50, 50, '')"
     git(toy, "rm", "-r", "baselines")
-    toy.run(*TOY, "--gpueval-baseline=git:v1", "-s", "-k", "one").stdout.fnmatch_lines(["*compared: one-fast ('git:v1', 50, 50)*"])
-    toy.run(*TOY, "-s", "-k", "one").stdout.fnmatch_lines(["*compared: one-fast None*"])
+    toy.run(*TOY, "--gpueval-baseline=git:v1", "-k", "one")
+    assert compared(toy) == "one-fast ('git:v1', 50, 50, '')"
+    toy.run(*TOY, "-k", "one")
+    assert compared(toy) == "one-fast None"
 
 
 def test_workers_are_handed_what_the_controller_saw(toy, folder):
@@ -171,7 +179,7 @@ def test_workers_are_handed_what_the_controller_saw(toy, folder):
     toy.spawn(*TOY, "--gpus", "none", "-n", "2", "--gpueval-session", "it", "--gpueval-baseline=baselines").assert_outcomes(passed=6)
     kept = toy.session("it") / "baselines"
     assert {name: data for name, (_, data) in files(kept).items()} == {name: data for name, (_, data) in files(folder).items()}
-    assert "compared: one-fast ('baselines', 50, 50)" in (toy.session("it") / "toy-one-fast" / "stdout.log").read_text()
+    assert "one-fast ('baselines', 50, 50, '')" in (toy.root / "compared.txt").read_text().splitlines()
 
 
 def test_the_command_of_a_run_names_the_baseline_and_updates_none(toy):
@@ -179,7 +187,7 @@ def test_the_command_of_a_run_names_the_baseline_and_updates_none(toy):
     toy.run(*UPDATE, "--gpueval-session", "it", "--gpueval-baseline=baselines")
     command = (toy.session("it") / "toy-one-fast" / "command.sh").read_text()
     assert "--gpueval-baseline=baselines" in command
-    assert "update" not in command
+    assert "--gpueval-update-baseline" not in command
 
 
 def test_ini_keys(toy, folder):
@@ -267,8 +275,8 @@ def test_other_data_is_refused_before_the_model_loads_unless_intersect_is_asked_
     ):
         done.stdout.fnmatch_lines([line])
     assert not (toy.session("no") / "toy-one-fast" / "results.jsonl").exists()
-    intersect = toy.run(*TOY, "--gpueval-baseline=baselines", "--gpueval-baseline-intersect", "-k", "one", "-s")
-    intersect.stdout.fnmatch_lines(["*compared: one-fast ('baselines', 48, 51) 48 common samples of 51 here and 50 in the baseline*"])
+    toy.run(*TOY, "--gpueval-baseline=baselines", "--gpueval-baseline-intersect", "-k", "one").assert_outcomes(passed=1, deselected=1)
+    assert compared(toy) == "one-fast ('baselines', 48, 51, '48 common samples of 51 here and 50 in the baseline')"
 
 
 def test_the_same_rows_in_another_file_are_the_same_data(toy, folder):
@@ -280,9 +288,10 @@ def test_the_same_rows_in_another_file_are_the_same_data(toy, folder):
 def test_first_rows_are_compared_where_intersect_is_asked_for(toy, folder):
     toy.run(*UPDATE)
     toy.pytester.makeconftest(ASKING)
-    limited = (*TOY, "--gpueval-baseline=baselines", "-k", "one", "--gpueval-limit", "20", "-s")
+    limited = (*TOY, "--gpueval-baseline=baselines", "-k", "one", "--gpueval-limit", "20")
     toy.run(*limited).assert_outcomes(failed=1, deselected=1)
-    toy.run(*limited, "--gpueval-baseline-intersect").stdout.fnmatch_lines(["*compared: one-fast ('baselines', 20, 20)*"])
+    toy.run(*limited, "--gpueval-baseline-intersect").assert_outcomes(passed=1, deselected=1)
+    assert compared(toy) == "one-fast ('baselines', 20, 20, '20 common samples of 20 here and 50 in the baseline')"
 
 
 def test_a_session_that_goes_on_without_it_forgets_the_baseline(toy, folder):

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -65,25 +65,20 @@ class Samples:
             import pyarrow as pa  # noqa: PLC0415 - heavy
 
             column = column.take(pa.array(positions, pa.int64()))
-        for chunk in column.chunks:
-            for start in range(0, len(chunk), _STEP):
-                yield from map(self._decoded, chunk.slice(start, _STEP).to_pylist())
+        for start in range(0, len(column), _STEP):
+            step = _one_array(column.slice(start, _STEP)).dictionary_encode()  # samples are often scored alike: each score is decoded once a step
+            scores = [self._decoded(text) for text in step.dictionary.to_pylist()]
+            yield from (None if place is None else scores[place] for place in step.indices.to_pylist())
 
-    @cached_property
-    def _decoded(self) -> Any:
-        @lru_cache(maxsize=4096)  # most samples of a task are scored alike
-        def decoded(text: str | None) -> dict[str, Any] | None:
-            if text is None:
-                return None
-            try:
-                value = _loads(text)
-            except ValueError as error:
-                raise DataError(f"{self.where}: holds score parts that are not JSON ({error}): {text[:80]!r}.\n{AGAIN}.") from None
-            if not isinstance(value, dict):
-                raise DataError(f"{self.where}: holds score parts that are no table: {text[:80]!r}.\n{AGAIN}.")
-            return value
-
-        return decoded
+    def _decoded(self, text: str) -> dict[str, Any]:
+        """Score parts of their text. Raises DataError."""
+        try:
+            value = _loads(text)
+        except ValueError as error:
+            raise DataError(f"{self.where}: holds score parts that are not JSON ({error}): {text[:80]!r}.\n{AGAIN}.") from None
+        if not isinstance(value, dict):
+            raise DataError(f"{self.where}: holds score parts that are no table: {text[:80]!r}.\n{AGAIN}.")
+        return value
 
     @cached_property
     def sha256(self) -> str:
@@ -105,21 +100,18 @@ class Samples:
         import pyarrow as pa  # noqa: PLC0415 - heavy
         import pyarrow.compute as pc  # noqa: PLC0415 - heavy
 
-        hashes = np.zeros(len(self), np.uint64)
-        there = np.zeros(len(self), bool)
+        names, hashes = [pa.array([], pa.string())], [np.zeros(0, np.uint64)]
         known = iter(rows)
         while step := list(islice(known, _STEP)):
-            places = pc.index_in(pa.array([name for name, _ in step], pa.string()), value_set=self.ids).fill_null(-1).to_numpy(zero_copy_only=False)
-            values = np.fromiter((value for _, value in step), np.uint64, len(step))
-            fresh = places >= 0
-            fresh[fresh] = ~there[places[fresh]]
-            found, first = np.unique(places[fresh], return_index=True)  # of an id that repeats, the first row counts
-            hashes[found] = values[fresh][first]
-            there[found] = True
-        if not there.all():
-            name = self.ids[int(np.argmin(there))].as_py()
-            raise DataError(f"{self.where}: {int((~there).sum()):,} samples, such as {name!r}, are not in the split: the data changed since the run")
-        return Samples(self.table.set_column(1, TEXT_HASH, pa.array(hashes)), self.where)
+            names.append(pa.array([name for name, _ in step], pa.string()))
+            hashes.append(np.fromiter((value for _, value in step), np.uint64, len(step)))
+        places = pc.index_in(self.ids, value_set=pa.chunked_array(names)).fill_null(-1).to_numpy()  # of an id that repeats, the first row
+        lacking = np.flatnonzero(places < 0)
+        if len(lacking):
+            name = self.ids[int(lacking[0])].as_py()
+            raise DataError(f"{self.where}: {len(lacking):,} samples, such as {name!r}, are not in the split: the data changed since the run")
+        hashes_of_samples = np.concatenate(hashes)[places]
+        return Samples(self.table.set_column(1, TEXT_HASH, pa.array(hashes_of_samples)), self.where)
 
 
 def text_hash(row: Mapping[str, Any]) -> int:
@@ -224,7 +216,7 @@ def _records(path: Path) -> Iterator[tuple[str, str | None]]:
                 try:
                     record = _loads(line)
                     name, parts = record["id"], record.get("score")
-                    if not isinstance(name, str) or not isinstance(parts, dict | None):
+                    if type(name) is not str or not (parts is None or type(parts) is dict):
                         raise TypeError("'id' must be a string, 'score' a table")
                     yield name, None if parts is None else _dumps(parts)
                 except (ValueError, TypeError, KeyError, AttributeError) as error:
