@@ -192,6 +192,10 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
 def _register_worker(config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> Worker:
     worker = Worker(config, settings, config.stash[DATA], orders, redactor, send)
     config.pluginmanager.register(worker, "gpueval-worker")
+    if settings.retries:
+        from .retries import Retries  # noqa: PLC0415 - most sessions do without
+
+        config.pluginmanager.register(Retries(worker, settings.retries))
     config.add_cleanup(worker.close)
     return worker
 
