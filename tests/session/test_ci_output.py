@@ -63,7 +63,10 @@ def test_failures_of_machines_alone_have_an_exit_status_of_their_own(flaky, monk
     [
         (lambda toy: toy.append(GATE), "gate"),
         (lambda toy: toy.split([*rows(3), {"id": "bad", "text": "a", "spans": [{"start": 5, "end": 9, "label": "A"}]}], "one"), "other"),
-        (lambda toy: toy.suite("toy", toy_toml(toy), "class Model:\n    def __init__(self): raise KeyError('weights')\n    def predict(self, batch): pass"), "other"),
+        (
+            lambda toy: toy.suite("toy", toy_toml(toy), "class Model:\n    def __init__(self): raise KeyError('weights')\n    def predict(self, batch): pass"),
+            "other",
+        ),
         (lambda toy: toy.suite("toy", toy_toml(toy), "class Model:\n    def predict(self, batch): raise ValueError('RuntimeFault: timeout')"), "other"),
     ],
     ids=["gate", "data", "model", "rows"],
@@ -152,7 +155,9 @@ def test_force_backs_up_once_and_later_sessions_count_anew(flaky, monkeypatch):
 
 def test_a_worker_that_dies_is_no_end_of_its_item(toy):
     """Rows that have an answer keep it; JUnit has the item once."""
-    toy.datasets({"one": ["pass"] * 20 + ["os.kill(os.getpid(), 9) if len([e for e in recorded('begin') if e['id'] == 'one-20']) == 1 else None"], "two": "pass"})
+    toy.datasets(
+        {"one": ["pass"] * 20 + ["os.kill(os.getpid(), 9) if len([e for e in recorded('begin') if e['id'] == 'one-20']) == 1 else None"], "two": "pass"}
+    )
     output = toy.finish(toy.on_gpus(2), "--gpus", "0-1", "--gpueval-retries", "1", expect=0)
     assert "2 passed" in output and "1 rerun" in output
     assert "one-fast: attempt 1: crashed: its worker gpu" in output
@@ -205,11 +210,12 @@ def test_what_junit_says(flaky, monkeypatch):
     for case in (one, two):
         assert case.classname == "suites.toy.suite.toml"
         assert case._elem.get("file") == "suites/toy/suite.toml", "GitLab shows it"
+        assert int(case._elem.get("line")) > 0
         assert case.time >= 0
         assert properties(case)["gpueval.run_dir"] == str(flaky.session("it") / f"toy-{case.name[10:-1]}")
     assert properties(one)["gpueval.failure"] == "infrastructure"
     assert "gpueval.failure" not in properties(two)
-    assert properties(two)["strict.f1"] == "1.0"
+    assert properties(two)["strict.f1"] == "0.9"
 
 
 # GitHub.
@@ -232,7 +238,8 @@ def test_annotations_and_the_step_summary(toy, github, monkeypatch):
     github.write_text("what was there\n")
     result = toy.run("--gpueval-suite", "toy", "--gpueval-session", "it")
     one, two = commands(result)
-    assert one.startswith("::error file=suites/toy/suite.toml,title=toy one-fast%3A gate failed::") or one.startswith("::error file=suites/toy/suite.toml,line=")
+    line = toy_toml(toy).splitlines().index("[datasets.one]") + 1
+    assert one.startswith(f"::error file=suites/toy/suite.toml,line={line},title=toy one-fast%3A gate failed::")
     assert "title=toy two-fast%3A gate failed::" in two
     assert "%0A" in one and "strict.f1" in one
     assert github.read_text() == "what was there\n\n" + (toy.session("it") / "report.md").read_text()

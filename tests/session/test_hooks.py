@@ -21,6 +21,14 @@ def pytest_gpueval_run_finished(run, config):
 def pytest_gpueval_session_finished(session, config):
     write("session", session, config)
 """
+START = """
+@dataclasses.dataclass
+class Start:
+    pass
+def pytest_sessionstart(session):
+    if not hasattr(session.config, "workerinput"):
+        write("start", Start(), session.config)
+"""
 GATE = '[[gates]]\nmetric = "strict.f1"\nmin = 0.5\n'
 
 
@@ -67,7 +75,7 @@ def test_reused_runs_are_told_again_and_flagged(toy):
 
 @pytest.mark.parametrize("args", [("--gpus", "none", "-n", "2"), ("-n", "2", "-p", "no:terminal")], ids=["lanes", "xdist"])
 def test_workers_run_items_and_the_controller_tells(toy, args):
-    toy.pytester.makeconftest(LOGGER + "def pytest_sessionstart(session):\n    write('start', Start(), session.config) if not hasattr(session.config, 'workerinput') else None\n@dataclasses.dataclass\nclass Start: pass\n")
+    toy.pytester.makeconftest(LOGGER + START)
     assert toy.spawn("--gpueval-suite", "toy", "--gpueval-session", "it", *args).ret == 0
     (start,) = heard(toy, "start")
     assert sorted(line["run_id"] for line in heard(toy, "run")) == ["toy-one-fast", "toy-two-fast"]
