@@ -19,6 +19,7 @@ _FENCES: Final = ("```", "~~~")
 
 def annotation(level: Literal["error", "warning", "notice"], text: str, *, title: str, file: str | None = None, line: int | None = None) -> str:
     """One line that makes an annotation. What it says cannot end the command, or begin another one."""
+    file = " ".join(plain(file).split()) if file else None
     places = {"file": file, "line": None if file is None or line is None else str(line), "title": " ".join(plain(title).split())}
     properties = ",".join(f"{key}={_property(value)}" for key, value in places.items() if value)
     text = plain(text).strip()

@@ -61,7 +61,7 @@ def session(name: str, started_at: str, commit: str, values: dict[str, float | N
             "status": summary.status,
             "ok": summary.ok,
         }
-        runs.append(SessionRun(run_id=summary.run_id, runtime="cpu", worker="gpu0", reused=changes.get("reused", False), **known))
+        runs.append(SessionRun(run_id=summary.run_id, runtime="cpu", reused=changes.get("reused", False), **known))
     record = SessionRecord(
         session=name,
         argv=["pytest"],
