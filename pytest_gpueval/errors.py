@@ -6,6 +6,7 @@ GpuevalError                1   anything below
 │   └── MissingExtra        2   the request needs a package that is not installed
 ├── DataError               1   a split is missing, damaged, or holds a row that breaks its schema
 ├── RuntimeFault            1   the model or its server broke its contract
+│   └── ModelFault          1   the model's own code, or what it is asked, is wrong: another attempt would end the same
 ├── GateFailure             1   the gates said no
 ├── Unreachable             3   a driver or a host does not answer
 ├── AccessDenied            4   somebody answers, but not to this account
@@ -22,6 +23,8 @@ class GpuevalError(Exception):
     """Base of all errors a user can meet. The text is the whole message: what, where, valid values, next step."""
 
     exit_code = 1
+    # Whether it says something of the machines, not of what is evaluated: sessions with no other failure are told apart, and may try again.
+    infrastructure = False
 
 
 class UsageProblem(GpuevalError):
@@ -48,6 +51,14 @@ class DataError(GpuevalError):
 class RuntimeFault(GpuevalError):
     """The model, or the server that holds it, broke its contract."""
 
+    infrastructure = True
+
+
+class ModelFault(RuntimeFault):
+    """The model's own code, or what it is asked, is wrong: another attempt would end the same."""
+
+    infrastructure = False
+
 
 class GateFailure(GpuevalError):
     """At least one gate of a case said no. The text is the table of its verdicts."""
@@ -57,6 +68,7 @@ class Unreachable(GpuevalError):
     """A driver, a server or a host does not answer."""
 
     exit_code = 3
+    infrastructure = True
 
 
 class AccessDenied(GpuevalError):
@@ -67,6 +79,8 @@ class AccessDenied(GpuevalError):
 
 class StorageError(GpuevalError):
     """The output directory cannot be written: read-only, full, or gone."""
+
+    infrastructure = True
 
 
 class Conflict(GpuevalError):

@@ -46,12 +46,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Prepare the session if the plugin is asked for."""
     if _asked_for(config):
         from pytest_gpueval.session import start  # noqa: PLC0415
 
-        start.prepare(config)
+        return start.prepare(config)
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -10,7 +11,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pytest_gpueval.session.failures import INFRASTRUCTURE_EXIT
 from pytest_gpueval.session.settings import OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,11 +113,74 @@ def test_the_suite_file_of_the_readme_is_valid():
 
 
 def test_the_python_of_the_readme_runs(pytester):
-    test, conftest = blocks("python")
+    test, conftest, _ = blocks("python")
     pytester.makepyfile(test)
     pytester.makeconftest(conftest)
     result = pytester.runpytest_subprocess("--gpueval-limit", "5", "-k", "presidio", f"--rootdir={pytester.path}")
     result.assert_outcomes(passed=1, deselected=6)
+
+
+# Takes what MLflow takes, and refuses what it refuses.
+MLFLOW = """
+import contextlib, json, re
+def write(kind, found):
+    with open("logged.jsonl", "a") as file:
+        file.write(json.dumps([kind, found]) + "\\n")
+@contextlib.contextmanager
+def start_run(run_name):
+    write("run", run_name)
+    yield
+def log_params(params):
+    write("params", {key: str(value) for key, value in params.items()})
+def log_metrics(metrics):
+    assert all(isinstance(value, float) and re.fullmatch(r"[\\w\\-. /:]+", name) for name, value in metrics.items())
+    write("metrics", metrics)
+def set_tags(tags):
+    write("tags", {key: str(value) for key, value in tags.items()})
+def log_artifact(path):
+    write("artifact", json.load(open(path)))
+"""
+
+
+def test_the_logger_of_the_readme_logs(pytester, monkeypatch):
+    _, _, logger = blocks("python")
+    pytester.makeconftest(logger)
+    pytester.makepyfile(mlflow=MLFLOW)
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+    result = pytester.runpytest_subprocess("--gpueval-suite", "guardrails_ru", "--gpueval-limit", "5", "-k", "presidio", "--gpueval-session", "it")
+    assert "WARNING: pytest_gpueval" not in result.stdout.str()
+    logged = dict(json.loads(line) for line in (pytester.path / "logged.jsonl").read_text().splitlines())
+    summary = logged["artifact"]
+    assert logged["run"] == f"it/{summary['run_id']}"
+    assert logged["metrics"]["strict.f1"] == summary["metrics"]["strict.f1"]["value"]
+    assert (logged["params"]["case"], logged["tags"]["status"]) == ("presidio-test-fast", summary["status"])
+
+
+def test_the_ci_examples_are_valid_and_their_options_exist():
+    github, gitlab = map(yaml.safe_load, blocks("yaml"))
+    (jenkins,) = blocks("groovy")
+    steps = github["jobs"]["evaluate"]["steps"]
+    lines = [step["run"] for step in steps if "run" in step] + gitlab["evaluate"]["script"] + re.findall(r"script: '(pytest [^']*)'", jenkins)
+    sessions = [shlex.split(line) for line in lines if line.startswith("pytest ")]
+    assert len(sessions) == 3
+    for words in sessions:
+        done = subprocess.run([BIN / "pytest", *words[1:], "--collect-only", "-q"], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert gitlab["evaluate"]["retry"]["exit_codes"] == [INFRASTRUCTURE_EXIT]
+    assert f"status == {INFRASTRUCTURE_EXIT})" in jenkins
+    assert gitlab["evaluate"]["artifacts"]["reports"]["junit"] == "reports/evaluations/*/junit.xml"
+    plain = re.sub(r"'[^']*'|\"[^\"]*\"|//.*", "", jenkins)
+    assert all(plain.count(opening) == plain.count(closing) for opening, closing in ("()", "{}"))
+
+
+def test_commands_of_reports_in_the_readme_are_understood(pytester):
+    (pytester.path / "reports/evaluations").mkdir(parents=True)
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("gpueval report")]
+    assert len(lines) == 2
+    for line in lines:
+        words = ["reports/evaluations" if word == "/mnt/evaluations" else word for word in shlex.split(line.partition(" > ")[0])[1:]]
+        done = subprocess.run([BIN / "gpueval", *words], cwd=pytester.path, capture_output=True, text=True)
+        assert done.returncode == 0 or "no session in" in done.stderr, done.stderr
 
 
 def test_every_run_file_of_the_readme_is_written(pytester):

@@ -82,9 +82,11 @@ class Tokens(Record):
 
 
 class Attempt(Record):
-    """How one attempt at a row of a sweep ended."""
+    """How one attempt at a run ended."""
 
-    outcome: str = Field(description="passed, stopped, interrupted, exit, cuda_oom, host_oom, signal, timeout, diverged, missing_file or not_started")
+    outcome: str = Field(
+        description="a status; of a program: passed, stopped, interrupted, exit, cuda_oom, host_oom, signal, timeout, diverged, missing_file or not_started"
+    )
     reason: str | None = None
     exit_code: int | None = Field(None, description="minus the signal that ended it; null where no program was started")
     seconds: float
@@ -98,6 +100,9 @@ class Summary(Record):
     ok: bool
     status: Status
     reason: str | None = Field(None, description="why the run was skipped, interrupted or failed")
+    failure: Literal["gate", "infrastructure", "other"] | None = Field(
+        None, description="whose failure it is, where the run failed: of a gate, of the machines, or of anything else"
+    )
     headline: str | None = None
     metrics: dict[str, Figure] = {}
     labels: dict[str, dict[str, Figure]] = {}
@@ -115,7 +120,7 @@ class Summary(Record):
     judge_tokens: Tokens | None = Field(None, description="what a language model read and wrote that judged the rows")
     gpu: dict[str, float] | None = Field(None, description="peak memory, utilisation and energy, where sampled")
     attempts: int = 1
-    ends: list[Attempt] = Field([], description="of a row of a sweep: how the attempts of this session ended")
+    ends: list[Attempt] = Field([], description="how the attempts of this session ended, of a row of a sweep, and where there were several")
     notes: list[str] = Field([], description="what went otherwise than meant, and changed no answer, such as batches that were halved for lack of memory")
     error: str | None = None
 

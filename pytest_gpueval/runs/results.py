@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from pytest_gpueval.errors import Conflict, RuntimeFault
+from pytest_gpueval.errors import Conflict, ModelFault
 
 from .files import storage, write_all
 from .redact import Redactor
@@ -79,9 +79,9 @@ def _require_json(value: Any, name: Any, key: str) -> None:
         for index, item in enumerate(value):
             _require_json(item, name, f"{key}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
-        raise RuntimeFault(f"the result of {name!r} is {value} at {key}.\nA result is a finite number, or None where it has no meaning.")
+        raise ModelFault(f"the result of {name!r} is {value} at {key}.\nA result is a finite number, or None where it has no meaning.")
     elif not isinstance(value, (str, int, float, NoneType)):
-        raise RuntimeFault(f"the result of {name!r} holds a {type(value).__name__} at {key}, which JSON cannot hold.")
+        raise ModelFault(f"the result of {name!r} holds a {type(value).__name__} at {key}, which JSON cannot hold.")
 
 
 def drop_torn_tail(path: Path) -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pytest_gpueval.errors import RuntimeFault
+from pytest_gpueval.errors import ModelFault, RuntimeFault
 from pytest_gpueval.processes.command import supervised
 
 from .base import A, Answer
@@ -139,7 +139,7 @@ class _Process:
                 *supervised(argv, grace_s=_GRACE_S), stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory, env=environment, limit=_LONGEST_LINE
             )
         except OSError as error:
-            raise RuntimeFault(f"{argv[0]} cannot be started: {error.strerror}") from None
+            raise ModelFault(f"{argv[0]} cannot be started: {error.strerror}") from None
         return cls(process, argv[0])
 
     @property
@@ -200,7 +200,7 @@ class _Process:
         except RuntimeFault as error:
             problem = error
         except ValueError:
-            problem = RuntimeFault(f"{self._name} wrote a line of more than {_LONGEST_LINE >> 20} MiB to stdout")
+            problem = ModelFault(f"{self._name} wrote a line of more than {_LONGEST_LINE >> 20} MiB to stdout")
         self._broken = problem
         while self._waiting:
             _, future = self._waiting.popleft()
@@ -212,17 +212,17 @@ class _Process:
         with suppress(ValueError):
             told = json.loads(line)
         if not isinstance(told, dict) or "id" not in told or not ("prediction" in told) ^ (told.get("error") is not None):
-            raise RuntimeFault(
+            raise ModelFault(
                 f"{self._name} wrote {line[:200]!r} to stdout.\n"
                 'Each line of its stdout must answer one row: {"id": ..., "prediction": ...} or {"id": ..., "error": "..."}. Everything else belongs to stderr.'
             )
         if not self._waiting:
-            raise RuntimeFault(f"{self._name} wrote more answers to stdout than it was given rows: {line[:200]!r}")
+            raise ModelFault(f"{self._name} wrote more answers to stdout than it was given rows: {line[:200]!r}")
         name, future = self._waiting.popleft()
         if str(told["id"]) != name:
             if not future.done():
                 self._waiting.appendleft((name, future))
-            raise RuntimeFault(f"{self._name} answered row {told['id']!r} where row {name!r} was next; answers come in the order of the rows")
+            raise ModelFault(f"{self._name} answered row {told['id']!r} where row {name!r} was next; answers come in the order of the rows")
         self.answered = True
         if not future.done():
             future.set_result((told.get("prediction"), None if told.get("error") is None else str(told["error"])))

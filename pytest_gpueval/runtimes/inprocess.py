@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pytest_gpueval.errors import MissingExtra, RuntimeFault, UsageProblem, valid_values
+from pytest_gpueval.errors import MissingExtra, ModelFault, RuntimeFault, UsageProblem, valid_values
 
 from . import calls
 from .base import A, Answer
@@ -60,12 +60,12 @@ class InProcess:
             raise
         except ModuleNotFoundError as error:
             if self._extra is None:
-                raise RuntimeFault(f"model {self._target} did not start: {describe(error)}") from error
+                raise ModelFault(f"model {self._target} did not start: {describe(error)}") from error
             raise MissingExtra(error.name or "?", needed_for=f"model {self._target}", extra=self._extra) from error
         except Exception as error:
             if getattr(error, "for_user", False):  # the model's author has written what to do
                 raise UsageProblem(f"model {self._target}: {error}") from error
-            raise RuntimeFault(f"model {self._target} did not start: {describe(error)}\n{traceback.format_exc()}") from error
+            raise ModelFault(f"model {self._target} did not start: {describe(error)}\n{traceback.format_exc()}") from error
         finally:
             with suppress(Exception):  # a model that did not start gives its GPU back; why it did not start is the news
                 close(model)
@@ -118,7 +118,7 @@ class InProcess:
         """The answers, as many as there are rows. Raises RuntimeFault."""
         wrong = calls.wrong_answers(values, len(batch), batch[0].id, self._target)
         if wrong is not None:
-            raise RuntimeFault(wrong)
+            raise ModelFault(wrong)
         for sample, value in zip(batch, values, strict=True):
             yield Answer(sample, value, None, latency_ms)
 

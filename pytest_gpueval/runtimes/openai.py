@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from pytest_gpueval.errors import MissingExtra, RuntimeFault
+from pytest_gpueval.errors import MissingExtra, ModelFault, RuntimeFault
 
 from . import openai_reply, openai_request
 from .base import A, Answer, Asked, Endpoint, Tokens
@@ -73,7 +73,7 @@ class OpenAIRuntime:
         listed = self._models(self._window)
         if self._request.model is None:
             if not listed:
-                raise RuntimeFault(f"{self._endpoint.url} lists no model; say in request.model what to ask for")
+                raise ModelFault(f"{self._endpoint.url} lists no model; say in request.model what to ask for")
             self._model = listed[0]
 
     def answers(self, samples: Iterable[A]) -> Iterator[Answer[A]]:
@@ -171,7 +171,7 @@ class OpenAIRuntime:
         if problem is None:
             return "echo"
         if self._request.choices == "echo":
-            raise RuntimeFault(f"request.choices is 'echo', which {self._endpoint.url} cannot do: {problem}.\nSet it to 'letters', or to 'auto'.")
+            raise ModelFault(f"request.choices is 'echo', which {self._endpoint.url} cannot do: {problem}.\nSet it to 'letters', or to 'auto'.")
         return "letters"
 
     async def _echo_problem(self) -> str | None:

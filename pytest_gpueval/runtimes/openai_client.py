@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from pytest_gpueval.errors import MissingExtra, RuntimeFault
+from pytest_gpueval.errors import MissingExtra, ModelFault, RuntimeFault
 
 from . import openai_reply
 from .base import Endpoint
@@ -152,7 +152,7 @@ class Client:
         said = self._clean(f"HTTP {status}: {openai_reply.message(data)}")
         code = openai_reply.code(data)
         if status == 429 and code == "insufficient_quota":
-            return RuntimeFault(f"{url}: the quota of the key in {self._key_name} is used up ({said})")
+            return ModelFault(f"{url}: the quota of the key in {self._key_name} is used up ({said})")
         if status in {429, 503}:
             lowered = {name.lower(): value for name, value in headers.items()}
             return _Refused(said, retry_after(lowered.get("retry-after"), time.time()))
@@ -160,13 +160,13 @@ class Client:
             return _Sick(said)
         if status in {401, 402, 403}:
             state = "is not accepted" if self._key else "is not set"
-            return RuntimeFault(f"{url}: the server refuses ({said}).\nThe key comes from the environment variable {self._key_name}, which {state}.")
+            return ModelFault(f"{url}: the server refuses ({said}).\nThe key comes from the environment variable {self._key_name}, which {state}.")
         if status == 404 or code == "model_not_found":
-            return RuntimeFault(
+            return ModelFault(
                 f"{url}: {said}.\nEither the server has no such model, and request.model must be one that {self._endpoint.url}/models lists,\n"
                 "or it has no such path: a base URL usually ends in /v1, and not every server has both chat and completions."
             )
-        elsewhere = RuntimeFault(f"{url}: {said}. This is not the base URL of an OpenAI-compatible server; it usually ends in /v1.")
+        elsewhere = ModelFault(f"{url}: {said}. This is not the base URL of an OpenAI-compatible server; it usually ends in /v1.")
         return elsewhere if status == 405 or status < 400 else RowProblem(said)
 
     def _sick(self, tries: _Tries, problem: _Sick) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_gpueval.errors import RuntimeFault, UsageProblem
+from pytest_gpueval.errors import ModelFault, UsageProblem
 from pytest_gpueval.suites.template import names
 
 # Letters in front of the choices of a sample, where the server is asked for one of them.
@@ -86,7 +86,7 @@ def fill(template: str, inputs: Mapping[str, Any]) -> str:
         if name is None:
             continue
         if name not in inputs:
-            raise RuntimeFault(f"request.template names {{{name}}}, which rows do not have (row {inputs.get('id')!r}). Rows have: {', '.join(sorted(inputs))}.")
+            raise ModelFault(f"request.template names {{{name}}}, which rows do not have (row {inputs.get('id')!r}). Rows have: {', '.join(sorted(inputs))}.")
         if inputs[name] is None:
             raise RowProblem(f"the template's field {name!r} is null in this row")
         pieces.append(_as_text(inputs[name]))
@@ -100,14 +100,12 @@ def prompt_of(request: Request, inputs: Mapping[str, Any]) -> str | list[dict[st
     messages = inputs.get("messages")
     if messages is not None:
         if request.endpoint == "completions":
-            raise RuntimeFault(f"row {inputs.get('id')!r} has `messages`, which endpoint 'completions' cannot take. Set request.endpoint to 'chat'.")
+            raise ModelFault(f"row {inputs.get('id')!r} has `messages`, which endpoint 'completions' cannot take. Set request.endpoint to 'chat'.")
         return [{name: value for name, value in message.items() if value is not None} for message in messages]
     prompt = inputs.get("prompt")
     if prompt is None:
         known = ", ".join(sorted(inputs))
-        raise RuntimeFault(
-            f"row {inputs.get('id')!r} has neither `prompt` nor `messages` (it has: {known}). Set request.template, as in template = '{{text}}'."
-        )
+        raise ModelFault(f"row {inputs.get('id')!r} has neither `prompt` nor `messages` (it has: {known}). Set request.template, as in template = '{{text}}'.")
     return str(prompt)
 
 

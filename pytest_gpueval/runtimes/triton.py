@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from pytest_gpueval.errors import MissingExtra, RuntimeFault
+from pytest_gpueval.errors import MissingExtra, ModelFault, RuntimeFault
 
 from . import tensor, wire
 from .base import A, Answer, Endpoint
@@ -127,7 +127,7 @@ class TritonRuntime:
         try:
             return wire.encode(dict(sample.inputs))
         except (wire.NotSendable, ValueError, RecursionError) as problem:
-            raise RuntimeFault(f"{self._endpoint}: row {sample.id!r} cannot be sent to a server: {problem}") from None
+            raise ModelFault(f"{self._endpoint}: row {sample.id!r} cannot be sent to a server: {problem}") from None
 
     async def _serve(self, batch: list[Any]) -> list[Answer[Any]]:
         """One request. Raises Gone, TooMuch, RuntimeFault."""

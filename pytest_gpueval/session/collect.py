@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +17,8 @@ from . import cases
 from .messages import collect_errors, user_errors
 from .start import SETTINGS, ensure
 
+_TABLE = re.compile(r"""\s*\[\s*datasets\s*\.\s*(["']?)([^"'\]]+?)\1\s*\]""")
+
 
 class SuiteModule(pytest.Module):
     """Collects `test_eval` or `test_sweep` for a suite file."""
@@ -26,6 +30,24 @@ class SuiteModule(pytest.Module):
         module.__file__ = items.__file__
         setattr(module, name, getattr(items, name))
         return module
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """As pytest's. An item is where its suite file says so, not in a file of this package: JUnit XML and annotations tell it to people."""
+        lines = _lines(self.path)
+        for item in super().collect():
+            if isinstance(item, pytest.Function):
+                unit = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+                item.__dict__["location"] = (self.nodeid, lines.get(getattr(unit, "dataset", "")), item.name)
+            yield item
+
+
+def _lines(path: Path) -> dict[str, int]:
+    """Where the table of each dataset begins, counted from 0."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return {}
+    return {match[2]: number for number, line in enumerate(text.splitlines()) if (match := _TABLE.match(line))}
 
 
 def module(path: Path, parent: pytest.Collector) -> SuiteModule:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from _pytest.junitxml import xml_key
 
 from pytest_gpueval import __version__
 from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
@@ -34,10 +32,12 @@ from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.model import without_shard
 from pytest_gpueval.suites.sweep import Sweep
 
-from . import cases, early_stop, header, lanes, provenance, session_report, shards, sweep_gates, xdist_seam
+from . import attempts, cases, ci, early_stop, failures, header, lanes, provenance, session_report, shards, sweep_gates
+from .crashes import Crashes
 from .cutting import Collected, Cutting
 from .display import Display, shown
 from .forecast import Forecast
+from .listeners import Listeners
 from .messages import user_errors
 from .rows import label, row, summary_or_none, told
 from .settings import Settings
@@ -68,6 +68,7 @@ class Controller:
         self.error: GpuevalError | None = None
         self.warnings: list[str] = []
         self.retiring: set[str] = set()
+        self.again: set[str] = set()  # node ids that their worker gives back
         self.lane_of: Callable[[Any], str] = lambda node: str(node.gateway.id)
         self._channels: list[Any] = []
         self.tell: list[Callable[[Any], None]] = []  # how each worker hears
@@ -101,7 +102,13 @@ class Controller:
             plugin_version=__version__,
             started_at=_now(),
         )
+        attempts.forget(self.session_dir)
         self.display = Display(config, self.session_dir)
+        self.listeners = Listeners(config, self.session_dir, redactor)
+        self.crashes = Crashes(self, settings.retries)
+        self._failures = failures.Failures()
+        for plugin in (self.crashes, self._failures):
+            config.pluginmanager.register(plugin)
         self._own_junit = self._claim_junit()
         self._write_record()
 
@@ -110,13 +117,8 @@ class Controller:
     def hear(self, message: Mapping[str, Any]) -> None:
         """A worker's message; under xdist this runs in the thread that receives it."""
         event = message["event"]
-        if event == "collected":
-            if message["items"] != self._told:  # as a rule all workers say the same
-                self._told, self._collected = message["items"], orjson.loads(message["items"])
-            return
-        if event == "retire":
-            self.retiring.add(message["id"])
-            self.display.note(f"{message['worker']} is replaced: {message['reason']}")
+        if event in ("collected", "retire", "again"):
+            self._of_items(message)
             return
         if event == "warning":
             self.warnings.append(f"{message['worker']}: {message['text']}")  # for the end: it may come while pytest captures what is written
@@ -145,6 +147,21 @@ class Controller:
         summary = summary_or_none(self.session_dir / run_id) if event == "end" else None
         if summary is not None:
             self.display.run_finished(row(self.runs[run_id], summary, self._label(self.runs[run_id])))
+            self.listeners.ended(self.runs[run_id])
+
+    def _of_items(self, message: Mapping[str, Any]) -> None:
+        """A worker has collected its items, takes no more of them, or tries one again."""
+        if message["event"] == "collected":
+            if message["items"] != self._told:  # as a rule all workers say the same
+                self._told, self._collected = message["items"], orjson.loads(message["items"])
+            return
+        if message["event"] == "retire":
+            self.retiring.add(message["id"])
+            self.display.note(f"{message['worker']} is replaced: {message['reason']}")
+            return
+        if message["elsewhere"]:
+            self.again.add(message["nodeid"])
+        self.display.note(f"{message['case']}: {message['reason']}; again")
 
     def _stop_early(self, message: Mapping[str, Any]) -> None:
         """Tell the workers of a row that is hopeless; the one that runs it ends it."""
@@ -201,6 +218,14 @@ class Controller:
             return None
         return max(0.0, seconds - (run.startup_s or 0.0))
 
+    def seconds_of(self, run_id: str) -> float:
+        """Since a run began."""
+        return time.monotonic() - self._begun[run_id]
+
+    def joins(self, nodeid: str) -> bool:
+        """Whether an item joins shards."""
+        return any(found == nodeid and parts > 1 for found, _, parts, _ in self._collected)
+
     def fail(self, error: GpuevalError) -> None:
         """Something is wrong with the session, not with one of its items: say it now, and end with a failure."""
         self.error = self.error or error
@@ -236,22 +261,6 @@ class Controller:
             self._bring(ids)
             self._note_cuts()
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
-        """A worker died: its item's summary says so."""
-        for run_id, run in self.runs.items():
-            if run.nodeid == crashitem and run.status is None:
-                reason = f"worker {run.worker} {_how_it_ended(report.node)} while running this item; see {self.session_dir / run_id / 'stdout.log'}"
-                joins = any(nodeid == crashitem and parts > 1 for nodeid, _, parts, _ in self._collected)  # then it may be tried again: no model ran
-                self._conclude(run_id, Summary(run_id=run_id, ok=False, status="crashed", reason=reason, complete=not joins))
-                report.longrepr = reason
-                report.user_properties = [("gpueval.status", "crashed"), ("gpueval.run_dir", str(self.session_dir / run_id))]
-                report.duration = time.monotonic() - self._begun[run_id]
-                xml = self.config.stash.get(xml_key, None)
-                if xml is not None:  # pytest writes properties at a teardown, which a crashed item never reaches
-                    for name, value in report.user_properties:
-                        xml.node_reporter(report).add_property(name, value)
-
     # pytest.
 
     @pytest.hookimpl(trylast=True)
@@ -283,10 +292,11 @@ class Controller:
             yield
         except OSError as error:
             self.error = cannot_write(self.session_dir / "junit.xml", error)
+        session.exitstatus = self._failures.exit_status(session, self.error)
         self._finish(session)
         shards.remember_whole(self.config)
-        if self.error is not None and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.exitstatus = self._failures.exit_status(session, self.error)
+        attempts.forget(self.session_dir)
 
     def _judge_sweeps(self, session: pytest.Session) -> None:
         """Let the gates speak that look at all rows of a sweep, once all are there: as a test report of their own."""
@@ -300,6 +310,7 @@ class Controller:
                     report = pytest.TestReport(
                         f"{place}::{sweep_gates.NAME}", (place, None, sweep_gates.NAME), {}, "failed" if failure else "passed", failure, "call"
                     )
+                    report.user_properties.append((failures.PROPERTY, "gate"))
                     session.config.hook.pytest_runtest_logreport(report=report)
                     if failure and session.exitstatus == pytest.ExitCode.OK:
                         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -308,7 +319,7 @@ class Controller:
         self.display.close()
         for run_id, run in list(self.runs.items()):
             if run.status is None and not run.reused:
-                self._conclude(run_id, Summary(run_id=run_id, ok=False, status="interrupted", reason="the session ended before this run did"))
+                self.conclude(run_id, Summary(run_id=run_id, ok=False, status="interrupted", reason="the session ended before this run did"))
         self._record = self._record.model_copy(
             update={"ended_at": _now(), "exit_status": int(session.exitstatus), "runs": list(self.runs.values()), "gpus": self._series.as_dict() or None}
         )
@@ -316,9 +327,12 @@ class Controller:
             self._write_record()
             rows = self.rows()
             if rows:
-                session_report.write(self.session_dir, self._redacted(), rows, self._suites, list(self.runs.values()), self.redactor)
+                text = session_report.write(self.session_dir, self._redacted(), rows, self._suites, list(self.runs.values()), self.redactor)
+                self.warnings += ci.add_summary(text)
         except GpuevalError as error:
             self.error = error
+        self.listeners.session(self._redacted())
+        self.warnings += self.listeners.problems()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None, None, None]:
@@ -326,6 +340,14 @@ class Controller:
         self._copy_junit()
         yield
         self.display.summary(terminalreporter, self.rows(), self.error, self.warnings)
+        labels = {run.nodeid: f"{run.suite} {run.case}" for run in self.runs.values()}
+        for line in ci.failure_lines(self._failures.found, labels, self.config.rootpath):
+            terminalreporter.write_line(line)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self) -> None:
+        """The main thread has a moment: hooks hear of runs that ended."""
+        self.listeners.tell()
 
     def pytest_unconfigure(self) -> None:
         """Let the directory go."""
@@ -378,7 +400,7 @@ class Controller:
             self._record = self._record.model_copy(update={"cuts": cuts})
             self._write_record()
 
-    def _conclude(self, run_id: str, summary: Summary) -> None:
+    def conclude(self, run_id: str, summary: Summary) -> None:
         """Write the summary of a run whose worker no longer can, unless it did."""
         directory = RunDirectory(self.session_dir / run_id, self.redactor)
         if not directory.path.is_dir() or summary_or_none(directory.path) is not None:
@@ -392,6 +414,7 @@ class Controller:
             directory.finish(summary)
         except GpuevalError as error:
             self.error = error
+        self.listeners.ended(self.runs[run_id])
 
     def _claim_junit(self) -> bool:
         """Have pytest write its JUnit XML into the session's directory, unless the user wants it elsewhere. True if it is ours."""
@@ -420,14 +443,6 @@ class Controller:
         """Whether the names in a plan, all the text of others that it has, hold no secret: one look at them together."""
         names = "\n".join([*(job.id for job in jobs), *(job.group for job in jobs), *(str(lane.as_dict()) for lane in self._allocation.lanes)])
         return self.redactor.text(names) == names
-
-
-def _how_it_ended(node: Any) -> str:
-    """`died of SIGKILL`."""
-    code = xdist_seam.process_end(node)
-    if code is None or code >= 0:
-        return "died" if code is None else f"ended with exit code {code}"
-    return f"died of {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"died of signal {-code}"
 
 
 def earlier_record(session_dir: Path) -> dict[str, Any]:

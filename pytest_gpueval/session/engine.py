@@ -45,10 +45,18 @@ class Engine:
             differs=self._differs,
             finished=self._launcher.cancel,
             retiring=self._controller.retiring,
+            again=self._controller.again,
+            tried_again=self._controller.crashes.tried_again,
         )
         self._scheduler = Scheduler(self._slots, around)
-        self._launcher.take_over(self._scheduler.tick)
+        self._launcher.take_over(self._tick)
         return self._scheduler
+
+    def _tick(self) -> None:
+        """Time has passed."""
+        if self._scheduler is not None:
+            self._scheduler.tick()
+        self._controller.listeners.tell()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_gpueval import gates
 from pytest_gpueval.datasets.parquet import ParquetSplit
-from pytest_gpueval.errors import DataError, GpuevalError, RuntimeFault, UsageProblem, valid_values
+from pytest_gpueval.errors import DataError, GpuevalError, ModelFault, UsageProblem, valid_values
 from pytest_gpueval.runs.directory import SUMMARY
 from pytest_gpueval.runs.files import back_up
-from pytest_gpueval.runs.records import Figure, Latency, RowCounts, Status, Summary, Tokens, VerdictRecord
+from pytest_gpueval.runs.records import Attempt, Figure, Latency, RowCounts, Status, Summary, Tokens, VerdictRecord
 from pytest_gpueval.runs.redact import arguments
 from pytest_gpueval.suites.model import Case
 
@@ -135,7 +135,7 @@ class EvaluationRun(Run):
                 raise UsageProblem(f"suite {self.case.suite!r}: a gate of {self.case.id} names metric {gate.metric!r}, which does not exist. {hint}")
 
     def judge(self) -> None:
-        """Let the suite's gates speak. Raises RuntimeFault for too many failed rows, GateFailure if a gate says no."""
+        """Let the suite's gates speak. Raises ModelFault for too many failed rows, GateFailure if a gate says no."""
         if self.evaluation is None:
             raise UsageProblem("run.judge() needs the fixture `predictions`, read to its end")
         if self.case.shard is not None:  # the dataset is judged as a whole, by the item that joins its shards
@@ -162,7 +162,7 @@ class EvaluationRun(Run):
     def _judge_errors(self, evaluation: Evaluation) -> None:
         tally = evaluation.tally
         if tally.errors > self.case.max_error_share * max(1, tally.done):
-            raise RuntimeFault(
+            raise ModelFault(
                 f"{self.case.suite} {self.case.id}: {tally.errors} of {tally.done} rows have no prediction; the suite allows "
                 f"{self.case.max_error_share:.2%} (max_error_share).\nFirst: {tally.first_error}\nAll: {self.directory.results_path}"
             )
@@ -203,8 +203,14 @@ class EvaluationRun(Run):
             tokens=_tokens(evaluation),
             judge_tokens=_judge_tokens(evaluation),
             notes=joined.notes if joined else evaluation.notes if evaluation is not None else [],
+            attempts=len(self.earlier) + 1,
+            ends=[*self.earlier, Attempt(outcome=status, reason=reason, seconds=round(seconds, 3))] if self.earlier else [],
             error=error,
         )
+
+    def _may_be_tried_again(self, error: BaseException | None) -> bool:
+        """What joins shards cannot help that one is missing."""
+        return not isinstance(error, join.NoVerdict)
 
     def _news(self, summary: Summary) -> Sequence[str]:
         """Its own: what joins shards only repeats what they have said."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import pytest
 from filelock import FileLock, Timeout
 
 from pytest_gpueval import __version__, gates
@@ -17,9 +18,9 @@ from pytest_gpueval.errors import Conflict, GateFailure, UsageProblem
 from pytest_gpueval.runs.capture import Capture
 from pytest_gpueval.runs.directory import LOG, RunDirectory
 from pytest_gpueval.runs.files import storage
-from pytest_gpueval.runs.records import RunMetadata, Status, Summary
+from pytest_gpueval.runs.records import Attempt, RunMetadata, Status, Summary
 
-from . import provenance
+from . import attempts, failures, provenance
 from .rows import is_own_test
 
 if TYPE_CHECKING:
@@ -104,6 +105,9 @@ class Run(ABC):
         self.summary: Summary | None = None
         self.reused = False
         self.verdicts: list[gates.Verdict] = []
+        # How the attempts before this one ended, in this session, and whether another may follow.
+        self.earlier: list[Attempt] = []
+        self.retriable = False
         # Gives the test's fixtures by their names: servers are fixtures, started when they are needed.
         self.fixture: Fixture = _no_fixture
         self._worker = worker
@@ -141,10 +145,11 @@ class Run(ABC):
         """Make the directory ready, or find that an earlier run finished here. Raises Conflict, StorageError."""
         self._worker.notify("start", self)
         self._own()
+        self.earlier = attempts.earlier(self._worker.session_dir, self.directory.run_id)
         self._prepare()
         # A test of the user's own always runs: its assertions are not part of what was stored.
         reuse = not is_own_test(self.nodeid) and self._is_as_judged()
-        beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._worker.settings.force, reuse=reuse)
+        beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._forced, reuse=reuse)
         self.reused = beginning.state == "finished"
         self.summary = beginning.summary if self.reused else None
         self._begun = not self.reused
@@ -153,6 +158,11 @@ class Run(ABC):
     def _is_as_judged(self) -> bool:
         """Whether the verdict of a run that ended here would be the same now: else it is found anew from its results, which needs no model."""
         return True
+
+    @property
+    def _forced(self) -> bool:
+        """Whether what is there is to be backed up, and not to be continued: the first attempt has done so for those after it."""
+        return self._worker.settings.force and not self.earlier
 
     def _prepare(self) -> None:  # noqa: B027 - most need nothing
         """Once the directory is owned, before anything in it is touched."""
@@ -172,16 +182,25 @@ class Run(ABC):
         with self._log.phase() if self._begun else nullcontext():
             yield
 
-    def finish(self, status: Status, reason: str | None = None, error: str | None = None) -> None:
-        """Write summary.json, once the outcome is known. A reused run keeps its own."""
+    def finish(self, status: Status, reason: str | None = None, error: BaseException | None = None) -> None:
+        """Write summary.json, once the outcome is known, with what was raised if anything was. A reused run keeps its own."""
         try:
             if self._begun:
-                self.summary = self._concluded(self.status_of(status), reason, error)
+                ended = self.status_of(status)
+                failure = None if ended in ("passed", "skipped", "interrupted") else failures.kind_of(error, ended)
+                if self.summary is not None and self.summary.failure is not None and failure == "infrastructure":  # its teardown failed too
+                    failure = self.summary.failure
+                self.retriable = failure == "infrastructure" and self._may_be_tried_again(error)
+                self.summary = self._concluded(ended, reason, _error_text(error)).model_copy(update={"failure": failure})
                 self.directory.finish(self.summary)
                 for note in self._news(self.summary):
                     self._worker.warn(f"{self.directory.run_id}: {note}")
         finally:
             self._lock.release()
+
+    def _may_be_tried_again(self, error: BaseException | None) -> bool:  # noqa: ARG002 - some look at it
+        """Whether another attempt can help, after a failure of the machines."""
+        return True
 
     def _news(self, summary: Summary) -> Sequence[str]:
         """What the user should read of this run at the end of the session."""
@@ -216,6 +235,8 @@ class Run(ABC):
         for name, figure in summary.metrics.items():
             if figure.value is not None:
                 found.append((name, round(figure.value, 6)))
+        if self.earlier:
+            found.append(("gpueval.attempts", summary.attempts))
         headline = summary.metrics.get(summary.headline or "")
         found = [(name, self.directory.redactor.value(value)) for name, value in found]
         if headline is not None and headline.low is not None and headline.high is not None:
@@ -248,6 +269,13 @@ class Run(ABC):
         if not all(verdict.ok for verdict in self.verdicts):
             message = gates.failure_message(f"{self.unit.suite} {self.unit.id}", self.verdicts)
             raise GateFailure(f"{message}\n\n{details(self.verdicts)}" if details else message)
+
+
+def _error_text(error: BaseException | None) -> str | None:
+    """What was raised, unless it is how tests and gates say no."""
+    if error is None or isinstance(error, (GateFailure, AssertionError, pytest.skip.Exception)):
+        return None
+    return f"{type(error).__name__}: {error}"
 
 
 def _no_fixture(name: str) -> Any:

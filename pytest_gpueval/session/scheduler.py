@@ -17,7 +17,7 @@ class Session:
 
     `jobs` makes jobs of node ids, in their order; `begun` hears of them once the first are under way, and may take its time; `serving_s` turns the
     seconds of an item into those that did not go into loading its model, None where they say nothing; `retiring` are the gateways of workers that
-    take no more items.
+    take no more items. `again` are node ids that their workers give back; `tried_again` says whether one is to be run again whose worker died.
     """
 
     lane: Callable[[Node], str]
@@ -27,6 +27,8 @@ class Session:
     differs: Callable[[Node, Sequence[str], Sequence[str]], None]
     finished: Callable[[], None]
     retiring: Collection[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set)
+    tried_again: Callable[[str], bool] = lambda _nodeid: False
 
 
 class Scheduler:
@@ -131,7 +133,11 @@ class Scheduler:
         """A worker has run its item."""
         self._running[node] = None
         job = self._jobs[item_index]
-        self._dispatch.done(job.id, self._session.serving_s(job.id, duration))
+        if self._items[item_index] in self._session.again:
+            self._session.again.discard(self._items[item_index])
+            self._dispatch.back(job.id)
+        else:
+            self._dispatch.done(job.id, self._session.serving_s(job.id, duration))
         self.schedule()
 
     def mark_test_pending(self, item: str) -> None:
@@ -159,6 +165,8 @@ class Scheduler:
             if index is not None and (node in self._held or node in self._deaf):  # it had not begun
                 self._dispatch.back(self._jobs[index].id)
                 crashed = None
+            elif index is not None and self._session.tried_again(self._items[index]):
+                self._dispatch.back(self._jobs[index].id)
             elif index is not None:
                 self._dispatch.lost(self._jobs[index].id)
             self._held.pop(node, None)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pytest_gpueval.suites.load import AnySuite
 
 
-def write(directory: Path, record: Mapping[str, Any], rows: Sequence[Row], suites: Sequence[AnySuite], runs: Sequence[SessionRun], redactor: Redactor) -> None:
-    """report.md and report.html; for each sweep also a page with its figures. Raises StorageError."""
+def write(directory: Path, record: Mapping[str, Any], rows: Sequence[Row], suites: Sequence[AnySuite], runs: Sequence[SessionRun], redactor: Redactor) -> str:
+    """report.md, whose text it gives back, and report.html; for each sweep also a page with its figures. Raises StorageError."""
     sections, texts = [], []
     for name, found in _sweeps(directory, suites, runs).items():
         from pytest_gpueval.reports import sweep  # noqa: PLC0415 - evaluations need none of it
@@ -28,8 +28,10 @@ def write(directory: Path, record: Mapping[str, Any], rows: Sequence[Row], suite
         write_atomically(directory / page, sweep.html(found))  # of files that hold no secrets
         sections.append(sweep.section(found, page=page))
         texts.append(sweep.markdown(found, level=2))
-    write_atomically(directory / "report.md", redactor.text(markdown.session(record, rows, texts)))
+    text = redactor.text(markdown.session(record, rows, texts))
+    write_atomically(directory / "report.md", text)
     write_atomically(directory / "report.html", redactor.text(html.session(record, rows, sections)))
+    return text
 
 
 def _sweeps(directory: Path, suites: Sequence[AnySuite], runs: Sequence[SessionRun]) -> dict[str, Rows]:

@@ -66,6 +66,7 @@ OPTIONS = (
     Option("--gpueval-limit", "evaluate only the first N rows of each split", metavar="N"),
     Option("--gpueval-shard-index", "run only part I (from 0 on) of --gpueval-shard-count parts, on one of several machines", metavar="I"),
     Option("--gpueval-shard-count", "the number of machines that share the items; `gpueval runs merge` joins their sessions", metavar="N"),
+    Option("--gpueval-retries", "run an item again, up to N times, whose failure was one of the machines; what a gate said stands", "0", "N"),
     Option("--gpueval-dry-run", "print the plan, and run nothing", switch=True),
     Option("--gpueval-on-bad-row", "what a row that breaks its schema, or repeats an id, does: fail the case, or be skipped and counted", "fail", "fail|skip"),
 )
@@ -77,7 +78,7 @@ RUNTIME_VARIABLE = "GR_RUNTIME_MODE"
 # Options that choose what runs where, and so are not part of the command that runs one item again.
 _OF_THE_SESSION = (
     *("suite", "gpus", "gpus_wait", "gpus_shared", "force", "refresh", "session", "output_dir"),
-    *("shard_index", "shard_count", "dry_run", "update_baseline"),
+    *("shard_index", "shard_count", "retries", "dry_run", "update_baseline"),
 )
 
 
@@ -113,6 +114,7 @@ class Settings:
     update_baseline: bool = False
     limit: int | None = None
     part: tuple[int, int] | None = None
+    retries: int = 0
     dry_run: bool = False
     on_bad_row: Literal["fail", "skip"] = "fail"
 
@@ -158,6 +160,7 @@ class Settings:
             update_baseline=bool(raw["update_baseline"]),
             limit=limit,
             part=_part(raw["shard_index"], raw["shard_count"]),
+            retries=_count("--gpueval-retries", raw["retries"], least=0),
             dry_run=bool(raw["dry_run"]),
             on_bad_row=_choice("--gpueval-on-bad-row", raw["on_bad_row"], ("fail", "skip")),
         )
@@ -212,9 +215,9 @@ def _value(config: pytest.Config, option: Option, given: Any) -> Any:
     return ini if ini not in ("", None) else (False if option.switch else option.default)
 
 
-def _count(flag: str, text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageProblem(f"{flag} {text}: expected a whole number from 1 on")
+def _count(flag: str, text: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise UsageProblem(f"{flag} {text}: expected a whole number from {least} on")
     return int(text)
 
 

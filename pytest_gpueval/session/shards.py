@@ -110,6 +110,8 @@ def _clone(item: pytest.Item, case: Case) -> pytest.Item:
     for mark in [mark for mark in item.own_markers if mark not in clone.own_markers]:  # a conftest.py has seen the item that was collected
         clone.add_marker(_mark(mark, strict=case.shard is None))
     clone.user_properties += item.user_properties
+    file, line, _ = item.location
+    clone.__dict__["location"] = (file, line, clone.name)
     return clone
 
 

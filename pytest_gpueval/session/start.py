@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from pytest_gpueval.errors import UsageProblem
+from pytest_gpueval.errors import GpuevalError, StorageError, UsageProblem
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME, AnySuite
 from pytest_gpueval.suites.model import Case, Suite, Unit
 
 from . import allocation, cases, comparison, selection, shards
 from .data import EMBEDDED, Data
+from .failures import INFRASTRUCTURE_EXIT
 from .messages import user_errors
 from .settings import Settings, check_words
 from .worker import Notify, Orders, Worker
@@ -69,47 +71,58 @@ def pin(early: pytest.Config) -> None:
             allocation.pin(early, known)
 
 
-def prepare(config: pytest.Config) -> None:
-    """Before pytest is configured: read the options and add the suites; on the controller get the GPUs too."""
+def prepare(config: pytest.Config) -> int | None:
+    """Before pytest is configured: read the options and add the suites; on the controller get the GPUs too. Gives an exit status where it cannot go on."""
     with user_errors():
-        check_words(config)
-        settings = Settings.of(config)
-        paths = cases.suite_paths(settings)
-        if paths:
-            config.args = ([] if config.args_source is not pytest.Config.ArgsSource.ARGS else config.args) + [
-                str(path) for path in paths if str(path) not in config.args
-            ]
-        config.args, config.stash[shards.NAMED] = shards.unnamed(config.args, config.invocation_params.dir)
-        config.stash[SETTINGS] = settings
-        if is_worker(config):
-            return
-        config.stash[DATA] = data = Data(settings)
-        data.check()
-        if settings.runtime_source:  # workers may be where the variable is not set
-            config.option.gpueval_runtime = settings.runtime
-        suites = suites_of(config)
-        cases.check_runtime(suites, settings)
-        chosen = [unit for suite in suites for unit in cases.units(suite, settings)]
-        config.stash[CHOSEN] = chosen
-        if not only_looks(config.option):
-            # What comes with the suite is there; of thousands of items, which are selected takes a while to say.
-            wanted = None if settings.data == EMBEDDED else selection.selected(config, [unit for unit in chosen if isinstance(unit, Case)])
-            data.settle(chosen, wanted)
-            config.stash[COMPARED] = _compared(config, settings, chosen, suites)
-            if not settings.dry_run:
-                data.bring(wanted or ())  # what else is selected, the controller brings once it is collected
-        config.stash[ALLOCATION] = allocation.lay(
-            config,
-            settings,
-            frozenset(case.gpus for case in chosen) or frozenset({1}),
-            max(1, len(chosen)),
-            alone=_alone(config.option, config.pluginmanager),
-            looks=only_looks(config.option) or settings.dry_run,
-        )
-        if settings.dry_run:
-            from . import dryrun  # noqa: PLC0415
+        try:
+            _prepare(config)
+        except GpuevalError as error:
+            if not error.infrastructure or isinstance(error, StorageError):  # where to write is the user's to say
+                raise
+            sys.stderr.write(f"ERROR: {error}\n\n")  # as pytest says usage errors, whose exit status this is not
+            return INFRASTRUCTURE_EXIT
+    return None
 
-            config.stash[PROCESSES] = dryrun.stay_alone(config)
+
+def _prepare(config: pytest.Config) -> None:
+    check_words(config)
+    settings = Settings.of(config)
+    paths = cases.suite_paths(settings)
+    if paths:
+        config.args = ([] if config.args_source is not pytest.Config.ArgsSource.ARGS else config.args) + [
+            str(path) for path in paths if str(path) not in config.args
+        ]
+    config.args, config.stash[shards.NAMED] = shards.unnamed(config.args, config.invocation_params.dir)
+    config.stash[SETTINGS] = settings
+    if is_worker(config):
+        return
+    config.stash[DATA] = data = Data(settings)
+    data.check()
+    if settings.runtime_source:  # workers may be where the variable is not set
+        config.option.gpueval_runtime = settings.runtime
+    suites = suites_of(config)
+    cases.check_runtime(suites, settings)
+    chosen = [unit for suite in suites for unit in cases.units(suite, settings)]
+    config.stash[CHOSEN] = chosen
+    if not only_looks(config.option):
+        # What comes with the suite is there; of thousands of items, which are selected takes a while to say.
+        wanted = None if settings.data == EMBEDDED else selection.selected(config, [unit for unit in chosen if isinstance(unit, Case)])
+        data.settle(chosen, wanted)
+        config.stash[COMPARED] = _compared(config, settings, chosen, suites)
+        if not settings.dry_run:
+            data.bring(wanted or ())  # what else is selected, the controller brings once it is collected
+    config.stash[ALLOCATION] = allocation.lay(
+        config,
+        settings,
+        frozenset(case.gpus for case in chosen) or frozenset({1}),
+        max(1, len(chosen)),
+        alone=_alone(config.option, config.pluginmanager),
+        looks=only_looks(config.option) or settings.dry_run,
+    )
+    if settings.dry_run:
+        from . import dryrun  # noqa: PLC0415
+
+        config.stash[PROCESSES] = dryrun.stay_alone(config)
 
 
 def configure(config: pytest.Config) -> None:
@@ -224,6 +237,10 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
 def _register_worker(config: pytest.Config, settings: Settings, orders: Orders, redactor: Redactor, send: Notify) -> Worker:
     worker = Worker(config, settings, config.stash[DATA], orders, redactor, send)
     config.pluginmanager.register(worker, "gpueval-worker")
+    if settings.retries:
+        from .retries import Retries  # noqa: PLC0415 - most sessions do without
+
+        config.pluginmanager.register(Retries(worker, settings.retries))
     config.add_cleanup(worker.close)
     return worker
 

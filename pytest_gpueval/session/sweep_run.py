@@ -99,7 +99,7 @@ class SweepRun(Run):
 
     def _prepare(self) -> None:
         """Count the attempts that earlier sessions made."""
-        if not self._worker.settings.force:
+        if not self._forced:
             with suppress(OSError, ValueError, AttributeError):
                 self._number = int(json.loads((self.path / METADATA).read_text(encoding="utf-8")).get("attempt") or 0)
 
@@ -245,9 +245,13 @@ class SweepRun(Run):
             seconds=round(sum(end.seconds for end in self._ends) or time.perf_counter() - self._started, 3),
             gpu=self._worker.usage(),
             attempts=max(1, self._number),
-            ends=self._ends,
+            ends=[*self.earlier, *self._ends],
             error=error,
         )
+
+    def _may_be_tried_again(self, error: BaseException | None) -> bool:  # noqa: ARG002 - the interface
+        """The suite's own `retries` say that."""
+        return False
 
     def _lines(self) -> int:
         """Steps in results.jsonl, those of earlier attempts included."""

@@ -25,7 +25,7 @@ from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case
 from pytest_gpueval.suites.sweep import Row
 
-from . import cases, comparison, provenance, registry, shards, xdist_seam
+from . import attempts, cases, comparison, failures, provenance, registry, shards, xdist_seam
 from .cutting import Cutting, as_text
 from .data import Data
 from .evaluation_run import EvaluationRun
@@ -76,6 +76,7 @@ class Worker:
         self._usage = Usage()
         self._sampler = Sampler(self.gpus, self._sampled)
         self._failed = False
+        self._left = False  # the item is for another worker to try again
         self._send = send
         self._arguments = settings.arguments(config)
         self._model_codes: dict[tuple[str, Path], str | None] = {}
@@ -249,11 +250,38 @@ class Worker:
 
     def _may_go_on(self) -> bool:
         """Whether this process can run another item. After a failed one, the CUDA context may be lost for good: CUDA errors are sticky."""
-        poison = health.poisoned() if self._failed and self.gpus else None
+        poison = self.is_lost() if self._failed else None
         self._failed = False
         if poison is not None:
             self._send({"event": "retire", "worker": self.name, "id": self._id, "reason": poison})
         return poison is None
+
+    def is_lost(self) -> str | None:
+        """Why this process can run nothing more, if so."""
+        return health.poisoned() if self.gpus else None
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether a controller of ours gives out the items, and may give one to another worker."""
+        return self._orders.one_at_a_time
+
+    def current(self, item: pytest.Item) -> Run | None:
+        """The run of the attempt that is to come, or has just been; None for tests that have none, and where another worker is to try."""
+        return None if self._left else item.stash.get(RUN, None)
+
+    def try_again(self, item: pytest.Item, *, elsewhere: bool) -> None:
+        """An attempt has failed and is noted: another one follows, with models that are loaded anew; `elsewhere` in another process."""
+        run = item.stash[RUN]
+        ends = attempts.earlier(self.session_dir, run.directory.run_id)
+        self.notify("again", run, reason=self.redactor.text(attempts.words(ends)), elsewhere=elsewhere)
+        self._left = elsewhere
+        if not elsewhere:
+            run.close()
+            self.close_runtimes()
+            another = self._run_of(item)
+            assert another is not None  # noqa: S101 - it had one before
+            item.stash[RUN] = another
+            item.user_properties[:] = [pair for pair in item.user_properties if not pair[0].startswith("gpueval.")]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -265,11 +293,13 @@ class Worker:
         try:
             return (yield)
         except (KeyboardInterrupt, pytest.exit.Exception) as stop:
-            run.finish("interrupted", reason=self.redactor.text(str(stop)) or "interrupted by the user")
+            item.stash[RUN].finish("interrupted", reason=self.redactor.text(str(stop)) or "interrupted by the user")
             raise
         finally:
+            run = item.stash[RUN]  # of the last attempt
             run.close()
-            summary = run.summary
+            summary = None if self._left else run.summary
+            self._left = False
             known = summary.model_dump(include={"status", "ok", "seconds", "samples_per_s", "startup_s"}) | {"rows": summary.rows.scored} if summary else {}
             if run.unit.parts > 1:  # its shards have told what was measured
                 known.pop("samples_per_s", None)
@@ -326,12 +356,15 @@ class Worker:
                 if isinstance(error, Conflict):  # what an earlier run left stays as it is
                     run.leave()
                     return
-                run.finish(_status(report, error), reason=None if report.passed else _reason(report), error=_error_text(error))
+                run.finish(_status(report, error), reason=None if report.passed else _reason(report), error=error)
             except GpuevalError as problem:  # the run is over; that it could not be recorded is its outcome
+                error = error or problem
                 report.outcome = "failed"
                 report.longrepr = f"{report.longrepr}\n{problem}" if report.longrepr else str(problem)
             item.user_properties[:] = [pair for pair in item.user_properties if not pair[0].startswith("gpueval.")]
             item.user_properties += run.properties()
+            if report.failed:
+                item.user_properties.append((failures.PROPERTY, failures.kind_of(error, run.summary.status if run.summary else "error")))
             report.user_properties = list(item.user_properties)
 
     def _run_of(self, item: pytest.Item) -> Run | None:
@@ -372,18 +405,14 @@ def _status(report: pytest.TestReport, error: BaseException | None) -> Status:
         return "passed"
     if report.skipped:
         return "skipped"
+    if isinstance(error, (GateFailure, AssertionError, pytest.fail.Exception)):
+        return "failed"  # whatever its text says
     if isinstance(error, MemoryError) or (error is not None and "out of memory" in str(error).lower()):
         return "oom"
-    return "failed" if isinstance(error, (GateFailure, AssertionError, pytest.fail.Exception)) else "error"
+    return "error"
 
 
 def _reason(report: pytest.TestReport) -> str:
     if isinstance(report.longrepr, tuple):  # a skip: (path, line, reason)
         return report.longrepr[2]
     return str(report.longrepr or "")
-
-
-def _error_text(error: BaseException | None) -> str | None:
-    if error is None or isinstance(error, (GateFailure, AssertionError, pytest.skip.Exception)):
-        return None
-    return f"{type(error).__name__}: {error}"

@@ -115,6 +115,11 @@ def _tear_down(session: pytest.Session, last: pytest.Item | None) -> None:
 # In the controller.
 
 
+def can_give_back(scheduler: Any) -> bool:
+    """Whether one of xdist's own schedulers can be told that an item is to be run again."""
+    return type(scheduler).__name__ in ("LoadScheduling", "WorkStealingScheduling")
+
+
 class _Launch:
     """Stands among xdist's active workers for one that is being started, so that the session waits for it."""
 
