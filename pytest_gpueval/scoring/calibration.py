@@ -12,6 +12,17 @@ BINS = 15
 _EPS = sys.float_info.epsilon
 
 
+def log_loss(gold: str, probabilities: Mapping[str, float]) -> float:
+    """What one sample adds to the log loss, in nats."""
+    return -math.log(max(probabilities.get(gold, 0.0), _EPS))
+
+
+def brier_score(gold: str, probabilities: Mapping[str, float], labels: int) -> float:
+    """What one sample of a task with `labels` labels adds to the Brier score."""
+    squares = math.fsum(value * value for value in probabilities.values())
+    return (squares - 2 * probabilities.get(gold, 0.0) + 1) / (2 if labels == 2 else 1)
+
+
 class Calibration:
     """Sums over samples, exact and mergeable.
 
@@ -43,10 +54,8 @@ class Calibration:
 
     def add_distribution(self, gold: str, probabilities: Mapping[str, float], labels: int) -> None:
         """Add the probabilities of one sample; of `labels` labels, those that are not named have 0."""
-        p = probabilities.get(gold, 0.0)
-        squares = math.fsum(value * value for value in probabilities.values())
-        self._log_loss.add(-math.log(max(p, _EPS)))
-        self._brier.add((squares - 2 * p + 1) / (2 if labels == 2 else 1))
+        self._log_loss.add(log_loss(gold, probabilities))
+        self._brier.add(brier_score(gold, probabilities, labels))
 
     def merge(self, other: Calibration) -> None:
         """Add another shard's sums."""

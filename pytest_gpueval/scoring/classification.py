@@ -13,11 +13,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from .calibration import Calibration
+from .calibration import Calibration, brier_score, log_loss
 from .estimates import UNSCORED, Estimate, Moments, proportion
 from .labels import FIGURES, Ranking, averages, checked, macro_ranking, unknown
 from .multilabel import MultiLabel
 from .task import BadPrediction, BadRow, Metrics, Parts, Sample, canonical
+from .terms import Key, Ratio, figures, means, numpy, share
 
 # Given probabilities may have been rounded: their sum may miss 1 by so much.
 _SLACK = 0.05
@@ -184,3 +185,24 @@ class Classification:
     def counts(self) -> ClassificationCounts:
         """Empty counts."""
         return ClassificationCounts(self._labels)
+
+    def terms(self, parts: Sequence[Parts], wanted: Collection[Key]) -> dict[Key, Ratio]:
+        """Accuracy and what equals it, precision, recall and F1 of labels, log loss, Brier score."""
+        np = numpy()
+        k = len(self._labels)
+        found = means(
+            parts,
+            wanted,
+            {
+                "log_loss": lambda one: log_loss(one["gold"], one["probabilities"]) if "probabilities" in one else None,
+                "brier_score": lambda one: brier_score(one["gold"], one["probabilities"], k) if "probabilities" in one else None,
+            },
+        )
+        alike = {"accuracy", *(f"{figure}_micro" for figure in FIGURES)} & {name for name, label in wanted if label is None}
+        if alike:
+            found |= dict.fromkeys(((name, None) for name in sorted(alike)), share(one["gold"] == one["predicted"] for one in parts))
+        for label in dict.fromkeys(label for _, label in wanted if label is not None):
+            gold, predicted = (np.array([one[side] == label for one in parts], dtype=np.float64) for side in ("gold", "predicted"))
+            terms = figures(gold * predicted, gold, predicted)
+            found |= {(name, of): terms[name] for name, of in wanted if of == label and name in terms}
+        return found

@@ -11,12 +11,15 @@ import math
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from .estimates import Estimate, MeanMoments, ratio
 from .matching import LETTERS, LONGEST, chosen, extracted, normalized, token_f1
 from .numbers import Number, equal, last_number
 from .task import BadPrediction, BadRow, Metrics, Parts, Sample
+from .terms import Key, Ratio, means
 from .verdicts import Verdicts
 
 MATCHES = ("exact", "normalized", "regex", "numeric", "choice", "judge")
@@ -72,6 +75,11 @@ class GenerationCounts:
 def pass_at_k(n: int, right: int, k: int) -> float:
     """The unbiased estimate 1 - C(n - right, k) / C(n, k) of the probability that of k <= n completions at least one is right (Chen et al. 2021)."""
     return (math.comb(n, k) - math.comb(n - right, k)) / math.comb(n, k)
+
+
+def _pass_at(k: int, parts: Parts) -> float | None:
+    """What a sample adds to pass@k: nothing with fewer completions."""
+    return pass_at_k(parts["n"], parts["right"], k) if parts["n"] >= k else None
 
 
 def _mean(figures: Iterable[tuple[float, int]]) -> Estimate:
@@ -219,6 +227,15 @@ class Generation:
     def counts(self) -> GenerationCounts:
         """Empty counts."""
         return GenerationCounts(self._k, f1=self._match == "normalized", parsed=self._parsed)
+
+    def terms(self, parts: Sequence[Parts], wanted: Collection[Key]) -> dict[Key, Ratio]:
+        """All metrics: each is the mean of a figure of samples."""
+        of: dict[str, Callable[[Parts], float | None]] = {"accuracy": lambda one: one["right"] / one["n"]}
+        if self._match == "normalized":
+            of["f1"] = itemgetter("f1")
+        if self._parsed:
+            of["unparsable"] = lambda one: one.get("unparsable", 0) / one["n"]
+        return means(parts, wanted, {**of, **{f"pass@{k}": partial(_pass_at, k) for k in self._k}})
 
 
 def _messages(given: Any) -> list[dict[str, Any]]:

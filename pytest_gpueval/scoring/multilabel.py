@@ -13,6 +13,7 @@ from typing import Any
 from .estimates import Estimate, Moments, proportion, ratio
 from .labels import FIGURES, Ranking, averages, checked, macro_ranking, unknown
 from .task import BadPrediction, BadRow, Metrics, Parts, Sample, canonical
+from .terms import Key, Ratio, figures, numpy
 
 # The least score of a label that counts as predicted, where the policy does not say.
 THRESHOLD = 0.5
@@ -150,3 +151,21 @@ class MultiLabel:
     def counts(self) -> MultiLabelCounts:
         """Empty counts."""
         return MultiLabelCounts(self._labels)
+
+    def terms(self, parts: Sequence[Parts], wanted: Collection[Key]) -> dict[Key, Ratio]:
+        """Micro figures, subset accuracy, Hamming loss, and precision, recall and F1 of labels."""
+        np = numpy()
+        found: dict[Key, Ratio] = {}
+        sides = [(set(one["gold"]), set(one["predicted"])) for one in parts]
+        for label in dict.fromkeys(label for _, label in wanted):
+            if label is None:
+                hits, gold, predicted = np.array([(len(g & p), len(g), len(p)) for g, p in sides], dtype=np.float64).reshape(-1, 3).T.copy()
+                misses, one_each = gold + predicted - 2 * hits, np.ones(len(parts))
+                terms = {f"{name}_micro": ratio for name, ratio in figures(hits, gold, predicted).items()}
+                terms["subset_accuracy"] = Ratio((1.0 * (misses == 0),), (one_each,))
+                terms["hamming_loss"] = Ratio((misses,), (len(self._labels) * one_each,))
+            else:
+                gold, predicted = np.array([(label in g, label in p) for g, p in sides], dtype=np.float64).reshape(-1, 2).T.copy()
+                terms = figures(gold * predicted, gold, predicted)
+            found |= {(name, of): terms[name] for name, of in wanted if of == label and name in terms}
+        return found

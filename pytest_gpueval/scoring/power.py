@@ -8,8 +8,11 @@ without continuity correction; the normal approximation throughout, and the two 
     against a fixed bound p0:                d = z_alpha sqrt(v(p0) / n) + z_beta sqrt(v(p0 - d) / n)
     against a baseline p0 of n other rows:   d = (z_alpha + z_beta) sqrt((v(p0) + v(p0 - d)) / n)
 
-Both are quadratic in d, since v is. A paired test, of a baseline on the same rows, is to be a third function of the shape of `against_baseline`: its variance
-is that of the differences between rows, which an earlier run alone does not tell.
+    against a baseline on the same rows:     d = margin + (z_alpha + z_beta) sqrt((c + g d) / n)
+
+The first two are quadratic in d, since v is, and so is the third, squared. Its variance is that of the differences between rows: c of one row while
+nothing is truly worse, and g more for each unit of drop (for a share of rows that are right, c is the share of rows that change and g is 1:
+Miettinen 1968, *Biometrics* 24, 339-352). An earlier run alone does not tell c: `churn_of` takes it from an assumed correlation of the two runs.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final
 
 from .estimates import Z_95, Estimate
@@ -103,4 +107,31 @@ def against_baseline(spread: Spread, value: float, rows: float) -> float:
     kc = k * spread.binomial
     half = kc * (2 * value - 1) / 2
     drop = (half + math.sqrt(half * half + (1 + kc) * 2 * k * spread.at(value))) / (1 + kc)
+    return math.inf if spread.binomial and drop > value else drop
+
+
+# Of two runs of much the same model: how alike what their rows contribute is taken to be, where nothing was measured.
+CORRELATION: Final = 0.8
+
+
+def churn_of(spread: Spread, value: float, correlation: float = CORRELATION) -> float:
+    """The variance of one row's difference between two runs with the same true figure: 2 (1 - correlation) v(value)."""
+    return 2 * (1 - correlation) * spread.at(value)
+
+
+def against_same_rows(churn: float, growth: float, rows: float, margin: float = 0.0, alpha: float = ALPHA) -> float:
+    """How far the true figure must lie below a baseline's, measured on the same rows, to be found more than `margin` below it.
+
+    `churn`: the variance of one row's difference without a drop, in squares of the metric's unit, as `churn_of` assumes it or an earlier comparison found it.
+    `growth`: what a drop of 1 adds to it, the `binomial` of a share's spread and 0 of a mean's. `alpha`: one-sided.
+    """
+    z_alpha = Z_ALPHA if alpha == ALPHA else NormalDist().inv_cdf(1 - alpha)
+    k = (z_alpha + Z_POWER) ** 2 / rows
+    half = k * growth / 2
+    return margin + half + math.sqrt(half * half + k * (churn + growth * margin))
+
+
+def paired(spread: Spread, value: float, rows: float, *, margin: float = 0.0, churn: float | None = None, alpha: float = ALPHA) -> float:
+    """The same from a baseline alone: its figure, what a row contributes, and a churn (else an assumed one); infinity where no drop is large enough."""
+    drop = against_same_rows(churn_of(spread, value) if churn is None else churn, spread.binomial, rows, margin, alpha)
     return math.inf if spread.binomial and drop > value else drop

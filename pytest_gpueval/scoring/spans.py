@@ -20,11 +20,16 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import add, and_, index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .alignment import Span, compare
 from .estimates import Estimate, Moments, macro, proportion
 from .task import BadPrediction, BadRow, Metrics, Parts, Sample, canonical
+from .terms import Key, Ratio, numpy
+from .terms import figures as ratios
+
+if TYPE_CHECKING:
+    from .terms import Column
 
 # Credit of (identical, same bounds, overlap with same label, overlap) pairs in each scheme.
 SCHEMES: Mapping[str, tuple[float, float, float, float]] = {
@@ -157,6 +162,53 @@ def _figures(moments: Mapping[str, Moments], schemes: Iterable[str]) -> dict[str
     return figures
 
 
+class _Columns:
+    """Score parts of many documents as columns, for each label and for all together in the form of `_Tally`'s rows."""
+
+    def __init__(self, parts: Sequence[Parts]) -> None:
+        np = numpy()
+        self._n = len(parts)
+        known: dict[str, int] = {}
+        rows, labels, entries = [], [], []
+        for row, one in enumerate(parts):
+            for label, entry in one["labels"].items():
+                rows.append(row)
+                labels.append(known.setdefault(label, len(known)))
+                entries.append(entry)
+        self._known, self._rows, self._labels = known, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64)
+        self._entries = np.array(entries, dtype=np.float64).reshape(-1, 7)
+        self._cross = np.array([one["cross"] for one in parts], dtype=np.float64).reshape(-1, 2)
+
+    def of(self, label: str | None) -> list[Column]:
+        """Identical, overlapping with the same label, gold, predicted, tp, fp, fn characters; then the two kinds of pairs across labels."""
+        np = numpy()
+        if label is None:
+            sums = [np.bincount(self._rows, weights=column, minlength=self._n) for column in self._entries.T]
+            return [*sums, *self._cross.T.copy()]
+        columns = np.zeros((9, self._n))
+        here = self._labels == self._known.get(label, -1)
+        columns[:7, self._rows[here]] = self._entries[here].T
+        return list(columns)
+
+
+def _terms(columns: Sequence[Column], schemes: Collection[str]) -> dict[str, Ratio]:
+    """What `_Tally` makes of documents, as columns."""
+    k1, k3, gold, predicted, both, only_predicted, only_gold, k2, k4 = columns
+    found: dict[str, Ratio] = {}
+    for scheme in schemes:
+        if scheme == "char":
+            of = ratios(both, both + only_gold, both + only_predicted)
+        elif scheme == "document":
+            positive, flagged = ((column > 0).astype(column.dtype) for column in (gold, predicted))
+            of = ratios(positive * flagged, positive, flagged)
+            of["false_positive_rate"] = Ratio(((1 - positive) * flagged,), (1 - positive,))
+        else:
+            a, b, c, d = SCHEMES[scheme]
+            of = ratios(a * k1 + b * k2 + c * k3 + d * k4, gold, predicted)
+        found |= {f"{scheme}.{name}": ratio for name, ratio in of.items()}
+    return found
+
+
 class SpanDetection:
     """Find labelled character spans in a text.
 
@@ -235,6 +287,17 @@ class SpanDetection:
     def counts(self) -> SpanCounts:
         """Empty counts."""
         return SpanCounts()
+
+    def terms(self, parts: Sequence[Parts], wanted: Collection[Key]) -> dict[Key, Ratio]:
+        """All metrics but macro means."""
+        columns = _Columns(parts)
+        found: dict[Key, Ratio] = {}
+        for label in dict.fromkeys(label for _, label in wanted):
+            names = [name for name, of in wanted if of == label]
+            schemes = [scheme for scheme in (*LEVELS, *(() if label else ("document",))) if any(name.startswith(f"{scheme}.") for name in names)]
+            terms = _terms(columns.of(label), schemes) if schemes else {}
+            found |= {(name, label): terms[name] for name in names if name in terms}
+        return found
 
 
 def _listed(answer: Any) -> Iterable[Any]:

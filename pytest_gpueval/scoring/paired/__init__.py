@@ -1,0 +1,7 @@
+"""What changed between two runs of the same samples, and whether it is more than chance: differences with intervals and p values. Pure."""
+
+from .compare import differences
+from .multiple import holm
+from .records import Asked, Difference, Level, Sides
+
+__all__ = ["Asked", "Difference", "Level", "Sides", "differences", "holm"]
