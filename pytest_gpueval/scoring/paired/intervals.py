@@ -45,11 +45,13 @@ class Resampled:
 
     def end(self, tail: float) -> float:
         """The lower end of an interval that leaves out `tail`, or for 1 - tail the upper one."""
-        np, sp = numpy(), special()
+        sp = special()
         z0, z = self._bias(), float(sp.stdtrit(self.df, tail)) * self._widening()
         rest = 1 - self.acceleration * (z0 + z)
         share = float(sp.ndtr(z0 + (z0 + z) / rest)) if rest > 0 else float(z > 0)
-        return float(np.quantile(self.draws, share))
+        place = share * (len(self.draws) - 1)
+        under, over = self.draws[math.floor(place)], self.draws[math.ceil(place)]
+        return float(under + (place - math.floor(place)) * (over - under))
 
     def p_below(self, bound: float) -> float:
         """One-sided p of the hypothesis that the true quantity is `bound` or more: the least tail whose interval ends below the bound."""
