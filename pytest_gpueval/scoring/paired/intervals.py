@@ -43,6 +43,10 @@ class Resampled:
     def _widening(self) -> float:
         return math.sqrt((self.df + 1) / self.df)
 
+    def _deviation(self) -> float:
+        most = max(abs(float(self.draws[0])), abs(float(self.draws[-1])))
+        return most * float((self.draws / most).std()) if most else 0.0
+
     def end(self, tail: float) -> float:
         """The lower end of an interval that leaves out `tail`, or for 1 - tail the upper one."""
         sp = special()
@@ -59,7 +63,7 @@ class Resampled:
         n = len(self.draws)
         beyond = n - int(np.searchsorted(self.draws, _less(bound)))  # a draw on the bound speaks for the hypothesis
         enough = min(beyond, n - beyond) >= _LEAST_BEYOND
-        w = -float(sp.ndtri(beyond / n)) if enough else (bound - self.estimate) / (float(self.draws.std()) or math.inf)
+        w = -float(sp.ndtri(beyond / n)) if enough else (bound - self.estimate) / (self._deviation() or math.inf)
         z0 = self._bias()
         rest = 1 + self.acceleration * (w - z0)
         z = (w - z0) / rest - z0 if rest > 0 else math.copysign(math.inf, w)
@@ -82,6 +86,9 @@ def _inside(share: float, n: int) -> float:
 
 def acceleration(terms: Column) -> float:
     """Efron's a from the linear terms of an estimate, one for each unit."""
-    squares = terms * terms
-    spread = float(squares.sum())
-    return float((squares * terms).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    most = float(numpy().abs(terms).max()) if len(terms) else 0.0
+    if not most:
+        return 0.0
+    scaled = terms / most
+    squares = scaled * scaled
+    return float((squares * scaled).sum()) / (6 * math.sqrt(float(squares.sum())) ** 3)

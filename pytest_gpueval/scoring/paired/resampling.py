@@ -58,10 +58,11 @@ def resampled(columns: Table, resamples: int, seed: int) -> Table:
 def _scale(column: npt.NDArray[np.float64]) -> float:
     """What makes a column whole: 1, 2 for halves, else the power of 2 at which sums over a resample just stay exact."""
     np = numpy()
+    most = float(np.abs(column).max()) * len(column)  # at least the sum of sizes
     for scale in (1.0, 2.0):
-        if (np.rint(column * scale) == column * scale).all() and np.abs(column).sum() * scale * _MOST_WEIGHT < _EXACT["float64"]:
+        if most * scale * _MOST_WEIGHT < _EXACT["float64"] and (np.rint(column * scale) == column * scale).all():
             return scale
-    return math.ldexp(1.0, math.floor(51 - math.log2(float(np.abs(column).sum()) * _MOST_WEIGHT)))
+    return math.ldexp(1.0, min(1000, math.floor(52 - math.log2(most / len(column)) - math.log2(len(column) * _MOST_WEIGHT))))
 
 
 def _alike(whole: Table) -> tuple[Table, npt.NDArray[np.int64]]:
