@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_gpueval.scoring import terms as module
 from pytest_gpueval.scoring.terms import HasTerms, own_terms
-from pytest_gpueval.session import evaluation
 
 from .made import TASKS, metrics_of, runs
 
@@ -48,7 +46,3 @@ def test_own_metrics_are_means_of_those_that_have_them():
     parts = [{"extra": {"size": 3.5, "odd": None}}, {"extra": {"size": None, "odd": None}}, {}, {"extra": {"size": 0.5}}]
     found = own_terms(parts, {("size", None), ("odd", None), ("absent", None), ("size", "label")})
     assert {key: value_of(ratio) for key, ratio in found.items()} == {("size", None): 2.0, ("odd", None): None}
-
-
-def test_own_metrics_are_where_the_session_writes_them():
-    assert evaluation._EXTRA == module.OWN
