@@ -132,6 +132,6 @@ def against_same_rows(churn: float, growth: float, rows: float, margin: float = 
 
 
 def paired(spread: Spread, value: float, rows: float, *, margin: float = 0.0, churn: float | None = None, alpha: float = ALPHA) -> float:
-    """The same from a baseline alone: its figure, what a row contributes, and the churn that is assumed where none is given; infinity where no drop is large enough."""
+    """The same from a baseline alone: its figure, what a row contributes, and a churn (else an assumed one); infinity where no drop is large enough."""
     drop = against_same_rows(churn_of(spread, value) if churn is None else churn, spread.binomial, rows, margin, alpha)
     return math.inf if spread.binomial and drop > value else drop

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from operator import add, and_, index
 from typing import TYPE_CHECKING, Any
 
@@ -168,15 +168,14 @@ class _Columns:
     def __init__(self, parts: Sequence[Parts]) -> None:
         np = numpy()
         self._n = len(parts)
-        known: dict[str, int] = {}
-        rows, labels, entries = [], [], []
-        for row, one in enumerate(parts):
-            for label, entry in one["labels"].items():
-                rows.append(row)
-                labels.append(known.setdefault(label, len(known)))
-                entries.append(entry)
-        self._known, self._rows, self._labels = known, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64)
-        self._entries = np.array(entries, dtype=np.float64).reshape(-1, 7)
+        of_documents = [one["labels"] for one in parts]
+        known = {label: place for place, label in enumerate(sorted(set(chain.from_iterable(of_documents))))}
+        labels = np.fromiter(map(known.__getitem__, chain.from_iterable(of_documents)), dtype=np.int64)
+        entries = np.fromiter(chain.from_iterable(chain.from_iterable(map(dict.values, of_documents))), dtype=np.float64).reshape(-1, 7)
+        rows = np.repeat(np.arange(self._n), np.fromiter(map(len, of_documents), dtype=np.int64))
+        order = np.argsort(labels, kind="stable")
+        self._known, self._rows, self._entries = known, rows[order], entries[order]
+        self._bounds = np.searchsorted(labels[order], np.arange(len(known) + 1))
         self._cross = np.array([one["cross"] for one in parts], dtype=np.float64).reshape(-1, 2)
 
     def of(self, label: str | None) -> list[Column]:
@@ -186,8 +185,9 @@ class _Columns:
             sums = [np.bincount(self._rows, weights=column, minlength=self._n) for column in self._entries.T]
             return [*sums, *self._cross.T.copy()]
         columns = np.zeros((9, self._n))
-        here = self._labels == self._known.get(label, -1)
-        columns[:7, self._rows[here]] = self._entries[here].T
+        if label in self._known:
+            here = slice(*self._bounds[self._known[label] :][:2])
+            columns[:7, self._rows[here]] = self._entries[here].T
         return list(columns)
 
 
@@ -199,7 +199,7 @@ def _terms(columns: Sequence[Column], schemes: Collection[str]) -> dict[str, Rat
         if scheme == "char":
             of = ratios(both, both + only_gold, both + only_predicted)
         elif scheme == "document":
-            positive, flagged = 1.0 * (gold > 0), 1.0 * (predicted > 0)
+            positive, flagged = ((column > 0).astype(column.dtype) for column in (gold, predicted))
             of = ratios(positive * flagged, positive, flagged)
             of["false_positive_rate"] = Ratio(((1 - positive) * flagged,), (1 - positive,))
         else:

@@ -48,7 +48,7 @@ class HasTerms(Protocol):
 def numpy() -> ModuleType:
     """The package numpy. Raises MissingExtra."""
     try:
-        import numpy as np  # noqa: PLC0415
+        import numpy as np  # noqa: PLC0415 - of an extra
     except ModuleNotFoundError:
         raise MissingExtra("numpy", needed_for="the comparison with a baseline", extra="gates") from None
     return np
@@ -57,7 +57,7 @@ def numpy() -> ModuleType:
 def special() -> ModuleType:
     """The module scipy.special: distributions without the slow import of scipy.stats. Raises MissingExtra."""
     try:
-        from scipy import special as module  # noqa: PLC0415
+        from scipy import special as module  # noqa: PLC0415 - of an extra
     except ModuleNotFoundError:
         raise MissingExtra("scipy", needed_for="the comparison with a baseline", extra="gates") from None
     found: ModuleType = module

@@ -21,10 +21,9 @@ from pytest_gpueval.runs.results import ResultsWriter
 from pytest_gpueval.runtimes.base import Answer, Runtime
 from pytest_gpueval.scoring.estimates import MeanMoments
 from pytest_gpueval.scoring.task import BadPrediction, BadRow, Metrics, Sample, SampleMetric, Task
+from pytest_gpueval.scoring.terms import OWN as _EXTRA
 from pytest_gpueval.suites.model import Shard
 
-# Key of the user's own metrics among the score parts.
-_EXTRA = "extra"
 _BAD_ROWS = "Mend the data, or count such rows without scoring them: --gpueval-on-bad-row skip"
 _MOST_NOTES = 20
 

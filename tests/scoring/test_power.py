@@ -9,7 +9,21 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pytest_gpueval.scoring.estimates import UNSCORED, Estimate, MeanMoments, Moments, macro, proportion, wilson
-from pytest_gpueval.scoring.power import ALPHA, ONE_UNIT_A_ROW, POWER, Z_ALPHA, Z_POWER, Spread, against_baseline, against_bound, spread_of, trials_of
+from pytest_gpueval.scoring.power import (
+    ALPHA,
+    ONE_UNIT_A_ROW,
+    POWER,
+    Z_ALPHA,
+    Z_POWER,
+    Spread,
+    against_baseline,
+    against_bound,
+    against_same_rows,
+    churn_of,
+    paired,
+    spread_of,
+    trials_of,
+)
 
 DESIGNS = (against_bound, against_baseline)
 TRIALS = 4000
@@ -196,3 +210,31 @@ def measured(draw, rows, p):
 def step(p, rows):
     """Half the weight of one hit more or less, which no test on whole hits can avoid."""
     return 0.5 / math.sqrt(2 * math.pi * rows * p * (1 - p))
+
+
+@given(spreads, shares, st.floats(1, 1e6), st.floats(0, 0.2))
+def test_on_the_same_rows_a_drop_solves_its_equation(spread, value, rows, margin):
+    churn = churn_of(spread, value)
+    drop = against_same_rows(churn, spread.binomial, rows, margin)
+    assert drop - margin == pytest.approx((Z_ALPHA + Z_POWER) * math.sqrt((churn + spread.binomial * drop) / rows), rel=1e-6)
+
+
+@pytest.mark.parametrize(("gain", "drop"), [(0.05, 0.05), (0.10, 0.10)])
+def test_of_shares_it_is_the_sample_size_formula_for_matched_pairs(gain, drop):
+    """n = (z_alpha + z_beta)^2 (p10 + p01) / (p10 - p01)^2, Miettinen's (1968) to first order."""
+    exact = (Z_ALPHA + Z_POWER) ** 2 * (2 * gain + drop) / drop**2
+    assert against_same_rows(2 * gain, 1.0, exact) == pytest.approx(drop)
+
+
+@given(st.floats(0.05, 20), shares, st.floats(100, 1e6))
+def test_the_same_rows_detect_less_than_others_where_runs_are_alike(binomial, value, rows):
+    spread = Spread(binomial=binomial)
+    assert paired(spread, value, rows, churn=0.0) <= paired(spread, value, rows) <= paired(spread, value, rows, churn=spread.at(value))
+    if value - against_baseline(spread, value, rows) > 0.5:  # below that a drop makes rows vary less
+        assert paired(spread, value, rows) <= against_baseline(spread, value, rows) * (1 + 1e-9)
+
+
+def test_at_another_level_the_quantile_is_that_levels():
+    ratio = against_same_rows(1.0, 0.0, 100, alpha=0.01) / against_same_rows(1.0, 0.0, 100)
+    assert ratio == pytest.approx((NormalDist().inv_cdf(0.99) + Z_POWER) / (Z_ALPHA + Z_POWER))
+    assert math.isinf(paired(Spread(binomial=1.0), 0.1, 20))

@@ -73,7 +73,8 @@ def total(columns: Sequence[Column]) -> Column:
 
 
 def _total(columns: Sequence[Column]) -> float:
-    return math.fsum(float(column.sum()) for column in columns)
+    with numpy().errstate(over="ignore"):  # a sum that is infinite is no figure
+        return float(sum(column.sum() for column in columns))
 
 
 def _value(numerator: float, denominator: float) -> float | None:
@@ -88,16 +89,12 @@ class Bootstrap:
         np = numpy()
         self._pairs = pairs
         self._unit = unit
-        distinct: dict[bytes, int] = {}
-        self._at: dict[int, int] = {}  # id of a column -> its place; what is alike in both runs, such as gold, has one
-        kept: list[Column] = []
-        for pair in pairs.values():
-            for column in (*pair.baseline.numerator, *pair.baseline.denominator, *pair.current.numerator, *pair.current.denominator):
-                if id(column) not in self._at:
-                    place = self._at[id(column)] = distinct.setdefault(column.tobytes(), len(kept))
-                    if place == len(kept):
-                        kept.append(column)
-        table = np.stack(kept, axis=1) if kept else np.zeros((0, 0))
+        columns = {id(column): column for pair in pairs.values() for side in (pair.baseline, pair.current) for part in side for column in part}
+        contents = {key: column.tobytes() for key, column in columns.items()}
+        # What is alike in both runs, such as gold, has one place; the order hangs on contents alone, so that swapped runs have the same draws.
+        places = {content: place for place, content in enumerate(sorted(set(contents.values())))}
+        self._at = {key: places[content] for key, content in contents.items()}
+        table = np.stack([np.frombuffer(content) for content in places], axis=1)
         self._sums = np.ascontiguousarray(resampled(table, resamples, seed).T)
 
     def _draws(self, ratio: Ratio) -> Draws:
@@ -118,6 +115,8 @@ class Bootstrap:
             return Evidence(None, None, None, None, None, method)
         before, after = before[defined], after[defined]
         terms_before, terms_after = (_linear(side, r) for side, r in ((pair.baseline, base), (pair.current, value)))
+        if not _spread(terms_after - terms_before, abs(base) + abs(value)):
+            return Evidence(None, None, None, None, None, method)
         df = max(1, int(pair.differ().sum()) - 1)
         sign = -1.0 if asked.lower_is_better else 1.0
 
@@ -143,13 +142,18 @@ def _linear(ratio: Ratio, value: float) -> Column:
     return found
 
 
+def _spread(terms: Column, figures: float) -> bool:
+    """Whether units tell a variance: a single one, or several with the same figures, do not."""
+    most = float(numpy().abs(terms).max())
+    return math.isfinite(most) and most * len(terms) > 1e-12 * figures
+
+
 def _detectable(terms: Column, difference: float, margin: float, tail: float) -> float:
     """The smallest true worsening that is found, where a further drop comes from more changes like those seen.
 
     A unit's change of u adds u^2 to the variance: per drop of 1, sum u^2 / sum |u|. What changed besides the drop seen stays.
     """
-    np = numpy()
-    sizes = np.abs(terms)
-    moved, squares = float(sizes.sum()), float((terms * terms).sum())
-    each = squares / moved
+    sizes = numpy().abs(terms)
+    most, moved = float(sizes.max()), float(sizes.sum())
+    each = float((sizes / most * sizes).sum()) / moved * most
     return against_same_rows(each * max(0.0, moved - max(0.0, -difference)), each, 1, margin, tail)

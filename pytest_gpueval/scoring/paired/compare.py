@@ -35,9 +35,9 @@ def differences(
 ) -> dict[Key, Difference]:
     """Compare the score parts of the same samples, `baseline[i]` and `current[i]`, in the metrics asked for.
 
-    Shares that samples have or have not (accuracy, recall of documents) are compared by McNemar's exact test or, with a margin, by Tango's; other ratios of sums by a
-    bootstrap over samples; anything else by a jackknife through the task's counts. `clusters`: what each sample belongs to, such as the document it repeats;
-    those of a cluster are then drawn together. `level`, `sides`: see `Level`. The same seed gives the same figures.
+    What samples have or have not (accuracy, recall of documents) is compared by McNemar's exact test or, with a margin, by Tango's; other ratios of sums by
+    a bootstrap over samples; anything else by a jackknife through the task's counts. `clusters`: what each sample belongs to, such as the document it
+    repeats; those of a cluster are then drawn together. `level`, `sides`: see `Level`. The same seed gives the same figures.
 
     Raises ValueError where the sequences differ in length, a metric is asked for twice, or a level or margin makes no sense; MissingExtra.
     """
@@ -124,7 +124,9 @@ class _Comparison:
         low = evidence.low if evidence.low is None or difference is None else min(evidence.low, difference)
         high = evidence.high if evidence.high is None or difference is None else max(evidence.high, difference)
         p, improved = (None if one is None else level.p(one) for one in (evidence.p, evidence.p_improved))
-        least = evidence.detectable if evidence.detectable is not None and math.isfinite(evidence.detectable) else None
+        least = evidence.detectable
+        if least is not None and (not math.isfinite(least) or (base is not None and 0 <= base < least and not asked.lower_is_better)):
+            least = None  # nothing falls below 0
         return Difference(asked.metric, asked.label, base, value, difference, low, high, 1 - 2 * level.tail, p, improved, n, changed, least, evidence.method)
 
     def _by_jackknife(self, asked: Collection[Asked]) -> dict[Asked, Difference]:

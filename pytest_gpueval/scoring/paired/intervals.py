@@ -1,9 +1,10 @@
 """Intervals and p values from resampled differences: BCa with the tails of Student's t.
 
-The bias-corrected and accelerated interval (Efron 1987, *Better bootstrap confidence intervals*, JASA 82) mends the percentile interval where differences are skew;
-its acceleration comes from the linear terms of the difference. Both are too short where few samples tell the variance, so the quantile it starts from is
-that of a t distribution, times sqrt(df + 1) / sqrt(df) (Hesterberg 2015, *What teachers should know about the bootstrap*, The American Statistician 69, ch. 5: the
-expanded percentile interval). Most samples of two runs are alike and tell nothing about their difference: the degrees of freedom count those that changed.
+The bias-corrected and accelerated interval (Efron 1987, *Better bootstrap confidence intervals*, JASA 82) mends the percentile interval of skew draws;
+its acceleration comes from the linear terms of the difference. Both are too short where few samples tell the variance, so the quantile it starts from
+is that of a t distribution, times sqrt(df + 1) / sqrt(df) (Hesterberg 2015, *What teachers should know about the bootstrap*, The American Statistician
+69, ch. 5: the expanded percentile interval). Most samples of two runs are alike and tell nothing about their difference: the degrees of freedom count
+those that changed. With few of them p is then much like that of a sign test over them.
 """
 
 from __future__ import annotations
@@ -42,23 +43,27 @@ class Resampled:
     def _widening(self) -> float:
         return math.sqrt((self.df + 1) / self.df)
 
+    def _deviation(self) -> float:
+        most = max(abs(float(self.draws[0])), abs(float(self.draws[-1])))
+        return most * float((self.draws / most).std()) if most else 0.0
+
     def end(self, tail: float) -> float:
         """The lower end of an interval that leaves out `tail`, or for 1 - tail the upper one."""
-        np, sp = numpy(), special()
+        sp = special()
         z0, z = self._bias(), float(sp.stdtrit(self.df, tail)) * self._widening()
         rest = 1 - self.acceleration * (z0 + z)
         share = float(sp.ndtr(z0 + (z0 + z) / rest)) if rest > 0 else float(z > 0)
-        return float(np.quantile(self.draws, share))
+        place = share * (len(self.draws) - 1)
+        under, over = self.draws[math.floor(place)], self.draws[math.ceil(place)]
+        return float(under + (place - math.floor(place)) * (over - under))
 
     def p_below(self, bound: float) -> float:
         """One-sided p of the hypothesis that the true quantity is `bound` or more: the least tail whose interval ends below the bound."""
         np, sp = numpy(), special()
         n = len(self.draws)
         beyond = n - int(np.searchsorted(self.draws, _less(bound)))  # a draw on the bound speaks for the hypothesis
-        if min(beyond, n - beyond) >= _LEAST_BEYOND:
-            w = -float(sp.ndtri(beyond / n))
-        else:
-            w = (bound - self.estimate) / (float(self.draws.std()) or math.inf)
+        enough = min(beyond, n - beyond) >= _LEAST_BEYOND
+        w = -float(sp.ndtri(beyond / n)) if enough else (bound - self.estimate) / (self._deviation() or math.inf)
         z0 = self._bias()
         rest = 1 + self.acceleration * (w - z0)
         z = (w - z0) / rest - z0 if rest > 0 else math.copysign(math.inf, w)
@@ -81,6 +86,9 @@ def _inside(share: float, n: int) -> float:
 
 def acceleration(terms: Column) -> float:
     """Efron's a from the linear terms of an estimate, one for each unit."""
-    squares = terms * terms
-    spread = float(squares.sum())
-    return float((squares * terms).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    most = float(numpy().abs(terms).max()) if len(terms) else 0.0
+    if not most:
+        return 0.0
+    scaled = terms / most
+    squares = scaled * scaled
+    return float((squares * scaled).sum()) / (6 * math.sqrt(float(squares.sum())) ** 3)

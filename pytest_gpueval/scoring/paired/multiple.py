@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """P values adjusted for how many there are: with those at or below alpha rejected, the probability of any false alarm among them is at most alpha.
+    """Adjust p values for how many there are: with those at or below alpha rejected, the probability of any false alarm among them is at most alpha.
 
     Holm 1979, *A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6. In the order given. Raises ValueError for
     what is no p value.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Whole = npt.NDArray[np.int64]
+    Shares = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,24 @@ def mcnemar(lost: int, gained: int) -> float:
 
 def tango(pairs: Pairs, margin: float) -> float:
     """One-sided p of the hypothesis that the true drop of the proportion is at least 0 and at most `margin`, 0 < margin < 1."""
-    n, lost, gained = pairs.n, pairs.lost, pairs.gained
-    b = -lost - gained + (2 * n - lost + gained) * margin
-    c = -gained * margin * (1 - margin)
-    q = max(0.0, (math.sqrt(b * b - 8 * n * c) - b) / (4 * n))
-    z = (lost - gained - n * margin) / math.sqrt(n * (2 * q + margin * (1 - margin)))
+    n, lost, gained = pairs.n, pairs.lost / pairs.n, pairs.gained / pairs.n
+    z = (lost - gained - margin) / math.sqrt(_restricted(lost, gained, margin) / n)
     return float(special().ndtr(-z))
+
+
+def _restricted(lost: float, gained: float, margin: float) -> float:
+    """The variance of one sample's change where the drop is `margin`, the shares of samples that were lost and gained being as likely as can be."""
+    b = -lost - gained + (2 - lost + gained) * margin
+    c = -gained * margin * (1 - margin)
+    q = max(0.0, (math.sqrt(b * b - 8 * c) - b) / 4)
+    return 2 * q + margin * (1 - margin)
+
+
+def tango_power(n: int, drop: float, gain: float, margin: float, tail: float) -> float:
+    """The same of Tango's test, by the normal approximation (Nam 1997, *Biometrics* 53, 1422-1430)."""
+    sp = special()
+    expected = drop - margin + float(sp.ndtri(tail)) * math.sqrt(_restricted(gain + drop, gain, margin) / n)
+    return float(sp.ndtr(expected / math.sqrt(max(1e-300, 2 * gain + drop - drop * drop) / n)))
 
 
 def newcombe(pairs: Pairs, tail: float) -> tuple[float, float]:
@@ -99,27 +112,31 @@ def mcnemar_power(n: int, drop: float, gain: float, tail: float) -> float:
     return float((np.exp(log) * _at_least(least, changed, (gain + drop) / share if share else 0.0)).sum())
 
 
-def _at_least(x: Whole, n: Whole, p: float) -> npt.NDArray[np.float64]:
+def _at_least(x: Whole, n: Whole, p: float) -> Shares:
     """P(X >= x) of binomials, for arrays; 0 where x is beyond n."""
     np, sp = numpy(), special()
     inside = sp.betainc(np.maximum(x, 1), np.maximum(n - x + 1, 1), p)
-    found: npt.NDArray[np.float64] = np.where(x <= 0, 1.0, np.where(x > n, 0.0, inside))
+    found: Shares = np.where(x <= 0, 1.0, np.where(x > n, 0.0, inside))
     return found
 
 
-def detectable(pairs: Pairs, tail: float) -> float | None:
-    """The smallest true drop that the exact test finds with 80 % power, while as many samples change besides as did; None where none is."""
+def detectable(pairs: Pairs, margin: float, tail: float) -> float | None:
+    """The smallest true drop that is found with 80 % power, while as many samples change besides as did; None where none is."""
     n = pairs.n
     gain = min(pairs.lost, pairs.gained) / n
+
+    def found(drop: float) -> bool:
+        return (tango_power(n, drop, gain, margin, tail) if margin else mcnemar_power(n, drop, gain, tail)) >= POWER
+
     most = 1.0 - 2 * gain
-    low, high = 0.0, min(most, against_same_rows(2 * gain, 1.0, n, alpha=tail))  # the normal approximation promises a little too much
-    while mcnemar_power(n, high, gain, tail) < POWER:
+    low, high = margin, min(most, against_same_rows(2 * gain, 1.0, n, margin, tail))  # about as much
+    while not found(high):
         if high == most:
             return None
         low, high = high, min(most, 1.2 * high)
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
-        low, high = (low, middle) if mcnemar_power(n, middle, gain, tail) >= POWER else (middle, high)
+        low, high = (low, middle) if found(middle) else (middle, high)
     return high
 
 
@@ -128,7 +145,6 @@ def compared(pairs: Pairs, margin: float, level: Level) -> Evidence:
     low, high = newcombe(pairs, level.tail) if pairs.lost or pairs.gained else (0.0, 0.0)
     improved = mcnemar(pairs.gained, pairs.lost)
     if not margin:
-        return Evidence(low, high, mcnemar(pairs.lost, pairs.gained), improved, detectable(pairs, level.tail), "exact McNemar, Newcombe's interval")
-    p = tango(pairs, margin) if margin < 1 else 1.0
-    least = against_same_rows(2 * min(pairs.lost, pairs.gained) / pairs.n, 1.0, pairs.n, margin, level.tail)
-    return Evidence(low, high, p, improved, least if least <= 1 else None, "Tango's score test, Newcombe's interval")
+        return Evidence(low, high, mcnemar(pairs.lost, pairs.gained), improved, detectable(pairs, 0.0, level.tail), "exact McNemar, Newcombe's interval")
+    p, least = (tango(pairs, margin), detectable(pairs, margin, level.tail)) if margin < 1 else (1.0, None)
+    return Evidence(low, high, p, improved, least, "Tango's score test, Newcombe's interval")

@@ -12,7 +12,7 @@ Sides = Literal["one", "two"]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One metric, perhaps of one label, and how much worse than the baseline it may truly be: by `margin` (in the metric's unit) plus `relative` x the baseline.
+    """One metric, perhaps of one label, and how much worse it may truly be: by `margin` (in its unit) plus `relative` x the baseline.
 
     Worse is lower, or with `lower_is_better` higher. Raises ValueError for a margin or a share that is negative.
     """

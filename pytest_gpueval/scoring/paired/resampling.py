@@ -32,6 +32,8 @@ _GROUP_COST: Final = 64
 _FEW: Final = 256
 # Resamples and units at once: what fits the processor's cache.
 _ROWS, _UNITS = 256, 8192
+# So many units share weights between resamples, in four parts: weights are independent within a resample, and draws of neighbours next to independent.
+_MANY: Final = 4096
 _EXACT: Final = {"float32": 2.0**24, "float64": 2.0**53}
 
 
@@ -56,10 +58,11 @@ def resampled(columns: Table, resamples: int, seed: int) -> Table:
 def _scale(column: npt.NDArray[np.float64]) -> float:
     """What makes a column whole: 1, 2 for halves, else the power of 2 at which sums over a resample just stay exact."""
     np = numpy()
+    most = float(np.abs(column).max()) * len(column)  # at least the sum of sizes
     for scale in (1.0, 2.0):
-        if (np.rint(column * scale) == column * scale).all() and np.abs(column).sum() * scale * _MOST_WEIGHT < _EXACT["float64"]:
+        if most * scale * _MOST_WEIGHT < _EXACT["float64"] and (np.rint(column * scale) == column * scale).all():
             return scale
-    return math.ldexp(1.0, math.floor(51 - math.log2(float(np.abs(column).sum()) * _MOST_WEIGHT)))
+    return math.ldexp(1.0, min(1000, math.floor(52 - math.log2(most / len(column)) - math.log2(len(column) * _MOST_WEIGHT))))
 
 
 def _alike(whole: Table) -> tuple[Table, npt.NDArray[np.int64]]:
@@ -99,13 +102,22 @@ def _bundled(whole: Table) -> Table:
 
 
 def _by_weight(whole: Table, resamples: int, generator: np.random.PCG64) -> Table:
-    """Sums under weights of random bytes."""
+    """Sums under weights of random bytes. Of many units, each of four parts takes the weights of another of the next four resamples."""
     np = numpy()
-    sums = np.zeros((resamples, whole.shape[1]))
-    for start in range(0, len(whole), _UNITS):
-        chunk = whole[start : start + _UNITS]
-        if len(chunk) % 8:  # random bytes come by eight
-            chunk = np.concatenate([chunk, np.zeros((-len(chunk) % 8, chunk.shape[1]))])
+    k, parts = whole.shape[1], 4 if len(whole) >= _MANY else 1
+    padding = np.zeros((-len(whole) % (8 * parts), k))  # random bytes come by eight
+    units = np.concatenate([whole, padding]).reshape(parts, -1, k).transpose(1, 0, 2).reshape(-1, parts * k)
+    sums = _weighted(units, resamples, generator)
+    found: Table = sum((np.roll(sums[:, part * k : (part + 1) * k], -part, axis=0) for part in range(parts)), np.zeros((resamples, k)))
+    return found
+
+
+def _weighted(units: Table, resamples: int, generator: np.random.PCG64) -> Table:
+    """Sums of columns whose number of units 8 divides, each resample's units with independent weights."""
+    np = numpy()
+    sums = np.zeros((resamples, units.shape[1]))
+    for start in range(0, len(units), _UNITS):
+        chunk = units[start : start + _UNITS]
         small = np.abs(chunk).sum(axis=0) * _MOST_WEIGHT < _EXACT["float32"]
         parts = [(np.flatnonzero(here), np.ascontiguousarray(chunk[:, here], dtype=kind)) for here, kind in ((small, np.float32), (~small, np.float64))]
         for row in range(0, resamples, _ROWS):
