@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from . import controller, data, gates, harness, model_share, openai, recovery, scheduling, selection, startup, sweeps, triton
+from . import baselines, controller, data, gates, harness, model_share, openai, recovery, scheduling, selection, startup, sweeps, triton
 from .measure import Figure, RunFailed, print_table
 
 
@@ -25,6 +25,7 @@ def main() -> None:
         "data": lambda: data.main(quick),
         "selection": lambda: selection.main(quick),
         "gates": lambda: gates.main(quick),
+        "baselines": lambda: baselines.main(quick),
         "recovery": lambda: recovery.main(quick),
         "sweeps": lambda: sweeps.main(quick),
         "triton": lambda: triton.main(quick),

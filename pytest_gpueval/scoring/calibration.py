@@ -43,7 +43,7 @@ class Calibration:
         self._brier = MeanMoments()
         self._improper = False
 
-    def add(self, confidence: float, hit: bool) -> None:
+    def add(self, confidence: float, hit: bool) -> None:  # noqa: FBT001 - right or wrong
         """Add the score that came with a predicted label. One outside [0, 1] is no probability: the calibration error is then unscored."""
         if 0 <= confidence <= 1:
             at = max(0, math.ceil(confidence * BINS) - 1)

@@ -135,7 +135,7 @@ class Classification:
             raise BadRow(f"unknown label {given!r:.200}; known: {', '.join(sorted(self._canonical))}{hint}")
         return Sample(row["id"], {"id": row["id"], "text": text}, label)
 
-    def prediction(self, answer: Any, sample: Sample) -> Prediction:
+    def prediction(self, answer: Any, sample: Sample) -> Prediction:  # noqa: ARG002 - part of the seam
         """Check an answer: the label, (label, score), or label -> probability.
 
         Raises BadPrediction for an unknown label, a score that is not finite, or probabilities that do not add up.

@@ -213,7 +213,7 @@ class Generation:
         return {**parts, "unparsable": verdicts.count(None)} if self._parsed else parts
 
     def _judged_parts(self, said: str | list[str]) -> Parts:
-        assert self._verdicts is not None
+        assert self._verdicts is not None  # noqa: S101 - as the constructor sees to
         verdicts = [self._verdicts.of(text) for text in ([said] if isinstance(said, str) else said)]
         return {"n": len(verdicts), "right": verdicts.count(True), "unparsable": verdicts.count(None)}
 

@@ -125,7 +125,7 @@ class MultiLabel:
                 gold.add(label)
         return Sample(row["id"], {"id": row["id"], "text": text}, sorted(gold))
 
-    def prediction(self, answer: Any, sample: Sample) -> list[str] | dict[str, float]:
+    def prediction(self, answer: Any, sample: Sample) -> list[str] | dict[str, float]:  # noqa: ARG002 - part of the seam
         """Check an answer: the sorted labels, or label -> score. Raises BadPrediction for an unknown label or a score outside [0, 1]."""
         if isinstance(answer, Mapping):
             scores = checked(answer, self._known)

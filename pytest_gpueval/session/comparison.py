@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
+# The folder of a session that has what it was compared with.
+KEPT: Final = "compared"
+
+
 @dataclass(frozen=True)
 class Compared:
     """The baselines of a session, and what a reader should know of them."""
@@ -36,7 +40,7 @@ class Compared:
 
     def keep(self, session_dir: Path) -> None:
         """Write them into the session's directory: its workers, wherever they are, and its reports see what the controller saw. Raises StorageError."""
-        directory = session_dir / baselines.DIRECTORY
+        directory = session_dir / KEPT
         if directory.exists():
             with storage(directory):
                 shutil.rmtree(directory)
@@ -88,7 +92,7 @@ def baseline_of(case: Case, settings: Settings, session_dir: Path) -> Baseline |
     """
     if settings.baseline is None:
         return None
-    directory = session_dir / baselines.DIRECTORY
+    directory = session_dir / KEPT
     found = baselines.remembered(directory, case.suite, case.whole_id)
     if found is None:
         if settings.update_baseline:

@@ -177,7 +177,7 @@ def test_workers_are_handed_what_the_controller_saw(toy, folder):
     toy.pytester.makeconftest(ASKING)
     toy.edit('split = "fast"', 'split = "fast"\nshards = 2')
     toy.spawn(*TOY, "--gpus", "none", "-n", "2", "--gpueval-session", "it", "--gpueval-baseline=baselines").assert_outcomes(passed=6)
-    kept = toy.session("it") / "baselines"
+    kept = toy.session("it") / "compared"
     assert {name: data for name, (_, data) in files(kept).items()} == {name: data for name, (_, data) in files(folder).items()}
     assert "one-fast ('baselines', 50, 50, '')" in (toy.root / "compared.txt").read_text().splitlines()
 
@@ -295,8 +295,8 @@ def test_first_rows_are_compared_where_intersect_is_asked_for(toy, folder):
 
 
 def test_a_session_that_goes_on_without_it_forgets_the_baseline(toy, folder):
-    toy.run(*UPDATE, "-k", "one", "--gpueval-session", "it", "--gpueval-baseline=baselines") if folder.exists() else toy.run(*UPDATE)
+    toy.run(*UPDATE)
     toy.run(*TOY, "-k", "one", "--gpueval-session", "it", "--gpueval-baseline=baselines")
-    assert (toy.session("it") / "baselines").is_dir()
+    assert (toy.session("it") / "compared").is_dir()
     toy.run(*TOY, "--gpueval-session", "it")
-    assert not (toy.session("it") / "baselines").exists()
+    assert not (toy.session("it") / "compared").exists()
