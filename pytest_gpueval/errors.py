@@ -9,6 +9,7 @@ GpuevalError                1   anything below
 │   └── ModelFault          1   the model's own code, or what it is asked, is wrong: another attempt would end the same
 ├── GateFailure             1   the gates said no
 ├── Unreachable             3   a driver or a host does not answer
+│   └── Offline             3   what is needed is not here, and the user forbids to ask for it
 ├── AccessDenied            4   somebody answers, but not to this account
 ├── StorageError            1   the output directory cannot be written
 └── Conflict                5   somebody else, or an earlier run, owns the directory or the GPU; sessions contradict each other
@@ -69,6 +70,12 @@ class Unreachable(GpuevalError):
 
     exit_code = 3
     infrastructure = True
+
+
+class Offline(Unreachable):
+    """What is needed is not here, and the user forbids to ask for it: no machine has failed."""
+
+    infrastructure = False
 
 
 class AccessDenied(GpuevalError):

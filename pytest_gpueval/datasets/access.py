@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_gpueval.errors import AccessDenied, Conflict, DataError, GpuevalError, StorageError, Unreachable, UsageProblem
+from pytest_gpueval.errors import AccessDenied, Conflict, DataError, GpuevalError, Offline, StorageError, Unreachable, UsageProblem
 
 from .download import ADVICE
 
@@ -24,7 +24,7 @@ def explained(error: Exception, repo: str, wanted: str = "") -> GpuevalError:
     if status is not None:
         return _refused(error, status, repo, wanted)
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled) and offline():
-        return Unreachable(f"{repo}: {wanted or 'it'} is not in {cache()}, and HF_HUB_OFFLINE forbids to fetch it.\n{_WITHOUT_HUB}")
+        return Offline(f"{repo}: {wanted or 'it'} is not in {cache()}, and HF_HUB_OFFLINE forbids to fetch it.\n{_WITHOUT_HUB}")
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
         return StorageError(f"{error.filename or cache()}: cannot be written: {error.strerror}.\n{ADVICE}")
     return Unreachable(f"{repo}: {endpoint()} cannot be reached: {_one_line(error)}.\n{_WITHOUT_HUB}")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from filelock import FileLock
 
-from pytest_gpueval.errors import DataError, GpuevalError, MissingExtra, StorageError, Unreachable, UsageProblem, valid_values
+from pytest_gpueval.errors import DataError, GpuevalError, MissingExtra, Offline, StorageError, UsageProblem, valid_values
 
 from . import access, download, infos, metadata
 from .card import CARD
@@ -245,11 +245,11 @@ class Hub:
         return found
 
     def _offline(self, repo: str, revision: str) -> Repository:
-        """A repository as it was when the Hub was asked last; a note says when. Raises Unreachable."""
+        """A repository as it was when the Hub was asked last; a note says when. Raises Offline."""
         commit, when = (revision, "") if _COMMIT.fullmatch(revision) else self._last_known(repo, revision)
         known = self._remembered(repo, commit)
         if known is None:
-            raise Unreachable(
+            raise Offline(
                 f"{repo}: revision {revision} was never looked at from here, and HF_HUB_OFFLINE forbids to ask.\n"
                 "Run it once with the Hub, or fetch it there: `gpueval assets download`, then --gpueval-data DIR."
             )

@@ -78,9 +78,9 @@ class Place:
         assert self.code == 0, text
         return text
 
-    def refused(self, *args, **changes):
+    def refused(self, *args, code=4, **changes):
         text = self.run(*args, **changes)
-        assert self.code == 4, text
+        assert self.code == code, text
         assert not list((self.toy.root / "reports").rglob("summary.json"))
         return text
 
@@ -184,10 +184,10 @@ def test_a_moment_of_trouble_is_waited_for(place):
 def test_a_dead_endpoint_fails_soon(place):
     for endpoint in (refusing(), silent()):
         with endpoint as url:
-            assert f"{url} cannot be reached" in place.refused(HF_ENDPOINT=url)
+            assert f"{url} cannot be reached" in place.refused(HF_ENDPOINT=url, code=10)
     locked(place)  # then the file is what is asked for first
     with silent() as url:
-        assert f"{url} cannot be reached" in place.refused(HF_ENDPOINT=url)
+        assert f"{url} cannot be reached" in place.refused(HF_ENDPOINT=url, code=10)
 
 
 def test_who_may_not_is_told_who_they_are(place):
