@@ -39,6 +39,7 @@ from .cutting import Collected, Cutting
 from .display import Display, shown
 from .forecast import Forecast
 from .messages import user_errors
+from .page_samples import Reader
 from .rows import label, row, summary_or_none, told
 from .settings import Settings
 from .worker import Orders
@@ -316,7 +317,8 @@ class Controller:
             self._write_record()
             rows = self.rows()
             if rows:
-                session_report.write(self.session_dir, self._redacted(), rows, self._suites, list(self.runs.values()), self.redactor)
+                samples = Reader.of(self.session_dir, self._forecast.units, self._data, self.settings, self.config.hook, self.redactor)
+                session_report.write(self.session_dir, self._redacted(), rows, self._suites, list(self.runs.values()), self.redactor, samples)
         except GpuevalError as error:
             self.error = error
 

@@ -63,6 +63,9 @@ OPTIONS = (
     Option("--gpueval-limit", "evaluate only the first N rows of each split", metavar="N"),
     Option("--gpueval-shard-index", "run only part I (from 0 on) of --gpueval-shard-count parts, on one of several machines", metavar="I"),
     Option("--gpueval-shard-count", "the number of machines that share the items; `gpueval runs merge` joins their sessions", metavar="N"),
+    Option(
+        "--gpueval-report-texts", "texts of samples in report.html: all, none, or those of errors: answered wrongly or not at all", "errors", "yes|no|errors"
+    ),
     Option("--gpueval-dry-run", "print the plan, and run nothing", switch=True),
     Option("--gpueval-on-bad-row", "what a row that breaks its schema, or repeats an id, does: fail the case, or be skipped and counted", "fail", "fail|skip"),
 )
@@ -102,6 +105,7 @@ class Settings:
     part: tuple[int, int] | None = None
     dry_run: bool = False
     on_bad_row: Literal["fail", "skip"] = "fail"
+    report_texts: Literal["yes", "no", "errors"] = "errors"
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -140,6 +144,7 @@ class Settings:
             part=_part(raw["shard_index"], raw["shard_count"]),
             dry_run=bool(raw["dry_run"]),
             on_bad_row=_choice("--gpueval-on-bad-row", raw["on_bad_row"], ("fail", "skip")),
+            report_texts=_choice("--gpueval-report-texts", raw["report_texts"], ("yes", "no", "errors")),
         )
 
     def arguments(self, config: pytest.Config) -> list[str]:
