@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from .curves import Confidences, Detections
-from .packing import Redact, packed
+from .curves import Confidences, Detections, matched
+from .packing import Redact, clean_value, cleaned, packed
 from .records import Bin, Curve, Samples
 
 Texts = Literal["yes", "no", "errors"]
@@ -64,6 +64,14 @@ class _Kept:
     given: Given | None
 
 
+class _Names(dict[str, int]):
+    """Labels and their numbers; a new one gets the next."""
+
+    def __missing__(self, label: str) -> int:
+        self[label] = number = len(self)
+        return number
+
+
 class Collector:
     """Takes the samples of one case, in order. `task`: span_detection, classification, multilabel, generation, or any other name."""
 
@@ -73,10 +81,11 @@ class Collector:
         self._redact = redact
         self._budget = budget
         self._threshold = threshold
-        self._names = {label: number for number, label in enumerate(labels)}
+        self._names = _Names((label, number) for number, label in enumerate(labels))
         self._support: Counter[str] = Counter()
         self._detections = Detections()
         self._confidences = Confidences()
+        self._scored: list[tuple[float, bool]] = []
         self._bins: Counter[int] = Counter()
         # Full chunks are packed at once: memory does not grow with the texts.
         self._waiting: list[_Kept] = []
@@ -100,9 +109,13 @@ class Collector:
         if len(self._columns["id"]) >= MOST_SAMPLES or (right and self._kept_right >= MOST_RIGHT):
             return
         self._kept_right += right
-        values = (self._seen, record["id"], judged.state, None if judged.score is None else round(judged.score, 3), _short(latency), judged.labels)
-        for column, value in zip(self._columns.values(), values, strict=True):
-            column.append(value)
+        columns = self._columns
+        columns["number"].append(self._seen)
+        columns["id"].append(record["id"])
+        columns["state"].append(judged.state)
+        columns["score"].append(None if judged.score is None else round(judged.score, 3))
+        columns["ms"].append(_short(latency))
+        columns["of"].append(judged.labels)
         self._waiting.append(_Kept(record, judged, given if self._shown(judged.state) else None))
         if len(self._waiting) == CHUNK:
             self._flush()
@@ -115,8 +128,9 @@ class Collector:
         kept = len(columns["id"])
         if kept == self._seen:  # numbers are the places
             columns["number"] = []
-        facts = {"task": self._task, "labels": list(self._names), "chunk": CHUNK}
-        first = packed({**facts, **columns, "state": "".join(map(str, columns["state"]))}, self._redact)
+        facts = {"task": self._task, "labels": cleaned(list(self._names), self._redact), "chunk": CHUNK}
+        columns["id"] = cleaned(columns["id"], self._redact)
+        first = packed({**facts, **columns, "state": "".join(map(str, columns["state"]))})
         self._budget.left -= len(first)
         return Samples(
             blocks=[first, *self._blocks],
@@ -151,29 +165,32 @@ class Collector:
         return _Judged(RIGHT, gold=given.gold if given else None, prediction=prediction)
 
     def _spans(self, parts: Mapping[str, Any], prediction: Any, given: Given | None) -> _Judged:
-        labels, hits, count, wrong = [], 0, 0, False
+        """`gold`: spans that were missed; `prediction`: start, length, label, score, and whether it is right, where that is known."""
+        names, labels, hits, count, wrong = self._names, [], 0, 0, False
         for label, (identical, _, gold, predicted, *_) in parts["labels"].items():
             missed = identical != gold or identical != predicted
-            labels.append(2 * self._index(label) + missed)
+            labels.append(2 * names[label] + missed)
             hits += identical
             count += gold + predicted
             wrong |= missed
             if gold:
                 self._support[label] += gold
-        golden = None
-        if given is not None:
-            self._detections.add_spans(given.gold, prediction)
-            golden = [(start, end, self._index(label)) for start, end, label in given.gold]
-        found = [(start, end, self._index(label), score) for start, end, label, score in prediction]
-        return _Judged(WRONG if wrong else RIGHT, 2 * hits / count if count else None, labels, golden, found)
+        state, score = WRONG if wrong else RIGHT, 2 * hits / count if count else None
+        if given is None:
+            return _Judged(state, score, labels, None, [(start, end - start, names[label], score) for start, end, label, score in prediction])
+        flags, missed = matched(given.gold, prediction)
+        self._detections.gold += len(given.gold)
+        self._scored += [(span[3], hit) for span, hit in zip(prediction, flags, strict=True)]
+        found = [(start, end - start, names[label], score, int(hit)) for (start, end, label, score), hit in zip(prediction, flags, strict=True)]
+        return _Judged(state, score, labels, [(start, end - start, names[label]) for start, end, label in missed], found)
 
     def _classified(self, parts: Mapping[str, Any], prediction: Any) -> _Judged:
         gold, predicted, confidence = parts["gold"], parts["predicted"], parts.get("confidence")
         right = gold == predicted
         self._support[gold] += 1
         if confidence is not None:
-            self._confidences.found.append((confidence, right))
-        pair = [2 * self._index(gold) + (not right), 2 * self._index(predicted) + (not right)]  # the browser's confusion matrix asks for both
+            self._confidences.add([(confidence, right)])
+        pair = [2 * self._names[gold] + (not right), 2 * self._names[predicted] + (not right)]  # the browser's confusion matrix asks for both
         return _Judged(RIGHT if right else WRONG, confidence, pair, gold, prediction if isinstance(prediction, Mapping) else predicted)
 
     def _labelled(self, parts: Mapping[str, Any], prediction: Any) -> _Judged:
@@ -181,23 +198,22 @@ class Collector:
         self._support.update(gold)
         if "scores" in parts:
             self._detections.add_labels(parts["gold"], parts["scores"])
-        labels = [2 * self._index(label) + (label not in gold or label not in predicted) for label in sorted(gold | predicted)]
+        labels = [2 * self._names[label] + (label not in gold or label not in predicted) for label in sorted(gold | predicted)]
         score = len(gold & predicted) / len(gold | predicted) if gold | predicted else None
         shown = {"labels": parts["predicted"], "scores": prediction if isinstance(prediction, Mapping) else None}
         return _Judged(RIGHT if gold == predicted else WRONG, score, labels, parts["gold"], shown)
-
-    def _index(self, label: str) -> int:
-        return self._names.setdefault(label, len(self._names))
 
     # What the browser gets.
 
     def _flush(self) -> None:
         """Pack the rows that wait; without texts where they do not fit any more."""
+        self._detections.add(self._scored)
+        self._scored = []
         rows = self._waiting
-        block = packed(self._details(rows, texts=True), self._redact)
+        block = packed(self._details(rows, texts=True))
         held = sum(row.given is not None for row in rows)
         if len(block) > self._budget.left and held:
-            block, held = packed(self._details(rows, texts=False), self._redact), 0
+            block, held = packed(self._details(rows, texts=False)), 0
             self._note = "The page would be too large with all texts: some are left out."
         self._budget.left -= len(block)
         self._held += held
@@ -205,24 +221,27 @@ class Collector:
         self._waiting = []
 
     def _details(self, rows: Sequence[_Kept], *, texts: bool) -> dict[str, Any]:
+        """What is shown of each row. All that is text is redacted here; offsets and labels' numbers need not be."""
         given = [row.given if texts else None for row in rows]
         text = [_cut(found.text) if found else None for found in given]
         gold = [row.judged.gold for row in rows]
         predicted = [row.judged.prediction for row in rows]
-        messages = {place: message for place, row in enumerate(rows) if (message := row.record.get("error") or row.record.get("skipped"))}
+        told = {place: message for place, row in enumerate(rows) if (message := row.record.get("error") or row.record.get("skipped"))}
+        messages = {place: self._redact(str(message)) for place, message in told.items()}
+        clean = [clean_value(item, self._redact) for item in text]
         if self._task == "span_detection":
-            whole = "\n".join(item for item in text if isinstance(item, str))
-            for place in range(len(rows)) if self._redact(whole) != whole else ():  # offsets count into the text as it was
-                whole = text[place]
-                if isinstance(whole, str) and (clean := self._redact(whole)) != whole:
-                    text[place], gold[place], predicted[place], messages[place] = clean, None, None, _CUT
-        elif self._task not in ("classification", "multilabel"):  # answers are texts too
             for place in range(len(rows)):
-                if not self._shown(rows[place].judged.state) or not texts:
-                    gold[place] = predicted[place] = None
-        choices = {place: list(found.choices) for place, found in enumerate(given) if found and found.choices}
+                if clean[place] != text[place]:  # offsets count into the text as it was
+                    gold[place], predicted[place], messages[place] = None, [], _CUT
+        else:
+            hidden = self._task not in ("classification", "multilabel")  # answers are texts too
+            for place, row in enumerate(rows):
+                shown = not hidden or (texts and self._shown(row.judged.state))
+                gold[place] = clean_value(gold[place], self._redact) if shown else None
+                predicted[place] = clean_value(predicted[place], self._redact) if shown else None
+        choices = {place: clean_value(list(found.choices), self._redact) for place, found in enumerate(given) if found and found.choices}
         tokens = {place: row.record["tokens"] for place, row in enumerate(rows) if row.record.get("tokens")}
-        return {"text": text, "gold": gold, "predicted": predicted, "message": messages, "choices": choices, "tokens": tokens}
+        return {"text": clean, "gold": gold, "predicted": predicted, "message": messages, "choices": choices, "tokens": tokens}
 
     # What is drawn.
 

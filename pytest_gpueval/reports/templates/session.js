@@ -42,9 +42,20 @@
       this.place.append(say("Unpacking …", "p", { class: "facts" }));
       this.data = await unpack(`data-${this.number}-0`);
       this.length = this.data.id.length;
+      this.cut = this.prefix();
       this.numbered = this.data.number.length ? this.data.number : null;
       this.build();
       await this.filter();
+    }
+
+    // What all ids begin with tells none apart, and would take the room of what does.
+    prefix() {
+      const ids = this.data.id;
+      let same = ids.length > 1 ? ids[0].length : 0;
+      for (const id of ids) while (same && !id.startsWith(ids[0].slice(0, same))) same--;
+      const numbers = ids.length > 1 ? ids[0].slice(0, same).search(/\d+$/) : -1; // not into a number
+      same = numbers >= 0 ? numbers : same;
+      return same > 5 ? same : 0;
     }
 
     build() {
@@ -52,7 +63,7 @@
       this.search = el("input", { type: "search", placeholder: "Search ids and texts", "aria-label": "Search ids and texts", autocomplete: "off", spellcheck: "false" });
       this.outcome = el("select", { "aria-label": "Outcome" }, el("option", { value: "" }, "All outcomes"));
       const states = STATES.map((name, state) => [name, state, d.state.split(String(state)).length - 1]).filter((entry) => entry[2]);
-      for (const [name, state, n] of states) this.outcome.append(el("option", { value: state }, `${d.task === "span_detection" || name !== "right" ? name : "right"} (${count(n)})`));
+      for (const [name, state, n] of states) this.outcome.append(el("option", { value: state }, `${name} (${count(n)})`));
       this.label = el("select", { "aria-label": "Label" }, el("option", { value: "" }, "All labels"));
       d.labels.forEach((label, index) => this.label.append(el("option", { value: index }, shown(label))));
       this.label.hidden = !d.labels.length;
@@ -171,6 +182,7 @@
     draw(anew = false) {
       if (!this.found) return;
       const height = this.height;
+      this.head.style.paddingRight = `calc(.8rem + ${this.rows.offsetWidth - this.rows.clientWidth}px)`; // the scrollbar's
       this.spacer.style.height = `${Math.max(this.found.length * height, 1)}px`;
       const first = Math.max(0, Math.floor(this.rows.scrollTop / height) - 5);
       const last = Math.min(this.found.length, Math.ceil((this.rows.scrollTop + this.rows.clientHeight) / height) + 5);
@@ -199,7 +211,7 @@
       const preview = el("div", { class: "preview", role: "gridcell" });
       const item = el("div", { class: "item cols", role: "row", id: `item-${this.number}-${place}`, "data-place": place, "aria-rowindex": place + 2 },
         el("div", { role: "gridcell" }, el("span", { class: `pill ${TONES[state]}` }, STATES[state])),
-        say(d.id[row], "div", { role: "gridcell", title: shown(d.id[row]), dir: "auto" }), preview,
+        say(this.cut ? `…${d.id[row].slice(this.cut)}` : d.id[row], "div", { role: "gridcell", title: shown(d.id[row]), dir: "auto" }), preview,
         el("div", { class: "r", role: "gridcell" }, figure(d.score[row])), el("div", { class: "r", role: "gridcell" }, time(d.ms[row])));
       this.chunk(Math.floor(row / d.chunk)).then((chunk) => { preview.textContent = shown(this.summary(chunk, row)); });
       return item;
@@ -297,13 +309,12 @@
       this.detail.scrollTop = 0;
     }
 
-    // Text with its spans. Offsets count code points, as Python's do.
+    // Text with its spans: `gold` are those that were missed. Offsets count code points, as Python's do.
     spans(text, gold, predicted) {
-      const key = (span) => `${span[0]}:${span[1]}:${span[2]}`;
-      const golden = new Set((gold || []).map(key)), found = new Set((predicted || []).map(key));
+      const placed = ([start, length, index, score], kind) => ({ span: [start, start + length, index], kind, score: score ?? null });
       const all = [
-        ...(predicted || []).map((span) => ({ span, kind: gold === null ? "both" : golden.has(key(span)) ? "hit" : "false", score: span[3] })),
-        ...(gold || []).filter((span) => !found.has(key(span))).map((span) => ({ span, kind: "missed", score: null })),
+        ...(predicted || []).map((span) => placed(span, span.length < 5 ? "both" : span[4] ? "hit" : "false")),
+        ...(gold || []).map((span) => placed(span, "missed")),
       ].sort((a, b) => a.span[0] - b.span[0] || a.span[1] - b.span[1]);
       const parts = [], label = (index) => this.data.labels[index];
       const points = text === null ? null : Array.from(text);
@@ -320,7 +331,7 @@
         }
         parts.push(line);
       }
-      if (!all.length) return [...parts, el("p", { class: "facts" }, this.found.length ? "No spans, neither gold nor predicted." : "")];
+      if (!all.length) return [...parts, el("p", { class: "facts" }, gold === null && text !== null ? "" : "No spans, neither gold nor predicted.")];
       const names = { hit: ["found", "good"], missed: ["missed", "bad"], false: ["false", "calm"], both: ["predicted", "calm"] };
       const body = el("tbody");
       for (const { span, kind, score } of all) {
