@@ -154,7 +154,11 @@ def _opened(file: Path) -> dict[str, float]:
 
 
 _PAINT = """
-const done = arguments[0], look = () => { const entry = performance.getEntriesByName("first-contentful-paint")[0]; entry ? done(entry.startTime) : setTimeout(look, 5); };
+const done = arguments[0];
+const look = () => {
+  const entry = performance.getEntriesByName("first-contentful-paint")[0];
+  entry ? done(entry.startTime) : setTimeout(look, 5);
+};
 look();
 """
 _LIST = """
@@ -164,7 +168,8 @@ const look = () => document.querySelector(".view.here .item") ? done(performance
 look();
 """
 _SEARCH = """
-const [text, done] = arguments, begin = performance.now(), input = document.querySelector(".view.here input[type=search]"), told = document.querySelector(".view.here output");
+const [text, done] = arguments, begin = performance.now(), view = document.querySelector(".view.here");
+const input = view.querySelector("input[type=search]"), told = view.querySelector("output");
 told.textContent = "";
 input.value = text;
 input.dispatchEvent(new Event("input"));

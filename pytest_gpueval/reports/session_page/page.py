@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "bar": drawing.bar,
         "clock": clock,
+        "coded": json.dumps,  # what the script looks up must be as it was: pages show texts without control characters
         "curve": drawing.curve,
         "histogram": drawing.histogram,
         "ms": drawing.milliseconds,

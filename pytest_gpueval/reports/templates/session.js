@@ -444,14 +444,14 @@
     if (!browser.querySelector(".samples")) continue;
     const button = el("button", { type: "button" }, ...cell.childNodes);
     cell.append(button);
-    button.addEventListener("click", () => browserOf(browser).showPair(cell.dataset.gold, cell.dataset.predicted));
+    button.addEventListener("click", () => browserOf(browser).showPair(JSON.parse(cell.dataset.gold), JSON.parse(cell.dataset.predicted)));
   }
   for (const name of document.querySelectorAll("[data-sample]")) {
     const view = name.closest(".view");
     if (!view.querySelector(".samples")) continue;
     const button = el("button", { type: "button" }, ...name.childNodes);
     name.append(button);
-    button.addEventListener("click", () => browserOf(view).showId(name.dataset.sample));
+    button.addEventListener("click", () => browserOf(view).showId(JSON.parse(name.dataset.sample)));
   }
   go(false);
 })();
