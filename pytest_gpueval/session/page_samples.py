@@ -62,7 +62,7 @@ def of_run(path: Path, split: Split, *, texts: Texts, redactor: Redactor, budget
     """The samples of an evaluation's run; None for anything else. Raises Conflict for results that are none."""
     said, file = metadata(path), path / RESULTS
     scoring, shard = said.get("scoring") or {}, said.get("shard")
-    if not said.get("task") or said.get("program") or not file.is_file():
+    if not said.get("task") or said.get("program") or not file.is_file() or not file.stat().st_size:
         return None
     kind = kind_of(said["task"], scoring.get("task_options") or {})
     collector = Collector(kind, scoring.get("labels") or (), texts=texts, redact=redactor.text, budget=budget, threshold=_threshold(said.get("policy") or {}))
