@@ -15,6 +15,7 @@ from pytest_gpueval.runs import results
 from pytest_gpueval.runs.directory import RESULTS
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.scoring.task import BadRow, Task
+from pytest_gpueval.suites.garbage import no_garbage
 from pytest_gpueval.suites.model import Case, Shard, Unit, without_shard
 
 from . import registry
@@ -67,7 +68,8 @@ def of_run(path: Path, split: Split, *, texts: Texts, redactor: Redactor, budget
     kind = kind_of(said["task"], scoring.get("task_options") or {})
     collector = Collector(kind, scoring.get("labels") or (), texts=texts, redact=redactor.text, budget=budget, threshold=_threshold(said.get("policy") or {}))
     part = Shard(*map(int, shard.split("of"))) if shard else None
-    return collect(file, collector, kind=kind, split=split, shard=part, limit=said.get("limit"))
+    with no_garbage():  # which would look at all that is kept time and again: a third of the whole
+        return collect(file, collector, kind=kind, split=split, shard=part, limit=said.get("limit"))
 
 
 def _threshold(policy: Mapping[str, Any]) -> str:

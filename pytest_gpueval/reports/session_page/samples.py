@@ -210,8 +210,8 @@ class Collector:
         self._detections.add(self._scored)
         self._scored = []
         rows = self._waiting
-        block = packed(self._details(rows, texts=True))
-        held = sum(row.given is not None for row in rows)
+        held = 0 if self._note else sum(row.given is not None for row in rows)
+        block = packed(self._details(rows, texts=not self._note))
         if len(block) > self._budget.left and held:
             block, held = packed(self._details(rows, texts=False)), 0
             self._note = "The page would be too large with all texts: some are left out."
