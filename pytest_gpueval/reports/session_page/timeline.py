@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pytest_gpueval.reports.table import clock
-from pytest_gpueval.suites.model import without_shard
+
+# The end of a shard's id; the room of suites, whose it is, imports what reports may not.
+_SHARD: Final = re.compile(r"-\d+of\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Timeline:
 def timeline(record: Mapping[str, Any]) -> Timeline | None:
     """The timeline of a session; None where nothing ran that says when."""
     runs = [run for run in record.get("runs") or () if run.get("begin_s") is not None and run.get("seconds") is not None and not run.get("reused")]
-    cut = {(run["suite"], whole) for run in runs if (whole := without_shard(run["case"])) != run["case"]}
+    cut = {(run["suite"], whole) for run in runs if (whole := _SHARD.sub("", run["case"])) != run["case"]}
     runs = [run for run in runs if (run["suite"], run["case"]) not in cut]  # what joins shards tells their seconds, not its own
     series = record.get("gpus") or {}
     ends = [run["begin_s"] + run["seconds"] for run in runs] + [t_s for one in series.values() for t_s in one["t_s"] if t_s is not None]
