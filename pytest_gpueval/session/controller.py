@@ -39,6 +39,7 @@ from .display import Display, shown
 from .forecast import Forecast
 from .listeners import Listeners
 from .messages import user_errors
+from .page_samples import Reader
 from .rows import label, row, summary_or_none, told
 from .settings import Settings
 from .worker import Orders
@@ -327,7 +328,8 @@ class Controller:
             self._write_record()
             rows = self.rows()
             if rows:
-                text = session_report.write(self.session_dir, self._redacted(), rows, self._suites, list(self.runs.values()), self.redactor)
+                samples = Reader.of(self.session_dir, self._forecast.units, self._data, self.settings, self.config.hook, self.redactor)
+                text = session_report.write(self.session_dir, self._redacted(), rows, self._suites, list(self.runs.values()), self.redactor, samples)
                 self.warnings += ci.add_summary(text)
         except GpuevalError as error:
             self.error = error

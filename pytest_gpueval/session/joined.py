@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
-from pytest_gpueval.reports import html, junit, markdown
+from pytest_gpueval.errors import DataError
+from pytest_gpueval.reports import junit, markdown, session_page
+from pytest_gpueval.reports.table import Row
 from pytest_gpueval.runs.files import to_json
 from pytest_gpueval.runs.gather import JUNIT, SESSION
 from pytest_gpueval.runs.merge import Plan
 from pytest_gpueval.runs.redact import Redactor
 
+from . import page_samples
+from .page_cases import page_of
 from .rows import label, row, told
 
 
@@ -31,7 +35,7 @@ def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> tuple[di
     texts = {
         SESSION: to_json(record),
         "report.md": redactor.text(markdown.session(record, rows)),
-        "report.html": redactor.text(html.session(record, rows)),
+        "report.html": _page(plan, record, rows, redactor),
     }
     written = {number: session for number, session in enumerate(plan.sessions) if session.junit is not None}
     if written:
@@ -43,3 +47,15 @@ def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> tuple[di
     # A session that was continued with other items has the test cases of its last invocation alone.
     untold = [run_id for run_id, run in plan.taken.items() if run.summary is not None and f'/{run_id}"' not in texts.get(JUNIT, "")]
     return texts, [f"{JUNIT} has no test case of {run_id}" for run_id in untold] if written else []
+
+
+def _page(plan: Plan, record: Mapping[str, Any], rows: Sequence[Row], redactor: Redactor) -> str:
+    """report.html. The splits may be on other machines: samples come without their texts."""
+
+    def split() -> NoReturn:
+        raise DataError("the reports of the sessions that were merged have them")
+
+    budget = session_page.Budget()
+    paths = {row.run_id: plan.taken[row.run_id].path for row in rows}
+    samples = {run_id: page_samples.of_run(path, split, texts="no", redactor=redactor, budget=budget) for run_id, path in paths.items()}
+    return session_page.page(record, [page_of(paths[row.run_id], row, samples[row.run_id]) for row in rows], redact=redactor.text)

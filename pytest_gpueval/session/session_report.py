@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpueval.reports import html, markdown
+from pytest_gpueval.reports import markdown, session_page
+from pytest_gpueval.reports.session_page import Budget
 from pytest_gpueval.runs.files import write_atomically
 from pytest_gpueval.suites.sweep import Sweep
 
+from .page_cases import page_of
+
 if TYPE_CHECKING:
+    from pytest_gpueval.reports.session_page import Samples
     from pytest_gpueval.reports.sweep import Sweep as Rows
     from pytest_gpueval.reports.table import Row
     from pytest_gpueval.runs.records import SessionRun
@@ -18,8 +22,16 @@ if TYPE_CHECKING:
     from pytest_gpueval.suites.load import AnySuite
 
 
-def write(directory: Path, record: Mapping[str, Any], rows: Sequence[Row], suites: Sequence[AnySuite], runs: Sequence[SessionRun], redactor: Redactor) -> str:
-    """report.md, whose text it gives back, and report.html; for each sweep also a page with its figures. Raises StorageError."""
+def write(
+    directory: Path,
+    record: Mapping[str, Any],
+    rows: Sequence[Row],
+    suites: Sequence[AnySuite],
+    runs: Sequence[SessionRun],
+    redactor: Redactor,
+    samples: Callable[[Row, Budget], Samples | None] = lambda _row, _budget: None,
+) -> str:
+    """report.md, whose text it gives back, and report.html; for each sweep also a page with its figures. `samples`: those of a row's run for the page. Raises StorageError."""
     sections, texts = [], []
     for name, found in _sweeps(directory, suites, runs).items():
         from pytest_gpueval.reports import sweep  # noqa: PLC0415 - evaluations need none of it
@@ -30,7 +42,9 @@ def write(directory: Path, record: Mapping[str, Any], rows: Sequence[Row], suite
         texts.append(sweep.markdown(found, level=2))
     text = redactor.text(markdown.session(record, rows, texts))
     write_atomically(directory / "report.md", text)
-    write_atomically(directory / "report.html", redactor.text(html.session(record, rows, sections)))
+    budget = Budget()
+    pages = [page_of(directory / row.run_id, row, samples(row, budget)) for row in rows]
+    write_atomically(directory / "report.html", session_page.page(record, pages, sections, redactor.text))
     return text
 
 

@@ -67,6 +67,9 @@ OPTIONS = (
     Option("--gpueval-shard-index", "run only part I (from 0 on) of --gpueval-shard-count parts, on one of several machines", metavar="I"),
     Option("--gpueval-shard-count", "the number of machines that share the items; `gpueval runs merge` joins their sessions", metavar="N"),
     Option("--gpueval-retries", "run an item again, up to N times, whose failure was one of the machines; what a gate said stands", "0", "N"),
+    Option(
+        "--gpueval-report-texts", "texts of samples in report.html: all, none, or those of errors: answered wrongly or not at all", "errors", "yes|no|errors"
+    ),
     Option("--gpueval-dry-run", "print the plan, and run nothing", switch=True),
     Option("--gpueval-on-bad-row", "what a row that breaks its schema, or repeats an id, does: fail the case, or be skipped and counted", "fail", "fail|skip"),
 )
@@ -117,6 +120,7 @@ class Settings:
     retries: int = 0
     dry_run: bool = False
     on_bad_row: Literal["fail", "skip"] = "fail"
+    report_texts: Literal["yes", "no", "errors"] = "errors"
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -163,6 +167,7 @@ class Settings:
             retries=_count("--gpueval-retries", raw["retries"], least=0),
             dry_run=bool(raw["dry_run"]),
             on_bad_row=_choice("--gpueval-on-bad-row", raw["on_bad_row"], ("fail", "skip")),
+            report_texts=_choice("--gpueval-report-texts", raw["report_texts"], ("yes", "no", "errors")),
         )
 
     def arguments(self, config: pytest.Config) -> list[str]:

@@ -5,7 +5,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from pytest_gpueval.reports import html, markdown
+from pytest_gpueval.reports import markdown
+from pytest_gpueval.reports.session_page import CasePage
+from pytest_gpueval.reports.session_page import page as session_page
 from pytest_gpueval.reports.table import HEADERS, Figure, Row, plain, value_with_interval
 
 HOSTILE = (
@@ -26,6 +28,13 @@ def row(**changes):
 def record(**changes):
     code = {"commit": "0123456789abcdef", "dirty": True}
     return {"session": "nightly", "suites": ["mine"], "data": "embedded", "code": code, "host": "h", "started_at": "2026-01-02T03:04:05+00:00", **changes}
+
+
+def html(record, rows, sections=()):
+    """The page without its style and its script, which are constants."""
+    page = session_page(record, [CasePage(row) for row in rows], sections)
+    page = re.sub(r"<style>.*?</style>", "", page, count=1, flags=re.DOTALL)
+    return page[: page.rindex("<script>")] + page[page.rindex("</script>") + len("</script>") :]
 
 
 class Page(HTMLParser):
@@ -110,20 +119,20 @@ def test_markdown_outside_git():
 
 def test_html():
     labels = {"A": {"f1": Figure(0.5, None, None)}, "B": {"recall": Figure(0.25, 0.2, 0.3)}}
-    page = Page(html.session(record(), [row(labels=labels), row(case="other-fast", ok=False, status="failed", reason="why it failed", reused=True)]))
+    page = Page(html(record(), [row(labels=labels), row(case="other-fast", ok=False, status="failed", reason="why it failed", reused=True)]))
     assert page.open == []
     words = " ".join(page.text.split())
     assert "commit 0123456789ab (with uncommitted changes)" in words
     assert "failed, no gates, reused" in words
     assert "why it failed" in words
-    assert "label f1 recall A 0.500 - B - 0.250 [0.200, 0.300]" in words
-    assert "commit unknown" in " ".join(Page(html.session(record(code={}), [])).text.split())
+    assert "label recall F1 A - 0.500 B 0.250 [0.200, 0.300] -" in words
+    assert "commit unknown" in " ".join(Page(html(record(code={}), [])).text.split())
 
 
 def test_html_of_hostile_text():
     figures = {HOSTILE: Figure(1, None, None)}
     hostile = row(case=HOSTILE, run_id=HOSTILE, worker=HOSTILE, reason=HOSTILE, labels={HOSTILE: figures}, metrics=figures)
-    source = html.session(record(session=HOSTILE, suites=[HOSTILE], host=HOSTILE, data=HOSTILE), [hostile])
+    source = html(record(session=HOSTILE, suites=[HOSTILE], host=HOSTILE, data=HOSTILE), [hostile])
     page = Page(source)
     assert "script" not in page.tags
     assert page.text.count("<script>alert('x')</script> a|b `c`") >= 10
@@ -132,24 +141,26 @@ def test_html_of_hostile_text():
 
 
 SERIES = {"t_s": [0.0, 1.0, 2.0], "utilization": [0, 100, None], "memory_mib": [1024, 2048, None], "power_w": [100.0, 300.0, None]}
-DRAWN = {"viewbox", "width", "height", "preserveaspectratio", "role", "aria-label", "points"}
 
 
 def test_html_draws_what_each_gpu_did():
     lanes = [{"name": "gpu0", "gpus": ["GPU-a"], "gpu_name": "H100"}]
-    page = Page(html.session(record(lanes=lanes, gpus={"GPU-a": SERIES, "GPU-b": {key: [] for key in SERIES}}), [row()]))
-    assert ("points", "0.0,20.0 50.0,0.0") in page.attributes
+    page = Page(html(record(lanes=lanes, gpus={"GPU-a": SERIES, "GPU-b": {key: [] for key in SERIES}}), [row()]))
+    assert ("points", "0.0,100.0 50.0,0.0") in page.attributes
     words = " ".join(page.text.split())
-    assert "gpu0 H100 GPU-a 50 % 2 GiB 200 W" in words
-    assert "GPU-b - - -" in words
+    assert "H100 GPU-a utilisation 50 % · peak memory 2 GiB · mean power 200 W" in words
+    assert "GPU-b utilisation - · peak memory - · mean power -" in words
 
 
 def test_html_needs_no_network():
-    page = Page(html.session(record(gpus={"GPU-a": SERIES}), [row(labels={"A": {"f1": Figure(1, None, None)}})]))
-    assert {name for name, _ in page.attributes} <= {"lang", "charset", "name", "content", "class", "scope", "open"} | DRAWN
-    assert "url(" not in page.text
-    assert "@import" not in page.text
-    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    source = session_page(record(gpus={"GPU-a": SERIES}), [CasePage(row(labels={"A": {"f1": Figure(1, None, None)}}))])
+    page = Page(html(record(gpus={"GPU-a": SERIES}), [row(labels={"A": {"f1": Figure(1, None, None)}})]))
+    assert [value for name, value in page.attributes if name in ("src", "action", "style") or name.startswith("on")] == []
+    assert {value[0] for name, value in page.attributes if name == "href"} == {"#"}
+    assert "url(" not in source
+    assert "@import" not in source
+    assert not {"link", "img", "iframe", "object", "base"} & set(page.tags)
+    assert re.search(r"default-src 'none'; script-src 'sha256-[^']+'; style-src 'sha256-[^']+'; base-uri 'none'; form-action 'none'\"", source)
 
 
 def test_plain_text_keeps_lines_and_tabs():
@@ -167,5 +178,5 @@ def test_tables_of_counts_are_shown_unless_they_are_too_large_for_a_page():
     text = markdown.session(record(), [shown])
     assert "reviews-fast: confusion\n\n|  | \\<b\\> | b\\|c |\n| --- | --- | --- |\n| \\<b\\> | 1,200 | 1 |" in text
     assert "large" not in text
-    page = Page(html.session(record(), [shown]))
+    page = Page(html(record(), [shown]))
     assert not page.open and "b" not in page.tags and "<b>" in page.text and "1,200" in page.text

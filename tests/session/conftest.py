@@ -16,7 +16,7 @@ import pytest
 import scipy.special  # noqa: F401
 
 # Sessions in this process must all meet the same modules, and need not import them again: pytester forgets those that a session imports first.
-import pytest_gpueval.reports.html
+import pytest_gpueval.reports.session_page
 import pytest_gpueval.scoring.paired
 import pytest_gpueval.session.collect
 import pytest_gpueval.session.controller

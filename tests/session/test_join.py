@@ -173,8 +173,10 @@ def test_the_gate_speaks_once(toy):
     assert [name for name, case in cases.items() if case.find("failure") is not None] == ["test_eval[one-fast]"]
     table = said(result).rpartition("= gpueval =")[2]
     assert [line.split()[0] for line in table.splitlines() if line.startswith("one-fast")] == ["one-fast"]
-    for name in ("report.md", "report.html"):
-        assert "2of3" not in (toy.session() / name).read_text()
+    assert "2of3" not in (toy.session() / "report.md").read_text()
+    page = (toy.session() / "report.html").read_text()
+    assert "one-fast-2of3" in page.partition("<h2>Timeline</h2>")[2], "where it ran"
+    assert '<a href="#case-1">' not in page, "one case"
 
 
 # A shard is missing.

@@ -1,0 +1,277 @@
+"""Samples of a case -> columns and chunks for the browser, and what is drawn of all of them.
+
+The browser gets columns that it filters and sorts by (id, outcome, labels, score, latency) in one block, and what it shows of a sample in chunks of
+1,000, which it unpacks when one of their rows is looked at: the first paint waits for neither.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from .curves import Confidences, Detections, matched
+from .packing import Redact, clean_value, cleaned, packed
+from .records import Bin, Curve, Samples
+
+Texts = Literal["yes", "no", "errors"]
+RIGHT, WRONG, ERROR, SKIPPED = range(4)
+CHUNK: Final = 1000
+# Bytes of packed samples, all cases together: a page beyond opens slowly and is refused by many a mail server and CI.
+MOST_BYTES: Final = 20_000_000
+# Samples of one case, and right ones among them: what went wrong has room behind those too.
+MOST_SAMPLES: Final = 200_000
+MOST_RIGHT: Final = 100_000
+# Of a text, in characters.
+_LONGEST: Final = 20_000
+_HISTOGRAM: Final = 28
+_CUT = "A secret was cut out of this text: its spans are not shown."
+
+
+@dataclass
+class Budget:
+    """What the cases of a page may still take, in bytes."""
+
+    left: int = MOST_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the split says of a sample: the text, or messages as (role, content); gold spans (start, end, label) or accepted answers; choices."""
+
+    text: Any
+    gold: Any = None
+    choices: Sequence[str] | None = None
+
+
+@dataclass(slots=True)
+class _Judged:
+    """`labels`: index x 2, + 1 where the sample is wrong in this label. `score` in [0, 1]."""
+
+    state: int
+    score: float | None = None
+    labels: list[int] = field(default_factory=list)
+    gold: Any = None
+    prediction: Any = None
+
+
+@dataclass(slots=True)
+class _Kept:
+    record: Mapping[str, Any]
+    judged: _Judged
+    given: Given | None
+
+
+class _Names(dict[str, int]):
+    """Labels and their numbers; a new one gets the next."""
+
+    def __missing__(self, label: str) -> int:
+        self[label] = number = len(self)
+        return number
+
+
+class Collector:
+    """Takes the samples of one case, in order. `task`: span_detection, classification, multilabel, generation, or any other name."""
+
+    def __init__(self, task: str, labels: Sequence[str], *, texts: Texts, redact: Redact, budget: Budget, threshold: str = "") -> None:
+        self._task = task
+        self._texts = texts
+        self._redact = redact
+        self._budget = budget
+        self._threshold = threshold
+        self._names = _Names((label, number) for number, label in enumerate(labels))
+        self._support: Counter[str] = Counter()
+        self._detections = Detections()
+        self._confidences = Confidences()
+        self._scored: list[tuple[float, bool]] = []
+        self._bins: Counter[int] = Counter()
+        # Full chunks are packed at once: memory does not grow with the texts.
+        self._waiting: list[_Kept] = []
+        self._blocks: list[str] = []
+        self._columns: dict[str, list[Any]] = {name: [] for name in ("number", "id", "state", "score", "ms", "of")}
+        self._counts = [0, 0, 0, 0]
+        self._kept_right = 0
+        self._held = 0
+        self._seen = 0
+        self._note: str | None = None
+
+    def add(self, record: Mapping[str, Any], given: Given | None) -> None:
+        """A line of results.jsonl, and what the split says of it, where that can be read."""
+        self._seen += 1
+        judged = self._judged(record, given)
+        latency = record.get("latency_ms")
+        if latency is not None:
+            self._bins[math.floor(math.log(max(latency, 1e-3)) / _WIDTH)] += 1
+        self._counts[judged.state] += 1
+        right = judged.state == RIGHT
+        if len(self._columns["id"]) >= MOST_SAMPLES or (right and self._kept_right >= MOST_RIGHT):
+            return
+        self._kept_right += right
+        columns = self._columns
+        columns["number"].append(self._seen)
+        columns["id"].append(record["id"])
+        columns["state"].append(judged.state)
+        columns["score"].append(None if judged.score is None else round(judged.score, 3))
+        columns["ms"].append(_short(latency))
+        columns["of"].append(judged.labels)
+        self._waiting.append(_Kept(record, judged, given if self._shown(judged.state) else None))
+        if len(self._waiting) == CHUNK:
+            self._flush()
+
+    def done(self, note: str | None = None) -> Samples:
+        """All of them, packed. `note`: why there are no texts, where that is so."""
+        if self._waiting:
+            self._flush()
+        columns = dict(self._columns)
+        kept = len(columns["id"])
+        if kept == self._seen:  # numbers are the places
+            columns["number"] = []
+        facts = {"task": self._task, "labels": cleaned(list(self._names), self._redact), "chunk": CHUNK}
+        columns["id"] = cleaned(columns["id"], self._redact)
+        first = packed({**facts, **columns, "state": "".join(map(str, columns["state"]))})
+        self._budget.left -= len(first)
+        return Samples(
+            blocks=[first, *self._blocks],
+            seen=self._seen,
+            kept=kept,
+            texts=self._held,
+            wrong=self._counts[WRONG],
+            support=dict(self._support),
+            latencies=self._latencies(),
+            curves=self._curves(),
+            note=self._note or note,
+        )
+
+    def _shown(self, state: int) -> bool:
+        return self._texts == "yes" or (self._texts == "errors" and state != RIGHT)
+
+    # One sample.
+
+    def _judged(self, record: Mapping[str, Any], given: Given | None) -> _Judged:
+        if "score" not in record:
+            return _Judged(ERROR if "error" in record else SKIPPED)
+        parts, prediction = record["score"], record.get("prediction")
+        if self._task == "span_detection":
+            return self._spans(parts, prediction, given)
+        if self._task == "classification":
+            return self._classified(parts, prediction)
+        if self._task == "multilabel":
+            return self._labelled(parts, prediction)
+        if self._task == "generation":
+            right, n = parts["right"], parts["n"]
+            return _Judged(RIGHT if right else WRONG, right / n if n else None, gold=given.gold if given else None, prediction=prediction)
+        return _Judged(RIGHT, gold=given.gold if given else None, prediction=prediction)
+
+    def _spans(self, parts: Mapping[str, Any], prediction: Any, given: Given | None) -> _Judged:
+        """`gold`: spans that were missed; `prediction`: start, length, label, score, and whether it is right, where that is known."""
+        names, labels, hits, count, wrong = self._names, [], 0, 0, False
+        for label, (identical, _, gold, predicted, *_) in parts["labels"].items():
+            missed = identical != gold or identical != predicted
+            labels.append(2 * names[label] + missed)
+            hits += identical
+            count += gold + predicted
+            wrong |= missed
+            if gold:
+                self._support[label] += gold
+        state, score = WRONG if wrong else RIGHT, 2 * hits / count if count else None
+        if given is None:
+            return _Judged(state, score, labels, None, [(start, end - start, names[label], score) for start, end, label, score in prediction])
+        flags, missed = matched(given.gold, prediction)
+        self._detections.gold += len(given.gold)
+        self._scored += [(span[3], hit) for span, hit in zip(prediction, flags, strict=True)]
+        found = [(start, end - start, names[label], score, int(hit)) for (start, end, label, score), hit in zip(prediction, flags, strict=True)]
+        return _Judged(state, score, labels, [(start, end - start, names[label]) for start, end, label in missed], found)
+
+    def _classified(self, parts: Mapping[str, Any], prediction: Any) -> _Judged:
+        gold, predicted, confidence = parts["gold"], parts["predicted"], parts.get("confidence")
+        right = gold == predicted
+        self._support[gold] += 1
+        if confidence is not None:
+            self._confidences.add([(confidence, right)])
+        pair = [2 * self._names[gold] + (not right), 2 * self._names[predicted] + (not right)]  # the browser's confusion matrix asks for both
+        return _Judged(RIGHT if right else WRONG, confidence, pair, gold, prediction if isinstance(prediction, Mapping) else predicted)
+
+    def _labelled(self, parts: Mapping[str, Any], prediction: Any) -> _Judged:
+        gold, predicted = set(parts["gold"]), set(parts["predicted"])
+        self._support.update(gold)
+        if "scores" in parts:
+            self._detections.add_labels(parts["gold"], parts["scores"])
+        labels = [2 * self._names[label] + (label not in gold or label not in predicted) for label in sorted(gold | predicted)]
+        score = len(gold & predicted) / len(gold | predicted) if gold | predicted else None
+        shown = {"labels": parts["predicted"], "scores": prediction if isinstance(prediction, Mapping) else None}
+        return _Judged(RIGHT if gold == predicted else WRONG, score, labels, parts["gold"], shown)
+
+    # What the browser gets.
+
+    def _flush(self) -> None:
+        """Pack the rows that wait; without texts where they do not fit any more."""
+        self._detections.add(self._scored)
+        self._scored = []
+        rows = self._waiting
+        held = 0 if self._note else sum(row.given is not None for row in rows)
+        block = packed(self._details(rows, texts=not self._note))
+        if len(block) > self._budget.left and held:
+            block, held = packed(self._details(rows, texts=False)), 0
+            self._note = "The page would be too large with all texts: some are left out."
+        self._budget.left -= len(block)
+        self._held += held
+        self._blocks.append(block)
+        self._waiting = []
+
+    def _details(self, rows: Sequence[_Kept], *, texts: bool) -> dict[str, Any]:
+        """What is shown of each row. All that is text is redacted here; offsets and labels' numbers need not be."""
+        given = [row.given if texts else None for row in rows]
+        text = [_cut(found.text) if found else None for found in given]
+        gold = [row.judged.gold for row in rows]
+        predicted = [row.judged.prediction for row in rows]
+        told = {place: message for place, row in enumerate(rows) if (message := row.record.get("error") or row.record.get("skipped"))}
+        messages = {place: self._redact(str(message)) for place, message in told.items()}
+        clean = [clean_value(item, self._redact) for item in text]
+        if self._task == "span_detection":
+            for place in range(len(rows)):
+                if clean[place] != text[place]:  # offsets count into the text as it was
+                    gold[place], predicted[place], messages[place] = None, [], _CUT
+        else:
+            hidden = self._task not in ("classification", "multilabel")  # answers are texts too
+            for place, row in enumerate(rows):
+                shown = not hidden or (texts and self._shown(row.judged.state))
+                gold[place] = clean_value(gold[place], self._redact) if shown else None
+                predicted[place] = clean_value(predicted[place], self._redact) if shown else None
+        choices = {place: clean_value(list(found.choices), self._redact) for place, found in enumerate(given) if found and found.choices}
+        tokens = {place: row.record["tokens"] for place, row in enumerate(rows) if row.record.get("tokens")}
+        return {"text": clean, "gold": gold, "predicted": predicted, "message": messages, "choices": choices, "tokens": tokens}
+
+    # What is drawn.
+
+    def _curves(self) -> list[Curve]:
+        below = f"\nWhat the policy drops is not known: {self._threshold}." if self._threshold else ""
+        found = (
+            self._detections.curve("Precision and recall over the threshold", f"If only predictions with this score or more counted, all labels together.{below}"),
+            self._confidences.curve("Accuracy and coverage over the confidence", "Of the answers with this confidence or more: how many are right, and how many there are."),
+        )
+        return [curve for curve in found if curve is not None]
+
+    def _latencies(self) -> list[Bin]:
+        """At most some thirty bins, equally wide on a logarithmic scale."""
+        if not self._bins:
+            return []
+        first, last = min(self._bins), max(self._bins)
+        step = -(-(last - first + 1) // _HISTOGRAM)
+        joined: Counter[int] = Counter()
+        for key, count in self._bins.items():
+            joined[(key - first) // step] += count
+        edges = [math.exp((first + step * place) * _WIDTH) for place in range(max(joined) + 2)]
+        return [Bin(edges[place], edges[place + 1], joined[place]) for place in range(max(joined) + 1)]
+
+
+_WIDTH: Final = math.log(1.02)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 3) if value < 10 else round(value, 1)
+
+
+def _cut(text: Any) -> Any:
+    return f"{text[:_LONGEST]} ..." if isinstance(text, str) and len(text) > _LONGEST else text
