@@ -31,7 +31,10 @@ def write(
     redactor: Redactor,
     samples: Callable[[Row, Budget], Samples | None] = lambda _row, _budget: None,
 ) -> str:
-    """report.md, whose text it gives back, and report.html; for each sweep also a page with its figures. `samples`: those of a row's run for the page. Raises StorageError."""
+    """report.md, whose text it gives back, and report.html; for each sweep also a page with its figures. `samples`: those of a row's run.
+
+    Raises StorageError.
+    """
     sections, texts = [], []
     for name, found in _sweeps(directory, suites, runs).items():
         from pytest_gpueval.reports import sweep  # noqa: PLC0415 - evaluations need none of it
