@@ -39,7 +39,7 @@ from .display import Display, shown
 from .forecast import Forecast
 from .listeners import Listeners
 from .messages import user_errors
-from .page_samples import Reader
+from .page_reader import Reader
 from .rows import label, row, summary_or_none, told
 from .settings import Settings
 from .worker import Orders
