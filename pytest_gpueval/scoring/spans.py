@@ -171,10 +171,10 @@ class _Columns:
         of_documents = [one["labels"] for one in parts]
         known = {label: place for place, label in enumerate(sorted(set(chain.from_iterable(of_documents))))}
         labels = np.fromiter(map(known.__getitem__, chain.from_iterable(of_documents)), dtype=np.int64)
-        entries = np.fromiter(chain.from_iterable(chain.from_iterable(map(dict.values, of_documents))), dtype=np.float64).reshape(-1, 7)
+        entries = np.fromiter(chain.from_iterable(chain.from_iterable(map(dict.values, of_documents))), dtype=np.int64).reshape(-1, 7)
         rows = np.repeat(np.arange(self._n), np.fromiter(map(len, of_documents), dtype=np.int64))
         order = np.argsort(labels, kind="stable")
-        self._known, self._rows, self._entries = known, rows[order], entries[order]
+        self._known, self._rows, self._entries = known, rows[order], entries[order].astype(np.float64)
         self._bounds = np.searchsorted(labels[order], np.arange(len(known) + 1))
         self._cross = np.array([one["cross"] for one in parts], dtype=np.float64).reshape(-1, 2)
 

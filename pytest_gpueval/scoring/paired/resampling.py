@@ -119,13 +119,13 @@ def _weighted(units: Table, resamples: int, generator: np.random.PCG64) -> Table
     for start in range(0, len(units), _UNITS):
         chunk = units[start : start + _UNITS]
         small = np.abs(chunk).sum(axis=0) * _MOST_WEIGHT < _EXACT["float32"]
-        parts = [(np.flatnonzero(here), np.ascontiguousarray(chunk[:, here], dtype=kind)) for here, kind in ((small, np.float32), (~small, np.float64))]
+        kinds = (small, np.float32), (~small, np.float64)
+        parts = [(slice(None) if here.all() else here, np.ascontiguousarray(chunk[:, here], dtype=kind)) for here, kind in kinds if here.any()]
         for row in range(0, resamples, _ROWS):
             rows = min(_ROWS, resamples - row)
             drawn = generator.random_raw(rows * len(chunk) // 8).astype("<u8", copy=False).tobytes().translate(_WEIGHTS)
             weights = np.frombuffer(drawn, dtype=np.uint8).reshape(rows, len(chunk))
             for where, part in parts:
-                if len(where):
-                    sums[row : row + rows, where] += weights.astype(part.dtype) @ part
+                sums[row : row + rows, where] += weights.astype(part.dtype) @ part
     found: Table = sums
     return found
