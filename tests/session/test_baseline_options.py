@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from pytest_gpueval.runs import baselines
+from pytest_gpueval.session.failures import INFRASTRUCTURE_EXIT
 from tests.session.conftest import rows
 
 TOY = ("--gpueval-suite", "toy")
