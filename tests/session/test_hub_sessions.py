@@ -169,7 +169,7 @@ def test_a_hub_that_is_down_is_no_reason_to_take_old_rows(place, status):
     place.passes("--gpueval-session", "a")
     shutil.rmtree(place.toy.root / "reports")
     place.hub.fail("GET", "^/api/datasets/", status, times=None)
-    text = place.refused()
+    text = place.refused(code=10)
     assert re.search(rf"acme/one: http://127.0.0.1:\d+ answers {status}", text)
     assert "--gpueval-data DIR" in text
     assert len(place.asked("^/api/datasets/acme/one")) < 10
