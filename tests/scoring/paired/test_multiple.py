@@ -9,8 +9,8 @@ from statsmodels.stats.multitest import multipletests
 from pytest_gpueval.scoring.paired import holm
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_statsmodels(p):
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
 

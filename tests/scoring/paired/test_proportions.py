@@ -40,6 +40,7 @@ def test_tangos_test_inverts_to_his_interval_on_a_published_example():
 
 
 @given(counts, counts)
+@settings(deadline=None)
 def test_the_exact_test_is_scipys_and_statsmodels(lost, gained):
     expected = stats.binomtest(lost, lost + gained, 0.5, alternative="greater").pvalue if lost + gained else 1.0
     assert mcnemar(lost, gained) == pytest.approx(expected)
@@ -60,6 +61,7 @@ def test_tangos_nuisance_parameter_is_the_likelihoods_maximum(found, margin):
 
 
 @given(pairs)
+@settings(deadline=None)
 def test_tangos_test_without_a_margin_would_be_mcnemars_score_test(found):
     if found.lost + found.gained:
         z = (found.lost - found.gained) / math.sqrt(found.lost + found.gained)
