@@ -95,26 +95,30 @@ def bound_of(gate: Drop) -> str:
 
 def _verdict(gate: Drop, found: Paired | None, rules: Rules) -> Verdict:
     bound = bound_of(gate)
-    if found is None or found.difference is None or found.low is None or found.high is None or found.p is None:
+    if found is None or found.difference is None:
         return Verdict(gate.metric, gate.label, bound, None, None, None, 0, UNSCORED)
-    sign = 1.0 if gate.max_drop is not None else -1.0
-    least = found.low if sign > 0 else -found.high  # how far on the good side the true change lies at least
-    if found.p <= rules.own_level:
-        outcome = "fail"
-    elif found.p_improved is not None and found.p_improved <= rules.own_level:
-        outcome = "improved"
-    else:
-        outcome = "pass" if least >= -margin(gate, found.baseline) else "inconclusive"
+    outcome = _outcome(gate, found, rules)
     change = Change(
         baseline=found.baseline,
         difference=found.difference,
         low=found.low,
         high=found.high,
         p=found.p,
-        p_adjusted=min(1.0, found.p * rules.tests) if rules.correction == "holm" else found.p,
+        p_adjusted=found.p if found.p is None or rules.correction != "holm" else min(1.0, found.p * rules.tests),
         changed=found.changed,
         detectable=found.detectable,
         method=found.method,
         tolerated=rules.tolerant,
     )
     return Verdict(gate.metric, gate.label, bound, found.value, None, None, found.n, outcome, change)
+
+
+def _outcome(gate: Drop, found: Paired, rules: Rules) -> str:
+    if found.p is None or found.low is None or found.high is None:
+        return "inconclusive"
+    if found.p <= rules.own_level:
+        return "fail"
+    if found.p_improved is not None and found.p_improved <= rules.own_level:
+        return "improved"
+    least = found.low if gate.max_drop is not None else -found.high  # how far on the good side the true change lies at least
+    return "pass" if least >= -margin(gate, found.baseline) else "inconclusive"

@@ -32,10 +32,10 @@ class ChangeRecord(Record):
 
     baseline: float | None
     difference: float
-    low: float
-    high: float
-    p: float = Field(description="of a change for the worse that is within the bound")
-    p_adjusted: float = Field(description="beside the suite's other gates against a baseline")
+    low: float | None
+    high: float | None
+    p: float | None = Field(description="of a change for the worse that is within the bound; null where so few samples changed that nobody can tell")
+    p_adjusted: float | None = Field(description="beside the suite's other gates against a baseline")
     changed: int = Field(description="samples that count otherwise than they did")
     detectable: float | None = Field(description="the smallest change for the worse that is found with 80 % power")
     method: str

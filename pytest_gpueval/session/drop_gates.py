@@ -59,14 +59,15 @@ def judge(suite: str, every: Sequence[Case], summaries: Mapping[str, Summary | N
     `summaries` are by the cases' ids. A gate that has not spoken counts as one whose p-value is 1.
     """
     entry = every[0].comparison
-    found = [(id_, verdict) for id_, summary in summaries.items() if summary is not None for verdict in summary.gates if verdict.change is not None]
-    if not found:
+    spoken = [(id_, verdict) for id_, summary in summaries.items() if summary is not None for verdict in summary.gates if verdict.change is not None]
+    if not spoken:
         return False, None
+    found = [(id_, verdict) for id_, verdict in spoken if verdict.change is not None and verdict.change.p is not None]
     if entry.correction != "holm":
         return True, None
     from pytest_gpueval.scoring.paired import holm  # noqa: PLC0415 - heavy
 
-    p = [verdict.change.p for _, verdict in found if verdict.change is not None]
+    p = [verdict.change.p for _, verdict in found if verdict.change is not None and verdict.change.p is not None]
     adjusted = holm([*p, *[1.0] * max(0, every[0].comparisons - len(p))])
     late = [(id_, verdict, value) for (id_, verdict), value in zip(found, adjusted, strict=False) if value <= entry.level and verdict.outcome != "fail"]
     if not late:
@@ -79,4 +80,5 @@ def _line(id_: str, verdict: VerdictRecord, adjusted: float) -> str:
     name = f"{verdict.metric}[{verdict.label}]" if verdict.label else verdict.metric
     assert verdict.change is not None  # noqa: S101 - for the type checker
     change = verdict.change
-    return f"  {id_}: {name} {change.difference:+.4f} [{change.low:+.4f}, {change.high:+.4f}], {verdict.bound}, p {change.p:.3g}, adjusted {adjusted:.3g}"
+    interval = f"[{change.low:+.4f}, {change.high:+.4f}]"
+    return f"  {id_}: {name} {change.difference:+.4f} {interval}, {verdict.bound}, p {change.p:.3g}, adjusted {adjusted:.3g}"

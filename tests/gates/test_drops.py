@@ -51,6 +51,8 @@ def verdict(gate, found, rules=Rules()):  # noqa: B008 - frozen
         ({"max_rise": 0.03}, paired(0.02, 0.01, 0.03), "pass"),
         ({"max_rise": 0.02}, paired(0.02, 0.01, 0.03), "inconclusive"),
         ({"max_rise": 0.01}, paired(p=1.0, p_improved=0.001), "improved"),
+        # One sample changed: nobody can tell.
+        ({"max_drop": 0.5}, paired(low=None, high=None, p=None, p_improved=None), "inconclusive"),
     ],
 )
 def test_outcomes(bound, found, outcome):
@@ -76,6 +78,12 @@ def test_what_rows_cannot_tell_counts_as_the_suite_says():
     gate, found = Gate(metric="f1", max_drop=0.01), paired(p=0.2)
     assert verdict(gate, found, Rules(tolerant=True)).ok
     assert not verdict(gate, found, Rules(tolerant=False)).ok
+
+
+def test_the_table_where_chance_cannot_be_told():
+    said = verdict(Gate(metric="f1", max_drop=0.5), paired(low=None, high=None, p=None, p_improved=None), Rules(tolerant=False))
+    line = failure_message("toy one-fast", [said]).splitlines()[3]
+    assert line.split()[:7] == ["INCONCLUSIVE", "f1", "0.9000", "0.8800", "-0.0200", "-", "-"]
 
 
 def test_the_table():
