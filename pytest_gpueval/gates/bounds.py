@@ -42,9 +42,9 @@ UNSCORED: Final = "unscored"
 class Change:
     """What lies between a figure and its baseline's, over the samples that both have.
 
-    The interval and `p` are None where so few samples changed that chance cannot be told. `p` is that of "the change for the worse is within the margin"; `p_adjusted` is beside the suite's other gates of this kind. `changed` samples count
-    otherwise than they did; `detectable` is the smallest change for the worse that the gate finds with 80 % power, in units of the metric. `tolerated`:
-    where the rows cannot tell, the case passes.
+    The interval and `p` are None where so few samples changed that chance cannot be told. `p` is that of "the change for the worse is within the
+    margin"; `p_adjusted` is beside the suite's other gates of this kind. `changed` samples count otherwise than they did; `detectable` is the smallest
+    change for the worse that the gate finds with 80 % power, in units of the metric. `tolerated`: where the rows cannot tell, the case passes.
     """
 
     baseline: float | None

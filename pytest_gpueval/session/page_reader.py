@@ -43,7 +43,7 @@ class Reader:
         return cls(directory, {(case.suite, case.id): case for case in units if isinstance(case, Case)}, data, settings, hooks, redactor)
 
     def __call__(self, row: Row, budget: Budget) -> Samples | None:
-        """The samples of a row's run; None where it has none. Raises Conflict."""
+        """The samples of a row's run; None where it has none."""
         said = metadata(self.directory / row.run_id)
         case = self.cases.get((str(said.get("suite")), without_shard(str(said.get("case")))))
 

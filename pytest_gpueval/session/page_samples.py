@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_gpueval.datasets.parquet import ParquetSplit
-from pytest_gpueval.errors import GpuevalError
+from pytest_gpueval.errors import Conflict, GpuevalError
 from pytest_gpueval.reports.session_page import Budget, Collector, Given, Samples, Texts
 from pytest_gpueval.runs import results
 from pytest_gpueval.runs.directory import RESULTS
@@ -22,7 +22,7 @@ Split = Callable[[], tuple[ParquetSplit, Task]]
 
 
 def of_run(path: Path, split: Split, *, texts: Texts, redactor: Redactor, budget: Budget) -> Samples | None:
-    """The samples of an evaluation's run; None for anything else. Raises Conflict for results that are none."""
+    """The samples of an evaluation's run; None for anything else."""
     said, file = metadata(path), path / RESULTS
     scoring, shard = said.get("scoring") or {}, said.get("shard")
     if not said.get("task") or said.get("program") or not file.is_file() or not file.stat().st_size:
@@ -49,7 +49,7 @@ def kind_of(task: str, options: Mapping[str, Any]) -> str:
 def collect(path: Path, collector: Collector, *, kind: str, split: Split, shard: Shard | None, limit: int | None) -> Samples:
     """All samples of a results file. A split that cannot be read, or is not the one it was, leaves them without texts, and the note says why.
 
-    Raises Conflict for a results file that is none.
+    So does a line that is no result: the samples before it are there.
     """
     given: Iterator[tuple[Any, Given | None]] = iter(())
     note = None
@@ -59,17 +59,20 @@ def collect(path: Path, collector: Collector, *, kind: str, split: Split, shard:
         first = next(given, None)
     except GpuevalError as problem:
         note, first = f"The split cannot be read, so there are no texts: {str(problem).splitlines()[0]}", None
-    for record in results.read(path):
-        found = None
-        if first is not None and first[0] == record["id"]:
-            found = first[1]
-            try:
-                first = next(given, None)
-            except GpuevalError as problem:
-                note, first = f"The split cannot be read to its end: {str(problem).splitlines()[0]}", None
-        elif first is not None:
-            note, first = "The split is not the one that was evaluated: texts are left out from the first difference on.", None
-        collector.add(record, found)
+    try:
+        for record in results.read(path):
+            found = None
+            if first is not None and first[0] == record["id"]:
+                found = first[1]
+                try:
+                    first = next(given, None)
+                except GpuevalError as problem:
+                    note, first = f"The split cannot be read to its end: {str(problem).splitlines()[0]}", None
+            elif first is not None:
+                note, first = "The split is not the one that was evaluated: texts are left out from the first difference on.", None
+            collector.add(record, found)
+    except Conflict as problem:  # no results of ours from there on: what was read before is still worth a look
+        note = str(problem).splitlines()[0]
     return collector.done(note)
 
 

@@ -80,6 +80,17 @@ def test_a_split_that_is_gone_leaves_samples_without_texts(toy):
     assert (found.kept, found.texts) == (50, 0)
 
 
+def test_a_line_that_is_no_result_leaves_the_samples_before_it(toy):
+    toy.run("--gpueval-suite", "toy", "--gpueval-session", "it", "-k", "one").assert_outcomes(passed=1)
+    path = toy.session("it") / "toy-one-fast"
+    lines = (path / "results.jsonl").read_text().splitlines()
+    (path / "results.jsonl").write_text("\n".join([*lines[:7], "not a line", *lines[7:]]) + "\n")
+    split = ParquetSplit(toy.root / "suites/toy/data/one/fast.parquet", "")
+    found = of_run(path, lambda: (split, SpanDetection(["A", "B"])), texts="yes", redactor=Redactor(), budget=session_page.Budget())
+    assert (found.kept, found.texts) == (7, 7)
+    assert "results.jsonl:8: not a result line" in found.note
+
+
 def test_a_session_without_a_single_result_has_a_page(toy):
     toy.edit('target = "model.py:Model"', 'target = "model.py:None_such"')
     toy.run("--gpueval-suite", "toy", "--gpueval-session", "it")
