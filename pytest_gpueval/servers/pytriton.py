@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_gpueval.errors import GpuevalError, RuntimeFault, StorageError, UsageProblem
+from pytest_gpueval.errors import GpuevalError, ModelFault, RuntimeFault, StorageError, UsageProblem
 from pytest_gpueval.processes.leftovers import Segments
 from pytest_gpueval.processes.program import MOST_STDIN, Program
 from pytest_gpueval.processes.supervisor import Process, descendants, lives, look, pids
@@ -216,7 +216,7 @@ class PyTritonModel(Server):
     def _not_started(self, what: str, text: str) -> GpuevalError:
         model = self.kind.model
         known = refused(model, self.kind, text, self._because)
-        return known or RuntimeFault(f"model {model.target} did not start on {self.kind.name}: {what}.{self._because(text)}\n{self._end_of_log(text)}")
+        return known or ModelFault(f"model {model.target} did not start on {self.kind.name}: {what}.{self._because(text)}\n{self._end_of_log(text)}")
 
 
 class PyTritonServer:

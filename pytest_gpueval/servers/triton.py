@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_gpueval.errors import RuntimeFault, StorageError, UsageProblem
+from pytest_gpueval.errors import ModelFault, RuntimeFault, StorageError, UsageProblem
 from pytest_gpueval.processes.identity import own_name
 from pytest_gpueval.processes.leftovers import SHARED_MEMORY
 from pytest_gpueval.processes.program import Program
@@ -302,7 +302,7 @@ def refused(model: TritonModel, kind: Triton, text: str, because: Callable[[str]
         return UsageProblem(
             f"model {model.target} needs the package {said!r}, which Triton's interpreter does not have.\nInstall it:  {python} -m pip install {what}"
         )
-    return RuntimeFault(f"model {model.target} did not start on {kind.name}: {said}{because(said)}")
+    return ModelFault(f"model {model.target} did not start on {kind.name}: {said}{because(said)}")
 
 
 def cut_off(targets: Iterable[str], seconds: float) -> str:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_gpueval.errors import GpuevalError, RuntimeFault, UsageProblem
+from pytest_gpueval.errors import GpuevalError, ModelFault, RuntimeFault, UsageProblem
 from pytest_gpueval.processes.supervisor import Process, lives, send
 from pytest_gpueval.runs.redact import Redactor
 
@@ -217,7 +217,7 @@ class TritonServer(Server):
             return reason
         text = self._said(mark)
         because = self._because(f"{problem}\n{text}")
-        return RuntimeFault(f"model {loaded.model.target} did not start on {self.kind.name}: {problem}{because}\n{self._end_of_log(text)}")
+        return ModelFault(f"model {loaded.model.target} did not start on {self.kind.name}: {problem}{because}\n{self._end_of_log(text)}")
 
     def _stubs(self, name: str) -> list[Process]:
         """The processes of a model, one for each instance."""
