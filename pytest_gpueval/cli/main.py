@@ -8,7 +8,7 @@ import typer
 
 from pytest_gpueval import __version__
 
-from . import assets, baselines, datasets, gpus, plan, report, runs, suites
+from . import assets, baselines, compare, datasets, gpus, plan, report, runs, suites
 
 EXIT_CODES = """Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 not allowed, 5 locked or conflicting."""
 
@@ -25,6 +25,7 @@ app.command("suites")(suites.suites)
 app.command("init")(suites.init)
 app.command("plan")(plan.plan)
 app.command("gpus")(gpus.gpus)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.add_typer(assets.app, name="assets")
 app.add_typer(baselines.app, name="baselines")

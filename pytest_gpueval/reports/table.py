@@ -50,13 +50,14 @@ class Row:
     gates: int = 0
     tables: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     sweep: bool = False
+    beside: str = ""  # what the gates against a baseline found, in words
 
     def cells(self) -> tuple[str, ...]:
         """The texts under HEADERS."""
         rows = f"{self.scored:,}"
         notes = [f"{n} {what}" for n, what in ((self.errors, "errors"), (self.skipped, "skipped")) if n]
         rate = clock(self.seconds) if self.sweep else f"{self.samples_per_s:,.0f}" if self.samples_per_s is not None else "-"
-        verdict = f"{self.status}, {self.gates or 'no'} gate{'s' if self.gates != 1 else ''}" + (", reused" if self.reused else "")
+        verdict = f"{self.status}, {self.gates or 'no'} gate{'s' if self.gates != 1 else ''}" + (f", {self.beside}" if self.beside else "") + (", reused" if self.reused else "")
         return (self.case, f"{rows} ({', '.join(notes)})" if notes else rows, self.headline or "-", self.value(), rate, verdict)
 
     def value(self) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_gpueval.reports.session_page import CasePage, Gate, Samples
+from pytest_gpueval.reports.session_page import CasePage, Change, Comparison, Gate, Samples
 from pytest_gpueval.reports.table import Figure, Row
 from pytest_gpueval.runs.directory import METADATA
 
 from .rows import summary_or_none
+
+if TYPE_CHECKING:
+    from pytest_gpueval.runs.records import Summary
 
 
 def page_of(path: Path, row: Row, samples: Samples | None = None) -> CasePage:
@@ -31,6 +34,32 @@ def page_of(path: Path, row: Row, samples: Samples | None = None) -> CasePage:
         notes=summary.notes,
         provenance=provenance,
         samples=samples,
+        comparison=_comparison(path, summary),
+    )
+
+
+def _comparison(path: Path, summary: Summary) -> Comparison | None:
+    """What the gates against a baseline found; None where none spoke."""
+    paired = [(gate, gate.change) for gate in summary.gates if gate.change is not None]
+    if not paired:
+        return None
+    changes = [
+        Change(
+            gate.metric,
+            gate.label,
+            baseline=Figure(change.baseline, None, None),
+            value=Figure(gate.value, None, None),
+            difference=Figure(change.difference, change.low, change.high),
+            p=change.p_adjusted,
+            detectable=change.detectable,
+            n=gate.n,
+            outcome=gate.outcome,
+        )
+        for gate, change in paired
+    ]
+    where = metadata(path).get("baseline") or {}
+    return Comparison(
+        str(where.get("where", "?")), changes, note=f"p beside all such gates of the suite; {paired[0][1].changed:,} samples count otherwise than they did"
     )
 
 

@@ -37,7 +37,21 @@ def row(run: SessionRun, summary: Summary, label: str) -> Row:
         gates=len(summary.gates),
         tables=summary.tables,
         sweep=run.runtime == PROGRAM,
+        beside=_beside(summary),
     )
+
+
+def _beside(summary: Summary) -> str:
+    """What the first gate against a baseline found, that of the headline metric before others: `-0.011 vs baseline (p 0.21, finds 0.014)`."""
+    gates = sorted((gate for gate in summary.gates if gate.change is not None), key=lambda gate: (gate.label is not None, gate.metric != summary.headline))
+    if not gates or gates[0].change is None:
+        return ""
+    gate, change = gates[0], gates[0].change
+    of = "" if gate.metric == summary.headline and gate.label is None else f"{gate.metric} "
+    told = [f"p {change.p_adjusted:.2g}" if change.p_adjusted is not None else "", f"finds {change.detectable:.3f}" if change.detectable is not None else ""]
+    words = ", ".join(word for word in told if word)
+    outcome = f"{gate.outcome}: " if gate.outcome in ("improved", "inconclusive") else ""
+    return f"{outcome}{of}{change.difference:+.3f} vs baseline" + (f" ({words})" if words else "")
 
 
 def told(runs: Sequence[SessionRun], summaries: Mapping[str, Summary | None]) -> list[tuple[SessionRun, Summary]]:

@@ -221,7 +221,7 @@ class Suite:
             task_options=self.options_of(dataset),
             columns=dataset.columns,
             judge=self._judge(common["runtime_name"]) if self.is_judged(dataset) else None,
-            gates=_merged(self.file.gates, dataset.gates) if gates is None else tuple(gates),
+            gates=_under(_merged(self.file.gates, dataset.gates), gates),
             repo=dataset.repo,
             revision=dataset.revision,
             rows=dataset.splits[common["split"]].rows,
@@ -282,3 +282,11 @@ def _merged(general: Iterable[Gate], own: Iterable[Gate]) -> tuple[Gate, ...]:
     mine = list(own)
     replaced = {gate.key for gate in mine}
     return (*(gate for gate in general if gate.key not in replaced), *mine)
+
+
+def _under(gates: tuple[Gate, ...], policys: list[Gate] | None) -> tuple[Gate, ...]:
+    """Under a policy with gates of its own: those, and the others' drops; a change of policy must not escape the gates that see what it costs."""
+    if policys is None:
+        return gates
+    own = {gate.key for gate in policys}
+    return (*policys, *(gate for gate in gates if gate.is_paired and gate.key not in own))

@@ -288,7 +288,7 @@ class PolicyEntry(Strict):
     threshold: Share = Field(0.0, description="least score of a prediction; of several labels a row, 0 is 0.5")
     thresholds: dict[str, Share] = Field({}, description="per label, instead of `threshold`")
     disabled: list[str] = Field([], description="labels left out on both sides")
-    gates: list[Gate] | None = Field(None, description="under this policy, instead of the gates of the suite and its datasets")
+    gates: list[Gate] | None = Field(None, description="under this policy, instead of the bounds of the suite and its datasets; their drops stay")
 
 
 class SplitEntry(Strict):

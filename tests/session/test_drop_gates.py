@@ -40,6 +40,10 @@ def test_the_same_answers_pass(gated):
     result = gated.run(*AGAINST, "--gpueval-session", "second")
     result.assert_outcomes(passed=3)
     result.stdout.no_fnmatch_line("*do not speak*")
+    result.stdout.re_match_lines([r"one-fast .* passed, 1 gate, \+0\.000 vs baseline \(p 1, finds 0\.\d+\)"])
+    assert "finds" in (gated.session("second") / "report.md").read_text()
+    page = (gated.session("second") / "report.html").read_text()
+    assert page.count("drop &lt;= 0.01") >= 2 and "p beside all such gates of the suite" in page
     for case in ("one-fast", "two-fast"):
         (verdict,) = gates_of(gated, "second", case)
         change = verdict["change"]
@@ -126,6 +130,13 @@ def test_a_gate_of_a_figure_that_less_is_better_of(toy):
     toy.run(*AGAINST, "--gpueval-session", "second").assert_outcomes(failed=2, passed=1)
     (verdict,) = gates_of(toy, "second")
     assert (verdict["outcome"], verdict["change"]["baseline"], verdict["value"], verdict["bound"]) == ("fail", 0, pytest.approx(2 / 3), "rise <= 0.1")
+
+
+def test_a_policy_does_not_escape_them(gated):
+    """Its own gates take the place of bounds, not of what sees the costs of choosing it."""
+    gated.edit("[policies.closed]\nthreshold = 0.95\n", '[policies.closed]\nthreshold = 0.95\n[[policies.closed.gates]]\nmetric = "strict.f1"\nmin = 0\n')
+    gated.run(*AGAINST, "--gpueval-policy", "closed", "--gpueval-session", "second").assert_outcomes(failed=2, passed=1)
+    assert [(verdict["bound"], verdict["outcome"]) for verdict in gates_of(gated, "second")] == [(">= 0", "pass"), ("drop <= 0.01", "fail")]
 
 
 def test_on_workers_and_in_shards(gated):

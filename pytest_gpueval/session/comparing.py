@@ -1,0 +1,153 @@
+"""Two sessions, baselines or commits beside each other, sample by sample. Knows nothing of pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_gpueval.errors import GpuevalError, UsageProblem, valid_values
+from pytest_gpueval.runs import baselines
+from pytest_gpueval.scoring.verdicts import Verdicts
+
+from . import tasks
+
+if TYPE_CHECKING:
+    from pytest_gpueval.runs.baselines import Baseline, BaselineRecord
+    from pytest_gpueval.scoring.paired import Difference
+    from pytest_gpueval.scoring.task import Task
+
+    from .baseline_sources import Source
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metric of a case in A and in B. `p` is two-sided, of no difference; `p_adjusted` beside those of all cases' headline metrics (Holm)."""
+
+    suite: str
+    case: str
+    metric: str
+    label: str | None
+    a: float | None
+    b: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    samples: int
+    changed: int
+    method: str
+    headline: bool
+    p_adjusted: float | None = None
+
+    @property
+    def name(self) -> str:
+        """`strict.f1`, `strict.f1[PERSON]`."""
+        return f"{self.metric}[{self.label}]" if self.label else self.metric
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All rows, and what a reader should know: cases that only one side has or that cannot be compared, samples that are not common."""
+
+    a: str
+    b: str
+    rows: Sequence[Row]
+    notes: Sequence[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"a": self.a, "b": self.b, "level": LEVEL, "rows": [row.as_dict() for row in self.rows], "notes": list(self.notes)}
+
+
+def compare(a: Source, b: Source, suites: Collection[str], cases: Collection[str], *, everything: bool, intersect: bool) -> Comparison:
+    """Compare the cases that both have, of these suites and cases where any are named: the headline metrics or, with `everything`, all and those of labels.
+
+    Raises UsageProblem where no case is common, or a named one is missing; MissingExtra.
+    """
+    there, here = a.cases(), b.cases()
+    for known, named, what in (({of for of, _ in there + here}, suites, "suites"), ({name for _, name in there + here}, cases, "cases")):
+        for name in named:
+            if name not in known:
+                raise UsageProblem(f"neither {a.words} nor {b.words} has {name!r}. {valid_values(name, known, what=what)}")
+    wanted = [key for key in dict.fromkeys([*there, *here]) if (not suites or key[0] in suites) and (not cases or key[1] in cases)]
+    both = [key for key in wanted if key in there and key in here]
+    if not both:
+        raise UsageProblem(f"{a.words} and {b.words} have no case in common. The first has {_named(there)}; the second has {_named(here)}")
+    notes = [f"{'/'.join(key)}: only {(a if key in there else b).words} has it" for key in wanted if key not in both]
+    rows: list[Row] = []
+    for key in both:
+        try:
+            found, told = _case(a.get(*key), b.get(*key), everything=everything, intersect=intersect)
+        except GpuevalError as error:  # one that cannot be compared does not hide the others
+            notes.append(f"{'/'.join(key)}: not compared: {error}")
+            continue
+        rows += found
+        notes += [f"{'/'.join(key)}: {line}" for line in told]
+    return Comparison(a.words, b.words, _adjusted(rows), notes)
+
+
+def _case(a: Baseline, b: Baseline, *, everything: bool, intersect: bool) -> tuple[list[Row], list[str]]:
+    from pytest_gpueval.scoring.paired import differences  # noqa: PLC0415 - heavy
+
+    refused, told = baselines.differences(a.record, b.record.model_dump(mode="json"))
+    if refused:
+        raise UsageProblem("measured otherwise: " + "; ".join(refused))
+    there, here = a.samples, b.samples
+    found = baselines.align(a, here.ids, here.hashes, sha256=b.record.dataset.sha256, intersect=intersect)
+    pairs = [
+        (before, after)
+        for before, after in zip(there.parts(found.baseline), here.parts(found.current), strict=True)
+        if before is not None and after is not None
+    ]
+    if found.words:
+        told = [*told, found.words]
+    if apart := found.common - len(pairs):
+        told = [*told, f"{apart:,} samples have no score on one side, and are left out"]
+    asked = _asked(b.record, everything=everything)
+    sides = [before for before, _ in pairs], [after for _, after in pairs]
+    compared = differences(_task(b.record), *sides, asked, level=LEVEL, sides="two")
+    return [_row(b.record, one) for one in compared.values()], told
+
+
+def _asked(record: BaselineRecord, *, everything: bool) -> list[Any]:
+    from pytest_gpueval.scoring.paired import Asked  # noqa: PLC0415 - heavy
+
+    if not everything:
+        return [Asked(record.headline)] if record.headline else []
+    labels = [Asked(name, label) for label, figures in record.label_metrics.items() for name in figures]
+    return [*(Asked(name) for name in record.metrics), *labels]
+
+
+def _task(record: BaselineRecord) -> Task:
+    """The task of a record, as far as its counts go. Raises UsageProblem for one that a conftest.py adds."""
+    if record.task not in tasks.OWN:
+        raise UsageProblem(f"task {record.task!r} is of a conftest.py, which this command does not read; compare in a session: --gpueval-baseline")
+    verdicts = {} if record.judge is None else {"verdicts": Verdicts("", ())}  # scores are there; nothing is read again
+    return tasks.OWN[record.task](labels=record.labels, label_map=record.label_map, thresholds={}, ignored=set(), **verdicts, **record.task_options)
+
+
+def _row(record: BaselineRecord, one: Difference) -> Row:
+    p = None if one.p is None or one.p_improved is None else min(one.p, one.p_improved)
+    headline = one.label is None and one.metric == record.headline
+    figures = (one.baseline, one.value, one.difference, one.low, one.high, p)
+    return Row(record.suite, record.case, one.metric, one.label, *figures, one.n, one.changed, one.method, headline)
+
+
+def _adjusted(rows: Sequence[Row]) -> list[Row]:
+    from pytest_gpueval.scoring.paired import holm  # noqa: PLC0415 - heavy
+
+    family = [number for number, row in enumerate(rows) if row.headline and row.p is not None]
+    adjusted = dict(zip(family, holm([rows[number].p or 0.0 for number in family]), strict=True))
+    return [replace(row, p_adjusted=adjusted.get(number)) for number, row in enumerate(rows)]
+
+
+def _named(keys: Sequence[tuple[str, str]]) -> str:
+    names = ["/".join(key) for key in keys[:8]]
+    return (", ".join(names) + (", ..." if len(keys) > 8 else "")) or "none"

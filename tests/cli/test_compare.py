@@ -1,0 +1,111 @@
+"""gpueval compare: sessions, baselines and commits beside each other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from pytest_gpueval.cli.main import app
+from tests.session.conftest import rows, toy  # noqa: F401
+from tests.session.test_drop_gates import UPDATE, worse
+
+
+@pytest.fixture
+def two(toy, monkeypatch):  # noqa: F811 - the fixture
+    """A session with baselines of its own, and one that found less."""
+    toy.run(*UPDATE).assert_outcomes(passed=2)
+    worse(toy)
+    toy.run("--gpueval-suite", "toy", "--gpueval-session", "second").assert_outcomes(passed=2)
+    monkeypatch.chdir(toy.root)
+    return toy
+
+
+def compare(*args):
+    return CliRunner().invoke(app, ["compare", *args], catch_exceptions=False)
+
+
+def document(*args):
+    done = compare(*args, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("a", ["first", "baselines", "baselines/toy", "reports/evaluations/first"])
+def test_the_same_from_a_session_and_from_its_baselines(two, a):
+    found = document(a, "second")
+    assert [(row["case"], row["metric"], row["samples"], row["changed"]) for row in found["rows"]] == [
+        ("one-fast", "strict.f1", 50, 17),
+        ("two-fast", "strict.f1", 50, 17),
+    ]
+    for row in found["rows"]:
+        assert row["a"] == pytest.approx(0.9) and row["difference"] == pytest.approx(row["b"] - row["a"]) and row["difference"] < -0.1
+        assert row["low"] < row["difference"] < row["high"] < 0 and row["p"] < 0.01 and row["p"] < row["p_adjusted"] <= 2 * row["p"]
+    assert found["notes"] == []
+
+
+def test_swapped_sides_swap_the_signs(two):
+    there, back = document("first", "second")["rows"][0], document("second", "first")["rows"][0]
+    assert (back["difference"], back["low"], back["high"]) == pytest.approx((-there["difference"], -there["high"], -there["low"]))
+    assert back["p"] == pytest.approx(there["p"])
+
+
+def test_nothing_changed(two):
+    (row, _) = document("first", "first")["rows"]
+    assert (row["difference"], row["low"], row["high"], row["p"], row["changed"]) == (0, 0, 0, 1, 0)
+
+
+def test_all_metrics_and_those_of_labels(two):
+    found = document("first", "second", "--all", "--case", "one-fast")["rows"]
+    names = {(row["metric"], row["label"]) for row in found}
+    assert {("strict.f1", None), ("strict.f1", "A"), ("document.recall", None)} <= names
+    assert [row["metric"] for row in found if row["p_adjusted"] is not None] == ["strict.f1"], "adjusted are the headline metrics"
+
+
+def test_forms(two, tmp_path):
+    table = compare("first", "second").stdout
+    assert "one-fast" in table and "strict.f1" in table and "-0.1" in table
+    markdown = compare("first", "second", "--markdown").stdout
+    assert markdown.startswith("# second beside first\n") and markdown.count("\n| toy/") == 2
+    page = tmp_path / "page.html"
+    assert compare("first", "second", "--html", str(page)).exit_code == 0
+    text = page.read_text()
+    assert text.count('<tr class="down">') == 2 and "<script" not in text and "http" not in text.replace("http-equiv", "")
+
+
+def test_what_is_not_common_is_said(two):
+    (two.root / "baselines/toy/two-fast.json").unlink()
+    (two.root / "baselines/toy/two-fast.parquet").unlink()
+    found = document("baselines", "second")
+    assert [row["case"] for row in found["rows"]] == ["one-fast"]
+    assert found["notes"] == ["toy/two-fast: only second has it"]
+    two.split(rows(40, "one"))
+    two.run("--gpueval-suite", "toy", "--gpueval-session", "third", "-k", "one")
+    found = document("baselines", "third")
+    (note,) = found["notes"]
+    assert found["rows"] == [] and note.startswith("toy/one-fast: not compared: ") and "are not at hand" in note
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("first", "scond"), "Did you mean 'second'?"),
+        (("first", "second", "--suite", "tyo"), "Did you mean 'toy'?"),
+        (("first", "second", "--case", "one"), "neither first nor second has 'one'"),
+        (("first", "git:main"), "is in no git repository"),
+    ],
+)
+def test_wrong_names(two, args, words):
+    done = compare(*args)
+    assert done.exit_code == 2 and words in done.stderr and "Traceback" not in done.output
+
+
+def test_hostile_names_stay_text(two, tmp_path):
+    folder = two.root / "reports/evaluations"
+    evil = "x<script>alert(1)|`"
+    (folder / "second").rename(folder / evil)
+    page = tmp_path / "page.html"
+    markdown = compare("first", evil, "--markdown", "--html", str(page)).stdout
+    assert "<script>" not in page.read_text() and "&lt;script&gt;" in page.read_text()
+    assert "<script>" not in markdown
