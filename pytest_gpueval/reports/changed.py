@@ -56,6 +56,8 @@ def _sample(one: ChangedSample) -> list[str]:
         odd = sorted(set(gold) ^ set(now))
         window = _window(one.text, odd[0][0] if odd else 0)
         return [head, f"    right: {marked(one.text, gold, *window)}", f"    now:   {marked(one.text, now, *window)}"]
+    if not one.text and one.gold is None and one.prediction is None:
+        return [head]
     lines = [head, f"    {_short(one.text, _WIDTH)}"] if one.text else [head]
     return [*lines, f"    right: {_short(_said(one.gold), _WIDTH)}", f"    now:   {_short(_said(one.prediction), _WIDTH)}"]
 

@@ -184,7 +184,7 @@ class Display:
         listed = rows if len(rows) <= MOST_ROWS else bad[:MOST_ROWS]
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in headers(rows):
-            table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
+            table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=name != "verdict")
         for row in listed:
             *cells, verdict = row.cells()
             table.add_row(*cells, Text(verdict, style="green" if row.ok else "bold red"))

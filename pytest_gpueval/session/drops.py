@@ -75,15 +75,18 @@ class Beside:
         clusters = None if column is None else clusters_of(self._split, column, self._scored.places)
         return judge(self._case, self._task, self._scored, clusters)
 
-    def details(self, verdicts: Sequence[gates.Verdict], results: Path, clean: Callable[[str], str], command: str) -> str:
-        """What changed most in the first metric that fell too far, and how to run just this again; only that where no such gate failed."""
+    def details(self, verdicts: Sequence[gates.Verdict], results: Path, clean: Callable[[str], str], command: str, *, texts: bool) -> str:
+        """What changed most in the first metric that fell too far, and how to run just this again; only that where no such gate failed.
+
+        `texts`: whether samples are shown with more than their ids and figures.
+        """
         worst = next((verdict for verdict in verdicts if verdict.change is not None and not verdict.ok), None)
         if worst is None:
             return changed.message([], [], command)
         rises = worst.bound.startswith("rise")
         fell = samples_that_fell(self._task, self._scored, worst.metric, rises=rises)
         labels = labels_that_fell(self._task, self._scored, worst.metric, rises=rises)
-        return clean(changed.message(labels, shown(fell, results, self._sample, clean), command))
+        return clean(changed.message(labels, shown(fell, results, self._sample if texts else lambda _place: None, clean), command))
 
     def _sample(self, place: int) -> Sample | None:
         try:

@@ -157,7 +157,8 @@ class EvaluationRun(Run):
 
     def _details_of(self, beside: drops.Beside) -> Callable[[Sequence[gates.Verdict]], str]:
         clean, command = self.directory.redactor.text, shlex.join(arguments(self._worker.command(self.nodeid), self.directory.redactor))
-        return lambda verdicts: beside.details(verdicts, self.directory.results_path, clean, command)
+        texts = self._worker.settings.report_texts != "no"
+        return lambda verdicts: beside.details(verdicts, self.directory.results_path, clean, command, texts=texts)
 
     def _judge_errors(self, evaluation: Evaluation) -> None:
         tally = evaluation.tally

@@ -48,10 +48,14 @@ def _beside(summary: Summary) -> str:
         return ""
     gate, change = gates[0], gates[0].change
     of = "" if gate.metric == summary.headline and gate.label is None else f"{gate.metric} "
-    told = [f"p {change.p_adjusted:.2g}" if change.p_adjusted is not None else "", f"finds {change.detectable:.3f}" if change.detectable is not None else ""]
+    told = [_p(change.p_adjusted) if change.p_adjusted is not None else "", f"finds {change.detectable:.3f}" if change.detectable is not None else ""]
     words = ", ".join(word for word in told if word)
     outcome = f"{gate.outcome}: " if gate.outcome in ("improved", "inconclusive") else ""
     return f"{outcome}{of}{change.difference:+.3f} vs baseline" + (f" ({words})" if words else "")
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p {value:.2g}"
 
 
 def told(runs: Sequence[SessionRun], summaries: Mapping[str, Summary | None]) -> list[tuple[SessionRun, Summary]]:

@@ -72,6 +72,12 @@ def test_a_drop_fails_and_shows_what_fell(gated):
     assert "run just this again:" in text and "--gpueval-session=second" in command
 
 
+def test_texts_that_are_not_to_be_shown(gated):
+    worse(gated)
+    text = gated.run(*AGAINST, "--gpueval-session", "second", "--gpueval-report-texts", "no").stdout.str()
+    assert "  one-1  1.000 -> 0.000" in text and "aaaaabbbbb" not in text and "aabbbbb" not in text
+
+
 def test_few_rows_cannot_tell(toy):
     toy.append('[[gates]]\nmetric = "strict.f1"\nmax_drop = 0.3\n[comparison]\ninconclusive = "fail"\n')
     for name in ("one", "two"):
