@@ -30,6 +30,9 @@ def plan(
     data: Annotated[str, typer.Option(metavar="SOURCE", help="Where rows come from: embedded, hub, or a directory.")] = "embedded",
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Sessions that measured how long items take.")] = Path("reports/evaluations"),
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N rows of each split.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Say which gates cannot see the drops that they promise to see, going by these baselines.")
+    ] = None,
     json_: Json = False,  # noqa: FBT002 - command-line switch
     pretty: Pretty = False,  # noqa: FBT002 - command-line switch
 ) -> None:
@@ -43,6 +46,8 @@ def plan(
       gpueval plan guardrails_ru --lanes 8 --gpu-name "NVIDIA H100 80GB HBM3"
 
       gpueval plan guardrails_ru --gpus 0-3 --split full --json
+
+      gpueval plan guardrails_ru --baseline baselines
     """
     from pytest_gpueval.errors import UsageProblem
     from pytest_gpueval.session import cases
@@ -78,7 +83,20 @@ def plan(
         rows.settle(chosen)
         expected = Forecast(settings, rows, suites, _lanes(settings, lanes, gpu_name, chosen))
         made = expected.whole()
-    _print(made, expected.unknown, form(json_, pretty), settings.runtime_words)
+        blind = _blind(chosen, baseline, settings) if baseline is not None else []
+    _print(made, expected.unknown, form(json_, pretty), settings.runtime_words, blind)
+
+
+def _blind(chosen: Sequence[Unit], baseline: str, settings: Settings) -> list[str]:
+    """Gates that cannot see what they promise."""
+    from pytest_gpueval.session import baseline_sources, foresight
+    from pytest_gpueval.suites.model import Case
+
+    source = baseline_sources.source(baseline, settings.root, settings.output_dir, option="--baseline ")
+    cases = [unit for unit in chosen if isinstance(unit, Case)]
+    there = set(source.cases())
+    keys = {(case.suite, case.whole_id) for case in cases}
+    return foresight.warnings(cases, {key: source.get(*key) for key in keys & there})
 
 
 def _lanes(settings: Settings, number: int | None, gpu_name: str | None, chosen: Sequence[Unit]) -> list[Lane]:
@@ -94,19 +112,21 @@ def _lanes(settings: Settings, number: int | None, gpu_name: str | None, chosen:
     return lanes.on_gpus(found, widths) if found else lanes.on_cpu(None, max(1, len(chosen)), widths)
 
 
-def _print(made: Plan, unknown: Sequence[str], form: Form, note: str | None) -> None:
+def _print(made: Plan, unknown: Sequence[str], form: Form, note: str | None, blind: Sequence[str]) -> None:
     from pytest_gpueval.reports import schedule
     from pytest_gpueval.session.forecast import UNKNOWN_ROWS
 
     record: dict[str, Any] = made.as_dict()
     if form is not Form.TABLE:
-        show_document({**record, "rows_unknown": list(unknown)}, form)
+        show_document({**record, "rows_unknown": list(unknown), "gates": list(blind)}, form)
         return
     if note:
         print(note)  # noqa: T201
     print(schedule.plan_lines(record, _width()), end="")  # noqa: T201
     if unknown:
         print(f"  rows unknown, {UNKNOWN_ROWS:,} assumed: {', '.join(unknown)}")  # noqa: T201
+    for line in blind:
+        print(f"  gate: {line}")  # noqa: T201
 
 
 def _width() -> int:

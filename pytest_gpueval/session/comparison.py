@@ -16,7 +16,7 @@ from pytest_gpueval.runs.baselines import Alignment, Baseline, Samples, files, s
 from pytest_gpueval.runs.baselines.files import missing
 from pytest_gpueval.runs.files import storage
 
-from . import baseline_sources
+from . import baseline_sources, foresight
 
 if TYPE_CHECKING:
     from pytest_gpueval.datasets.parquet import ParquetSplit
@@ -82,7 +82,7 @@ def resolve(settings: Settings, cases: Sequence[Case], redactor: Redactor, *, ce
         found[key] = baseline
     if lacking and certain and not settings.update_baseline:
         raise _lacking(lacking, sorted(there), f"--gpueval-baseline {settings.baseline}: {source.words}")
-    return Compared(found, notes)
+    return Compared(found, [*notes, *foresight.warnings(cases, found)])
 
 
 def baseline_of(case: Case, settings: Settings, session_dir: Path) -> Baseline | None:

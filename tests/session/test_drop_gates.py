@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from typer.testing import CliRunner
+
+from pytest_gpueval.cli.main import app
 
 from .conftest import rows
 
@@ -70,6 +74,17 @@ def test_a_drop_fails_and_shows_what_fell(gated):
     assert "right: [A aaa]aabbbbb" in text and "now:   aaaaabbbbb" in text
     (command,) = {line.strip() for line in result.outlines if "test_eval[one-fast]" in line and "--gpueval-baseline" in line}
     assert "run just this again:" in text and "--gpueval-session=second" in command
+
+
+def test_a_gate_that_cannot_see_what_it_promises_is_named(gated, monkeypatch):
+    """50 rows do not show a drop of a hundredth; they do show one of a half."""
+    words = r"toy/one-fast: strict.f1: max_drop 0.01, but on 50 rows a change must be about 0\.[12]\d\d to be found"
+    assert re.search(words, gated.run(*AGAINST, "--gpueval-session", "second").stdout.str())
+    monkeypatch.chdir(gated.root)
+    planned = CliRunner().invoke(app, ["plan", "toy", "--gpus", "none", "--baseline", "baselines"])
+    assert planned.exit_code == 0 and re.search(words, planned.stdout)
+    gated.edit("max_drop = 0.01", "max_drop = 0.5")
+    assert "a change must be" not in CliRunner().invoke(app, ["plan", "toy", "--gpus", "none", "--baseline", "baselines"]).stdout
 
 
 def test_texts_that_are_not_to_be_shown(gated):
