@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Whole = npt.NDArray[np.int64]
     Shares = npt.NDArray[np.float64]
 
+# Less than a sample of any split: no margin, and none that squares to 0.
+_NO_MARGIN = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
@@ -144,7 +147,7 @@ def compared(pairs: Pairs, margin: float, level: Level) -> Evidence:
     """All about the drop from the baseline's proportion to the current one."""
     low, high = newcombe(pairs, level.tail) if pairs.lost or pairs.gained else (0.0, 0.0)
     improved = mcnemar(pairs.gained, pairs.lost)
-    if not margin:
+    if margin < _NO_MARGIN:
         return Evidence(low, high, mcnemar(pairs.lost, pairs.gained), improved, detectable(pairs, 0.0, level.tail), "exact McNemar, Newcombe's interval")
     p, least = (tango(pairs, margin), detectable(pairs, margin, level.tail)) if margin < 1 else (1.0, None)
     return Evidence(low, high, p, improved, least, "Tango's score test, Newcombe's interval")

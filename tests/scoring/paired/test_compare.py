@@ -5,7 +5,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pytest_gpueval.scoring.paired import Asked, differences
@@ -85,6 +85,7 @@ def test_the_order_of_many_samples_is_irrelevant_up_to_the_seed():
 
 
 @given(names, seeds, st.floats(0, 0.5))
+@example("many", [0, 1], 5e-324)
 @settings(max_examples=40, deadline=None)
 def test_identical_predictions_have_p_1_and_no_width(name, found_seeds, margin):
     task, baseline, _ = runs(name, found_seeds)
