@@ -35,6 +35,7 @@ _DEFAULT_S: Final = 600.0
 _TYPICAL_ROWS: Final = 1000
 # Rounds until rows fit the plan, which knows what items cost of their own.
 _ROUNDS: Final = 8
+_HAIR: Final = 1e-4
 
 
 class Against(StrEnum):
@@ -292,7 +293,8 @@ def _fitting(known: Sequence[_Known], limits: budget.Limits) -> tuple[dict[str, 
         seconds = _planned_s(known, rows, limits.gpus)
         if seconds <= limits.seconds:
             break
-        limits = replace(limits, startup_s=limits.startup_s + seconds - limits.seconds)
+        # A hair more than what was too long: fewer rows may take nearly as long, and rounds end.
+        limits = replace(limits, startup_s=limits.startup_s + seconds - limits.seconds + _HAIR * limits.seconds)
     return rows, seconds
 
 
