@@ -114,6 +114,6 @@ def test_the_hub_is_tried_where_it_is_asked_for(machine):
     """The same witness, and a session that does want the network: else the tests above could not fail."""
     for name in ("one", "two"):
         machine.toy.edit(f"[datasets.{name}]", f'[datasets.{name}]\nrepo = "acme/{name}"')
-    text = machine.run("-m", "pytest", "-p", "no:cacheprovider", "--gpueval-suite", "toy", "--gpueval-data=hub", code=4)
+    text = machine.run("-m", "pytest", "-p", "no:cacheprovider", "--gpueval-suite", "toy", "--gpueval-data=hub", code=10)
     assert "acme/one: https://huggingface.co cannot be reached" in text
     assert any("huggingface.co" in where for _, where, _ in machine.tried())
