@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Self
+
+from pytest_gpueval.errors import StorageError
+
+from .host import Done
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How a program ended: its exit code, None where it could not be started or took too long; what it wrote, and what it said on stderr."""
-
-    code: int | None
-    output: bytes
-    said: str
-
-
-def call(argv: Sequence[str], cwd: Path, timeout_s: float = 30) -> Done:
+def call(argv: Sequence[str], cwd: Path, timeout_s: float = 30, *, stdin: bytes = b"", environment: Mapping[str, str] = _NONE) -> Done:
     """Run a program to its end."""
     try:
-        done = subprocess.run(argv, cwd=cwd, capture_output=True, check=False, timeout=timeout_s)  # noqa: S603 - an argv list
+        done = subprocess.run(argv, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=timeout_s, env=os.environ | environment)  # noqa: S603 - an argv list
     except OSError as error:
         return Done(None, b"", f"{argv[0]}: {error.strerror or error}")
     except subprocess.TimeoutExpired:
@@ -32,3 +33,52 @@ def run(argv: Sequence[str], cwd: Path, timeout_s: float = 30) -> str | None:
     """The standard output of a program, or None if it is not there, failed or took too long."""
     done = call(argv, cwd, timeout_s)
     return done.output.decode("utf-8", "replace") if done.code == 0 else None
+
+
+class LocalHost:
+    """This machine, as a host among others."""
+
+    def __init__(self, name: str = "local") -> None:
+        self.name = name
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = _NONE, directory: str | None = None
+    ) -> Done:
+        """As Host says."""
+        return call(argv, Path(directory) if directory else Path.cwd(), timeout_s, stdin=stdin, environment=environment)
+
+    def put(self, source: Path, target: str, *, timeout_s: float = 3600.0) -> None:  # noqa: ARG002 - a copy on one machine waits for nobody
+        """As Host says. Raises StorageError."""
+        place = Path(target)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False) as beside:
+                shutil.copyfile(source, beside.name)
+            shutil.copymode(source, beside.name)
+            Path(beside.name).replace(place)
+        except OSError as error:
+            raise StorageError(f"{self.name}: {source} cannot be copied to {target}: {error.strerror or error}") from error
+
+    def get(self, source: str, target: Path, *, offset: int = 0, timeout_s: float = 3600.0) -> int:  # noqa: ARG002 - the same
+        """As Host says. Raises StorageError."""
+        try:
+            with Path(source).open("rb") as there, target.open("ab") as here:
+                before = here.tell()
+                there.seek(offset)
+                shutil.copyfileobj(there, here, 1 << 20)
+                return here.tell() - before
+        except OSError as error:
+            raise StorageError(f"{self.name}: {source} cannot be copied to {target}: {error.strerror or error}") from error
+
+    def worker_command(self, argv: Sequence[str]) -> list[str]:
+        """As Host says: itself."""
+        return list(argv)
+
+    def close(self) -> None:
+        """As Host says."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,52 @@
+"""What every kind of host can do: the one interface that the rest of the house knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol, Self
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a program ended: its exit code, None where it could not be started, took too long, or nobody knows; what it wrote, and what it said on stderr."""
+
+    code: int | None
+    output: bytes
+    said: str
+
+
+class Host(Protocol):
+    """A machine that runs things for us: this one, or one that is reached through SSH, Kubernetes or Slurm.
+
+    Whatever shell it has, the words of a command arrive as they are. Whatever its profile prints, what is read is the program's own output.
+    A link that breaks is no exit code: it raises Unreachable, since nobody knows how the program ended. AccessDenied: no key, or not the host that it says.
+    """
+
+    # As the user wrote it.
+    name: str
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = _NONE, directory: str | None = None
+    ) -> Done:
+        """Run a program there to its end. `environment` adds to what it has; a secret goes through `stdin`, never through argv."""
+
+    def put(self, source: Path, target: str, *, timeout_s: float = 3600.0) -> None:
+        """Copy a file to a path there: beside its place first, then moved into it. Its folder is made where it is missing."""
+
+    def get(self, source: str, target: Path, *, offset: int = 0, timeout_s: float = 3600.0) -> int:
+        """Append what a file there holds from `offset` on to a file here. Returns how many bytes came; what came before a link broke stays."""
+
+    def worker_command(self, argv: Sequence[str]) -> list[str]:
+        """The command that, started here, is that program there: its stdin and stdout byte by byte, and its end with ours."""
+
+    def close(self) -> None:
+        """Give back connections; again is harmless."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
