@@ -36,7 +36,7 @@ def run(argv: Sequence[str], cwd: Path, timeout_s: float = 30) -> str | None:
 
 
 class LocalHost:
-    """This machine, as a host among others."""
+    """The machine we are on, as a host among others."""
 
     def __init__(self, name: str = "local") -> None:
         self.name = name
