@@ -1,0 +1,148 @@
+"""What a run has on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import time
+from typing import Any, Iterator
+
+from .processes import POLL_S, Refused, lives
+
+STATE = ".gpueval"
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LOCK_S = 20.0
+TAIL = 1 << 18
+
+
+def read_json(path: str) -> Any:
+    """What the file holds; None where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+
+
+def write_text(path: str, text: str, *, once: bool = False, mode: int = 0o644) -> bool:
+    """Write a whole file, on disk before we return. With `once` only where there is none yet: False if there is."""
+    beside = f"{path}.{os.getpid()}.tmp"
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    if not once:
+        os.replace(beside, path)
+        return True
+    try:
+        os.link(beside, path)
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(beside)
+
+
+def write_json(path: str, value: Any, *, once: bool = False) -> bool:
+    """As write_text."""
+    return write_text(path, json.dumps(value, indent=1) + "\n", once=once)
+
+
+def back_up(path: str) -> None:
+    """Move a file aside, to a name that nothing has."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    for number in range(10_000):
+        target = f"{path}.bak-{stamp}" + (f"-{number}" if number else "")
+        try:
+            os.link(path, target)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            return
+        os.unlink(path)
+        return
+
+
+class Run:
+    """The directory of a run. Raises Refused for a name that is none."""
+
+    def __init__(self, root: str, run_id: str) -> None:
+        if not RUN_ID.fullmatch(run_id):
+            raise Refused("usage", f"run id {run_id!r}: use letters, digits, '.', '_' and '-', at most 64, a letter or digit first")
+        self.id = run_id
+        self.directory = os.path.join(root, run_id)
+        self.state = os.path.join(self.directory, STATE)
+        self.log = os.path.join(self.directory, "stdout.log")
+
+    def claim(self) -> dict[str, Any] | None:
+        """What was submitted last."""
+        found: dict[str, Any] | None = read_json(os.path.join(self.state, "claim.json"))
+        return found
+
+    def place(self, claim: dict[str, Any], name: str = "") -> str:
+        """A file of this submission."""
+        return os.path.join(self.state, claim["nonce"], name)
+
+    def part(self, claim: dict[str, Any], name: str) -> dict[str, Any] | None:
+        """A record of this submission: runner, started, stop or exit."""
+        found: dict[str, Any] | None = read_json(self.place(claim, f"{name}.json"))
+        return found
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone with this run. Raises Refused."""
+        lock = os.open(os.path.join(self.state, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        limit = time.monotonic() + LOCK_S
+        try:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > limit:
+                        raise Refused("conflict", f"{self.id}: somebody else submits or stops it right now; try again") from None
+                    time.sleep(POLL_S)
+            yield
+        finally:
+            os.close(lock)
+
+    def spare(self, claim: dict[str, Any]) -> set[tuple[int, int]]:
+        """The runner that lives and the tmux server around it: they end by themselves once the rest has, and say how it was."""
+        runner = self.part(claim, "runner")
+        if runner is None or not lives(runner):
+            return set()
+        return {(who["pid"], who["started"]) for who in (runner, runner["around"]) if who}
+
+
+def size_of(path: str) -> int:
+    """Bytes of a file, 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def read_bytes(path: str, offset: int, most: int) -> bytes:
+    """A piece of a file; nothing where there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(most)
+    except FileNotFoundError:
+        return b""
+
+
+def tail_offset(path: str, lines: int) -> int:
+    """Where the last lines of a file begin, at most TAIL bytes before its end."""
+    size = size_of(path)
+    begin = max(0, size - TAIL)
+    data = read_bytes(path, begin, TAIL)
+    at = len(data) - (1 if data.endswith(b"\n") else 0)
+    for _ in range(lines):
+        at = data.rfind(b"\n", 0, max(at, 0))
+        if at < 0:
+            return begin
+    return begin + at + 1

@@ -1,0 +1,297 @@
+"""What a client can ask for: launch, status, tail, stop."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+from .files import RUN_ID, STATE, TAIL, Run, back_up, read_bytes, size_of, tail_offset, write_json, write_text
+from .processes import MARKER, POLL_S, SETTLE_S, Process, Refused, boot, end, family, identity, lives, marks, started_of, step
+from .runner import LEFTOVERS_S, RESULTS, stand, words_of, write_log
+
+START_S = 30.0
+CHUNK = 1 << 20
+SOURCE = ""  # this very text: what becomes the runner's file
+
+
+def environment_of(run: Run, claim: dict[str, Any], secrets: dict[str, str]) -> dict[str, str]:
+    """What the command sees."""
+    request = claim["request"]
+    own = {MARKER: claim["nonce"], "GPUEVAL_RUN_ID": run.id, "GPUEVAL_RUN_DIR": run.directory}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("TMUX", "TMUX_PANE", "GPUEVAL_SUPERVISOR")}
+    return {"PYTHONUNBUFFERED": "1", **inherited, **request["environment"], **secrets, **own}
+
+
+def digest_of(request: dict[str, Any]) -> str:
+    """What makes two requests the same; values of secrets do not."""
+    said = [request["command"], request["directory"], request["environment"], sorted(request["secrets"])]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def check(run: Run, request: dict[str, Any]) -> None:
+    """Raises Refused where the command could not start."""
+    directory, word = request["directory"], words_of(run, request)[0]
+    if not os.path.isdir(directory):
+        raise Refused("usage", f"{directory}: there is no such directory on {socket.gethostname()}; say where the command runs with --remote-repo")
+    path = request["environment"].get("PATH", os.environ.get("PATH", os.defpath))
+    found = shutil.which(os.path.join(directory, word)) if "/" in word else shutil.which(word, path=path)
+    if found is None:
+        raise Refused(
+            "usage", f"{word}: there is no such program on {socket.gethostname()} (directory {directory}, PATH {path}); give its path, or --env PATH=..."
+        )
+
+
+def launch(message: dict[str, Any]) -> dict[str, Any]:
+    """Submit a run once. Raises Refused."""
+    request = message["request"]
+    run = Run(message["root"], request["run_id"])
+    check(run, request)
+    os.makedirs(run.directory, exist_ok=True)
+    foreign = [name for name in os.listdir(run.directory) if name != STATE and not os.path.isdir(run.state)]
+    if foreign and not message["force"]:
+        raise Refused("conflict", f"{run.directory} is there already and no run of ours (it holds {foreign[0]}); choose another --run-id, or --force")
+    os.makedirs(run.state, mode=0o700, exist_ok=True)
+    with run.locked():
+        step("locked")
+        claim, again = decided(run, request, force=message["force"])
+        if claim is None:
+            claim = new_claim(run, request)
+        notes = []
+        if not again:
+            step("claimed")
+            notes = start(run, claim, message)
+            step("started")
+        return {"again": again, "notes": notes, "run": facts(run, claim, marks())}
+
+
+def decided(run: Run, request: dict[str, Any], *, force: bool) -> tuple[dict[str, Any] | None, bool]:
+    """The claim to start, None for a new one; and whether it has started already. Raises Refused."""
+    claim = run.claim()
+    if claim is None:
+        return None, False
+    same = claim["digest"] == digest_of(request)
+    begun = any(run.part(claim, name) for name in ("runner", "stop", "exit"))
+    alive = begun and bool(family(claim["nonce"], run.part(claim, "runner"), set()))
+    if same and not begun:
+        return claim, False
+    if same and (alive or not force):
+        return claim, True
+    if alive:
+        raise Refused("conflict", f"{run.id} still runs something else: {shlex.join(claim['request']['command'])}\nStop it first, or choose another --run-id.")
+    elsewhere = claim["host"] != socket.gethostname() and run.part(claim, "exit") is None
+    if not force:
+        where = f" on {claim['host']}" if elsewhere else ""
+        raise Refused(
+            "conflict",
+            f"{run.id} was submitted before{where}, for: {different(claim['request'], request)}\nChoose another --run-id, or --force to put it aside.",
+        )
+    back_up(os.path.join(run.state, "claim.json"))
+    return None, False
+
+
+def different(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What an earlier request asked for that this one does not."""
+    for name in ("command", "directory", "environment", "secrets"):
+        if before[name] != now[name]:
+            shown = shlex.join(before[name]) if name == "command" else before[name]
+            return f"{name} {shown}"
+    return shlex.join(before["command"])
+
+
+def new_claim(run: Run, request: dict[str, Any]) -> dict[str, Any]:
+    """Make the claim, in one step. Raises Refused."""
+    nonce = os.urandom(8).hex()
+    claim = {
+        "nonce": nonce,
+        "digest": digest_of(request),
+        "request": request,
+        "launcher": identity(os.getpid()),
+        "host": socket.gethostname(),
+        "at": time.time(),
+    }
+    os.makedirs(run.place(claim), mode=0o700)
+    write_text(run.place(claim, "agent.py"), SOURCE)
+    if not write_json(os.path.join(run.state, "claim.json"), claim, once=True):
+        raise Refused("conflict", f"{run.id}: somebody else has submitted it at this moment")
+    return claim
+
+
+def start(run: Run, claim: dict[str, Any], message: dict[str, Any]) -> list[str]:
+    """Start the runner and wait until it says who it is. Returns what to know. Raises Refused."""
+    environment = environment_of(run, claim, message["secrets"])
+    argv = [sys.executable or "python3", "-I", "-S", run.place(claim, "agent.py"), "run", os.path.dirname(run.directory), run.id, claim["nonce"]]
+    tmux = shutil.which("tmux") if message["tmux"] else None
+    notes = [] if tmux or not message["tmux"] else ["tmux is not there: the run has a session of its own, but no terminal to attach to"]
+    said = ""
+    if tmux:
+        server = tmux_of(run, claim)
+        # A server of its own: a second session of one server has the environment of the first.
+        words = [tmux, "-L", server, "-f", "/dev/null", "new-session", "-d", "-s", "run", "-x", "200", "-y", "50", *argv]
+        done = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=START_S)
+        said = done.stdout.decode("utf-8", "replace").strip()
+        if done.returncode != 0 and "duplicate session" not in said:  # that of a submit that was cut off: its runner comes
+            raise Refused("fault", f"{run.id}: tmux cannot start it: {said}\nTry again with --no-tmux.")
+    else:
+        with open(run.place(claim, "runner.err"), "ab") as errors:
+            subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
+    step("spawned")
+    limit = time.monotonic() + START_S
+    while run.part(claim, "started") is None and run.part(claim, "exit") is None:
+        if time.monotonic() > limit:
+            if run.part(claim, "runner") is not None:
+                break
+            with contextlib.suppress(OSError), open(run.place(claim, "runner.err"), encoding="utf-8", errors="replace") as errors_:
+                said += errors_.read()[-2000:]
+            raise Refused("fault", f"{run.id}: its runner has not begun within {START_S:g} s. {said}".strip())
+        time.sleep(POLL_S)
+    if ends_at_logout("/"):
+        notes.append("this account's processes end when it logs out: `loginctl enable-linger` on the host changes that")
+    return notes
+
+
+def ends_at_logout(root: str) -> bool:
+    """Whether systemd ends what this account leaves: we are in one of its sessions, it is told to, and lingering is off."""
+    try:
+        with open(os.path.join(root, "proc/self/cgroup"), encoding="utf-8") as file:
+            in_session = re.search(r"/session-[^/]*\.scope|/user@\d+\.service", file.read()) is not None
+    except OSError:
+        return False
+    name = os.environ.get("USER") or os.environ.get("LOGNAME") or ""
+    return in_session and name != "root" and not os.path.exists(os.path.join(root, "var/lib/systemd/linger", name))
+
+
+def facts(run: Run, claim: dict[str, Any], table: dict[int, tuple[Process, str | None]]) -> dict[str, Any]:
+    """What is known of a run. Who lives is looked at first: a runner writes how it ended before it does."""
+    runner = run.part(claim, "runner")
+    runner_now, launcher_now = started_of(runner), started_of(claim["launcher"])
+    parts = {name: run.part(claim, name) for name in ("started", "stop", "exit")}
+    around = [who["pid"] for who in (runner, (runner or {}).get("around")) if who]
+    marked = [process for pid, (process, mark) in table.items() if mark == claim["nonce"] and pid not in around]
+    own = [process for process in marked if started_of({"pid": process.pid}) == process.started]  # once more: they may have ended with the run
+    tmux = tmux_of(run, claim) if runner and runner.get("tmux") else None
+    about = {
+        "run_id": run.id,
+        "directory": run.directory,
+        "nonce": claim["nonce"],
+        "request": claim["request"],
+        "host": claim["host"],
+        "at": claim["at"],
+        "tmux": tmux,
+    }
+    return {**about, "launcher": claim["launcher"], "launcher_now": launcher_now, "runner": runner, "runner_now": runner_now, "processes": len(own), **parts}
+
+
+def status(message: dict[str, Any]) -> dict[str, Any]:
+    """Facts of the runs that are named, or of all, with the ends of their logs."""
+    root, wanted = message["root"], message["run_ids"]
+    try:
+        names = sorted(os.listdir(root))
+    except FileNotFoundError:
+        names = []
+    table = marks()
+    found = []
+    for name in names if wanted is None else wanted:
+        claim = Run(root, name).claim() if RUN_ID.fullmatch(name) else None
+        if claim is not None:
+            run = Run(root, name)
+            found.append({**facts(run, claim, table), **read_ends(run, claim, message["tail_lines"])})
+    missing = sorted(set(wanted or ()) - {run["run_id"] for run in found})
+    return {"runs": found, "missing": missing, "known": [name for name in names if os.path.isdir(os.path.join(root, name, STATE))]}
+
+
+def read_ends(run: Run, claim: dict[str, Any], lines: int) -> dict[str, Any]:
+    """The last lines of the log, what the command printed as RESULT_, and its summary.json."""
+    at = tail_offset(run.log, lines)
+    results = read_bytes(run.place(claim, "results.txt"), 0, RESULTS)
+    summary = read_bytes(os.path.join(run.directory, "summary.json"), 0, TAIL)
+    texts = {"tail": read_bytes(run.log, at, TAIL) if lines else b"", "results": results, "summary": summary}
+    return {**{name: base64.b64encode(data).decode() for name, data in texts.items()}, "log_bytes": size_of(run.log)}
+
+
+def tail(message: dict[str, Any]) -> dict[str, Any]:
+    """The log from an offset on; waits for more while the run lives, as long as it is told. Raises Refused."""
+    run, claim = named(message)
+    offset = message["offset"] if message["nonce"] == claim["nonce"] else None
+    at = tail_offset(run.log, message["tail_lines"]) if offset is None else offset
+    limit = time.monotonic() + message["wait_s"]
+    while True:
+        ended = run.part(claim, "exit") is not None or not lives(run.part(claim, "runner"))  # before the look at the log: what is read then is all
+        data = read_bytes(run.log, at, CHUNK)
+        if data or ended or time.monotonic() > limit:
+            break
+        time.sleep(POLL_S)
+    more = {"data": base64.b64encode(data).decode(), "offset": at + len(data), "ended": ended, "nonce": claim["nonce"]}
+    return {**more, "run": facts(run, claim, marks())}
+
+
+def named(message: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
+    """The run that a request names. Raises Refused."""
+    run = Run(message["root"], message["run_id"])
+    claim = run.claim()
+    if claim is None:
+        raise Refused("missing", run.id)
+    return run, claim
+
+
+def stop(message: dict[str, Any]) -> dict[str, Any]:
+    """End a run: every process of it, and no other. Raises Refused."""
+    run, claim = named(message)
+    with run.locked():
+        runner = run.part(claim, "runner")
+        before = run.part(claim, "exit")
+        if before is None:
+            write_json(run.place(claim, "stop.json"), {"at": time.time()}, once=True)
+        spare = run.spare(claim)
+        asked, killed, _ = end(lambda: family(claim["nonce"], runner or run.part(claim, "runner"), spare | run.spare(claim)), message["grace_s"], time.sleep)
+        limit = time.monotonic() + SETTLE_S
+        while lives(run.part(claim, "runner")) and time.monotonic() < limit:
+            time.sleep(POLL_S)  # it writes how it ended
+        more, _, left = end(lambda: family(claim["nonce"], runner, set()), LEFTOVERS_S, time.sleep)
+        if run.part(claim, "exit") is None:
+            write_json(run.place(claim, "exit.json"), {"code": None, "signal": None, "cause": "stop", "at": time.time()}, once=True)
+            write_log(run, claim)
+        return {"ended_before": before is not None, "asked": asked + more, "killed": killed, "left": left, "run": facts(run, claim, marks())}
+
+
+def tmux_of(run: Run, claim: dict[str, Any]) -> str:
+    """The name of a run's tmux server."""
+    return f"gpueval-{run.id[:32]}-{claim['nonce'][:8]}"
+
+
+VERBS = {"launch": launch, "status": status, "tail": tail, "stop": stop}
+
+
+def answer(message: dict[str, Any]) -> dict[str, Any]:
+    """Do what a request says. What goes wrong is an answer, too."""
+    about = {"boot": boot(), "hostname": socket.gethostname()}
+    try:
+        message["root"] = os.path.abspath(os.path.expanduser(message["root"]))
+        return {**about, **VERBS[message["do"]](message), "now": time.time()}
+    except Refused as refused:
+        return {**about, "error": {"kind": refused.kind, "text": str(refused)}}
+    except OSError as error:
+        return {**about, "error": {"kind": "storage", "text": str(error)}}
+    except subprocess.SubprocessError as error:
+        return {**about, "error": {"kind": "fault", "text": str(error)}}
+
+
+def main(source: str, request: bytes) -> None:
+    """One request, one answer."""
+    global SOURCE  # noqa: PLW0603 - set once
+    SOURCE = source
+    print(json.dumps(answer(json.loads(request))))  # noqa: T201 - the answer
+
+
+if __name__ == "__main__" and sys.argv[1:2] == ["run"]:
+    stand(*sys.argv[2:5])

@@ -1,0 +1,31 @@
+"""The agent as one text, and what starts it on the other side of a pipe."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+_MODULES = ("processes", "files", "runner", "requests")
+_OWN = re.compile(r"^from \.\w+ import .*\n", re.MULTILINE)
+_FUTURE = "from __future__ import annotations\n"
+
+# Reads the agent's length, the agent, and the request from stdin: argv, which everybody on the host can read, says nothing.
+LOADER = (
+    "import sys;i=sys.stdin.buffer;s=i.read(int(i.readline())).decode();g={'__name__':'gpueval_agent'};"
+    "exec(compile(s,'gpueval-agent','exec'),g);g['main'](s,i.read())"
+)
+
+
+@cache
+def source() -> str:
+    """The agent's modules as one standalone file."""
+    here = Path(__file__).parent / "agent"
+    texts = (_OWN.sub("", (here / f"{name}.py").read_text(encoding="utf-8")).replace(_FUTURE, "") for name in _MODULES)
+    return '"""Made of pytest_gpueval/hosts/detached/agent."""\n' + _FUTURE + "\n".join(texts)
+
+
+def framed(agent: str, request: bytes) -> bytes:
+    """What LOADER reads."""
+    text = agent.encode()
+    return b"%d\n%b%b" % (len(text), text, request)

@@ -1,0 +1,177 @@
+"""Asks a host's agent: one request, one answer, each in one round trip of the host's `run`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pytest_gpueval.errors import Conflict, GpuevalError, StorageError, Unreachable, UsageProblem, valid_values
+from pytest_gpueval.hosts.host import Host
+from pytest_gpueval.sweeps.output import results
+
+from . import bundle
+from .states import Facts, Outcome, State, judge
+from .submission import Submission
+from .text import harmless
+
+_ERRORS: Final[Mapping[str, type[GpuevalError]]] = {"usage": UsageProblem, "conflict": Conflict, "storage": StorageError, "fault": GpuevalError}
+_LAUNCH_S: Final = 120.0
+_ASK_S: Final = 60.0
+# What stop takes beyond its grace: killing, and waiting for the lock and the runner's last words.
+_STOP_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class DetachedRun:
+    """A run on a host, as its agent saw it. Times are seconds since the epoch by the host's own clock."""
+
+    run_id: str
+    outcome: Outcome
+    command: tuple[str, ...]
+    directory: str
+    submitted_at: float
+    # From its start to its end, or until now.
+    seconds: float | None
+    exit_code: int | None
+    signal: int | None
+    tmux: str | None
+    processes: int
+    log_bytes: int | None = None
+    tail: str = ""
+    results: Mapping[str, float] = field(default_factory=dict)
+    summary: Mapping[str, Any] | None = None
+
+    @property
+    def state(self) -> State:
+        """Where it is."""
+        return self.outcome.state
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a submit; `again` where the run had been started before."""
+
+    run: DetachedRun
+    again: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What became of a stop: how many processes were asked and had to be killed."""
+
+    run: DetachedRun
+    ended_before: bool
+    asked: int
+    killed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a log. `offset` is where the next one begins; `nonce` says of which submission."""
+
+    data: bytes
+    offset: int
+    nonce: str
+    ended: bool
+    run: DetachedRun
+
+
+class Agent:
+    """The agent of a host; `root` is the directory of runs there. Its methods raise Unreachable where nobody knows what became of a request."""
+
+    def __init__(self, host: Host, root: str, *, source: str | None = None) -> None:
+        self.host, self.root = host, root
+        self._source = source or bundle.source()
+
+    def submit(self, what: Submission, secrets: Mapping[str, str], *, force: bool = False, tmux: bool = True) -> Submitted:
+        """Start a run, once: to submit the same again gives the same run. Raises Conflict, UsageProblem, StorageError."""
+        message = {
+            "do": "launch",
+            "request": what.request(self.host.name),
+            "secrets": {name: secrets[name] for name in what.secrets},
+            "force": force,
+            "tmux": tmux,
+        }
+        answer = self._ask(
+            message, _LAUNCH_S, f"{what.run_id}: nobody knows whether it was started. Submit it again with --run-id {what.run_id}: it starts once"
+        )
+        return Submitted(_run(answer, answer["run"]), answer["again"], tuple(answer["notes"]))
+
+    def status(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> list[DetachedRun]:
+        """The runs of these ids, or all, in one request. Raises UsageProblem for one that is not there."""
+        answer = self._ask({"do": "status", "run_ids": list(run_ids) if run_ids is not None else None, "tail_lines": tail_lines}, _ASK_S)
+        if answer["missing"]:
+            raise self._unknown(answer["missing"][0], answer["known"])
+        return [_run(answer, run) for run in answer["runs"]]
+
+    def logs(self, run_id: str, *, after: Piece | None = None, tail_lines: int = 50, wait_s: float = 0.0) -> Piece:
+        """A piece of stdout.log: its last lines, or what follows another piece, for which the agent waits up to `wait_s` seconds. Raises UsageProblem."""
+        place = {"offset": after.offset, "nonce": after.nonce} if after else {"offset": None, "nonce": None}
+        answer = self._ask({"do": "tail", "run_id": run_id, "tail_lines": tail_lines, "wait_s": wait_s, **place}, _ASK_S + wait_s)
+        return Piece(base64.b64decode(answer["data"]), answer["offset"], answer["nonce"], answer["ended"], _run(answer, answer["run"]))
+
+    def stop(self, run_id: str, *, grace_s: float = 10.0) -> Stopped:
+        """End a run's processes and see that none lives. Raises UsageProblem; GpuevalError where one could not be ended."""
+        answer = self._ask(
+            {"do": "stop", "run_id": run_id, "grace_s": grace_s}, _STOP_S + grace_s, f"{run_id}: nobody knows whether it has ended; stop it again"
+        )
+        if answer["left"]:
+            raise GpuevalError(f"{self.host.name}: {run_id}: these processes could not be ended: {', '.join(map(str, answer['left']))}")
+        return Stopped(_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"])
+
+    def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
+        request = json.dumps({"root": self.root, **message}).encode()
+        done = self.host.run(["python3", "-c", bundle.LOADER], stdin=bundle.framed(self._source, request), timeout_s=timeout_s)
+        if done.code is None:
+            raise Unreachable(f"{self.host.name}: {harmless(done.said.encode()).strip()}\n{unsure}.")
+        answer = _parsed(done.output)
+        if answer is None:
+            said = harmless(done.said.encode()).strip()[-2000:]
+            if done.code in (126, 127):
+                raise UsageProblem(f"{self.host.name}: python3 is needed there, version 3.8 or newer, and cannot be run: {said}")
+            raise GpuevalError(f"{self.host.name}: its agent ended with {done.code} and no answer: {said}\n{unsure}.")
+        if "error" in answer:
+            kind, text = answer["error"]["kind"], harmless(answer["error"]["text"].encode())
+            if kind == "missing":
+                raise self._unknown(text, ())
+            raise _ERRORS[kind](f"{self.host.name}: {text}")
+        return answer
+
+    def _unknown(self, run_id: str, known: Sequence[str]) -> UsageProblem:
+        near = valid_values(run_id, known, what="run ids") if known else "`gpueval runs status` lists those that are there."
+        return UsageProblem(f"{self.host.name}: there is no run {run_id!r} in {self.root}. {near}")
+
+
+def _parsed(output: bytes) -> dict[str, Any] | None:
+    try:
+        answer = json.loads(output)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun:
+    outcome = judge(Facts.of(answer, run))
+    how, begun = run["exit"] or {}, run["started"] or {}
+    until = how.get("at") or (answer["now"] if not outcome.state.ended else None)
+    summary = _parsed(base64.b64decode(run.get("summary", "")))
+    return DetachedRun(
+        run_id=run["run_id"],
+        outcome=Outcome(outcome.state, harmless(outcome.reason.encode())),
+        command=tuple(run["request"]["command"]),
+        directory=run["directory"],
+        submitted_at=run["at"],
+        seconds=until - begun["at"] if until and begun else None,
+        exit_code=how.get("code"),
+        signal=how.get("signal"),
+        tmux=run["tmux"],
+        processes=run["processes"],
+        log_bytes=run.get("log_bytes"),
+        tail=harmless(base64.b64decode(run.get("tail", ""))),
+        results=results(base64.b64decode(run.get("results", "")).decode("utf-8", "replace")),
+        summary=summary,
+    )
