@@ -8,28 +8,46 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import detached
 from .output import Form, Json, Pretty, form, show, show_document, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.runs.merge import Plan
 
-app = typer.Typer(help="Look at the runs that sessions left, and join them.", no_args_is_help=True)
+app = typer.Typer(help="Look at the runs that sessions left, and join them; start runs that go on alone.", no_args_is_help=True)
+app.command("submit")(detached.submit)
+app.command("status")(detached.status)
+app.command("logs")(detached.logs)
+app.command("stop")(detached.stop)
 
 _Root = Annotated[Path, typer.Argument(help="A run, a session, or a directory of sessions.")]
 _DEFAULT_ROOT = Path("reports/evaluations")
 
 
 @app.command("list")
-def list_(root: _Root = _DEFAULT_ROOT, json_: Json = False, pretty: Pretty = False) -> None:  # noqa: FBT002
-    """List runs with their status and headline metric.
+def list_(
+    root: _Root = _DEFAULT_ROOT,
+    *,
+    host: Annotated[str | None, typer.Option("--host", help="List the submitted runs of this host instead.")] = None,
+    outputs: Annotated[str | None, typer.Option("--remote-outputs-dir", envvar=detached.OUTPUTS_VARIABLE, metavar="DIR", help="Where they are there.")] = None,
+    json_: Json = False,
+    pretty: Pretty = False,
+) -> None:
+    """List runs with their status and headline metric; with --host the runs that were submitted there.
 
     Examples:
       gpueval runs list
 
       gpueval runs list reports/evaluations/nightly --json
+
+      gpueval runs list --host local
     """
     from pytest_gpueval.runs import validate
 
+    if host is not None:
+        with user_errors():
+            detached.show_runs(detached.listing(host, outputs), form(json_, pretty))
+        return
     with user_errors():
         rows = [validate.outline(path) for path in validate.run_directories(root)]
     show(rows, ("session", "run_id", "status", "rows", "headline", "value", "seconds"), form(json_, pretty))

@@ -40,6 +40,8 @@ class DetachedRun:
     tmux: str | None
     processes: int
     log_bytes: int | None = None
+    # Of output that a full disk did not take.
+    lost_bytes: int = 0
     tail: str = ""
     results: Mapping[str, float] = field(default_factory=dict)
     summary: Mapping[str, Any] | None = None
@@ -171,6 +173,7 @@ def _run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun:
         tmux=run["tmux"],
         processes=run["processes"],
         log_bytes=run.get("log_bytes"),
+        lost_bytes=how.get("lost_bytes", 0),
         tail=harmless(base64.b64decode(run.get("tail", ""))),
         results=results(base64.b64decode(run.get("results", "")).decode("utf-8", "replace")),
         summary=summary,

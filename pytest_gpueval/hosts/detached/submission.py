@@ -45,8 +45,8 @@ def submission(
     """Check what the user gave; `own` is the user's environment, from which the values of secrets come. Raises UsageProblem."""
     if not command:
         raise UsageProblem("there is no command: give it after --, as in: gpueval runs submit -- pytest --gpueval-suite guardrails_ru --gpus all")
-    if not posixpath.isabs(directory):
-        raise UsageProblem(f"--remote-repo {directory}: give the absolute path of a directory on the host")
+    if not _placed(directory):
+        raise UsageProblem(f"--remote-repo {directory}: give an absolute path on the host, or one that begins with ~/")
     environment = {}
     for variable in variables:
         name, equals, value = variable.partition("=")
@@ -81,9 +81,13 @@ def checked(run_id: str) -> str:
 def root_of(given: str | None) -> str:
     """The directory of runs on a host. Raises UsageProblem."""
     root = given or DEFAULT_ROOT
-    if not (posixpath.isabs(root) or root == "~" or root.startswith("~/")):
+    if not _placed(root):
         raise UsageProblem(f"--remote-outputs-dir {root}: give an absolute path on the host, or one that begins with ~/")
     return root
+
+
+def _placed(path: str) -> bool:
+    return posixpath.isabs(path) or path == "~" or path.startswith("~/")
 
 
 def new_id(command: Sequence[str], now: datetime) -> str:
@@ -91,4 +95,4 @@ def new_id(command: Sequence[str], now: datetime) -> str:
     words = " ".join(command)
     suite = re.search(r"--gpueval-suite[= ]([A-Za-z0-9_.-]+)", words)
     name = suite[1] if suite else posixpath.basename(command[0])
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name).strip('-')[:40] or 'run'}-{now:%Y%m%d-%H%M%S}".lstrip("_")
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)[:40].strip('-_') or 'run'}-{now:%Y%m%d-%H%M%S}"

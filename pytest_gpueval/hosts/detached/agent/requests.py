@@ -55,6 +55,7 @@ def check(run: Run, request: dict[str, Any]) -> None:
 def launch(message: dict[str, Any]) -> dict[str, Any]:
     """Submit a run once. Raises Refused."""
     request = message["request"]
+    request["directory"] = os.path.expanduser(request["directory"])
     run = Run(message["root"], request["run_id"])
     check(run, request)
     os.makedirs(run.directory, exist_ok=True)
@@ -62,6 +63,7 @@ def launch(message: dict[str, Any]) -> dict[str, Any]:
     if foreign and not message["force"]:
         raise Refused("conflict", f"{run.directory} is there already and no run of ours (it holds {foreign[0]}); choose another --run-id, or --force")
     os.makedirs(run.state, mode=0o700, exist_ok=True)
+    step("made")
     with run.locked():
         step("locked")
         claim, again = decided(run, request, force=message["force"])

@@ -1,0 +1,298 @@
+"""gpueval runs submit, status, logs, stop: runs that go on when nobody is connected."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .output import Form, Json, Pretty, form, show, show_document, user_errors
+
+if TYPE_CHECKING:
+    from pytest_gpueval.hosts.detached.client import Agent, DetachedRun, Piece, Stopped, Submitted
+    from pytest_gpueval.hosts.detached.submission import Submission
+    from pytest_gpueval.hosts.host import Host
+
+HOST_VARIABLE, REPO_VARIABLE, OUTPUTS_VARIABLE = "OPS_DEFAULT_HOST", "OPS_REMOTE_REPO", "OPS_REMOTE_OUTPUTS_DIR"
+# How long one request of `logs -f` waits on the host for more.
+_FOLLOW_S = 20.0
+
+HostOption = Annotated[str, typer.Option("--host", envvar=HOST_VARIABLE, help="Where the run is.")]
+_Root = Annotated[
+    str | None, typer.Option("--remote-outputs-dir", envvar=OUTPUTS_VARIABLE, metavar="DIR", help="Where runs are on the host (default: ~/gpueval-runs).")
+]
+_RunId = Annotated[str, typer.Option("--run-id", metavar="ID", help="Which run.")]
+_TailLines = Annotated[int, typer.Option("--tail-lines", min=0, metavar="N", help="The last N lines of its log.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be asked of the host; ask nothing.")]
+
+
+def submit(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run; {run_dir} and {run_id} in it are its directory and id.")],
+    *,
+    host: HostOption = "local",
+    repo: Annotated[
+        str | None, typer.Option("--remote-repo", envvar=REPO_VARIABLE, metavar="DIR", help="Directory on the host where it runs (local: this one).")
+    ] = None,
+    root: _Root = None,
+    run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="Its name (default: after the suite and the time).")] = None,
+    variables: Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of its environment.")] = None,
+    secrets: Annotated[list[str] | None, typer.Option("--secret", metavar="NAME", help="A variable of yours that goes with it, unseen.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Put an earlier run of this id aside, and run again.")] = False,
+    no_tmux: Annotated[bool, typer.Option("--no-tmux", help="Without a terminal to attach to.")] = False,
+    dry_run: _DryRun = False,
+    json_: Json = False,
+    pretty: Pretty = False,
+) -> None:
+    """Start a run that goes on when you leave. The same id and command again give the same run: it starts once.
+
+    Examples:
+      gpueval runs submit --run-id nightly -- pytest --gpueval-suite guardrails_ru --gpus all
+
+      gpueval runs submit --secret HF_TOKEN -- pytest --gpueval-suite guardrails_ru --gpueval-data hub --gpueval-output-dir={run_dir}
+    """
+    from datetime import UTC, datetime
+
+    from pytest_gpueval.hosts.detached import submission
+
+    with user_errors(), _open(host) as machine:
+        directory = _directory(repo, host)
+        made = submission.submission(
+            command, directory=directory, run_id=run_id, variables=variables or [], secrets=secrets or [], own=os.environ, now=datetime.now(UTC)
+        )
+        place = _place(root, host)
+        if dry_run:
+            _show_request(made, host, place, {"do": "launch", "force": force, "tmux": not no_tmux}, form(json_, pretty))
+            return
+        done = _agent(machine, place).submit(made, os.environ, force=force, tmux=not no_tmux)
+    _say_submitted(done, host, place, form(json_, pretty))
+
+
+def status(
+    *,
+    host: HostOption = "local",
+    root: _Root = None,
+    run_ids: Annotated[list[str] | None, typer.Option("--run-id", metavar="ID", help="Which run, any number of times (default: all).")] = None,
+    tail_lines: _TailLines = 5,
+    dry_run: _DryRun = False,
+    json_: Json = False,
+    pretty: Pretty = False,
+) -> None:
+    """How runs are: queued, starting, running, passed, failed, lost or cancelled. Exit code 1 if one that is named failed, is lost or was cancelled.
+
+    Examples:
+      gpueval runs status
+
+      gpueval runs status --run-id nightly --tail-lines 20
+    """
+    from pytest_gpueval.hosts.detached.states import State
+
+    with user_errors():
+        place = _place(root, host)
+        if dry_run:
+            show_document({"host": host, "request": {"do": "status", "root": place, "run_ids": run_ids, "tail_lines": tail_lines}}, form(json_, pretty))
+            return
+        with _open(host) as machine:
+            runs = _agent(machine, place).status(run_ids, tail_lines=tail_lines if run_ids or json_ or pretty else 0)
+    if json_ or pretty:
+        show_document([record(run) for run in runs], form(json_, pretty))
+    elif run_ids:
+        for run in runs:
+            _say_run(run)
+    else:
+        show_runs(runs, Form.TABLE)
+    if run_ids and any(run.state in (State.FAILED, State.LOST, State.CANCELLED) for run in runs):
+        raise typer.Exit(1)
+
+
+def logs(
+    *,
+    run_id: _RunId,
+    host: HostOption = "local",
+    root: _Root = None,
+    tail_lines: _TailLines = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    json_: Json = False,
+    pretty: Pretty = False,
+) -> None:
+    """The end of a run's stdout.log. What steers a terminal is shown escaped. With --json a document for each piece.
+
+    Example:
+      gpueval runs logs --run-id nightly -f
+    """
+    from pytest_gpueval.hosts.detached.text import Harmless
+
+    with user_errors(), _open(host) as machine:
+        agent, text, out = _agent(machine, _place(root, host)), Harmless(), form(json_, pretty)
+        piece = agent.logs(run_id, tail_lines=tail_lines)
+        while True:
+            last = not follow or (piece.ended and not piece.data)
+            _show_piece(piece, text.feed(piece.data, last=last), out)
+            if last:
+                break
+            before, piece = piece, agent.logs(run_id, after=piece, wait_s=_FOLLOW_S)
+            if piece.nonce != before.nonce:
+                sys.stderr.write(f"gpueval: {run_id} was submitted anew\n")
+    if follow:
+        sys.stderr.write(f"gpueval: {run_id}: {_in_words(piece.run)}\n")
+
+
+def stop(
+    *,
+    run_id: _RunId,
+    host: HostOption = "local",
+    root: _Root = None,
+    grace: Annotated[float, typer.Option("--grace", min=0, max=3600, metavar="SECONDS", help="Between TERM and KILL.")] = 10.0,
+    dry_run: _DryRun = False,
+    json_: Json = False,
+    pretty: Pretty = False,
+) -> None:
+    """End every process of a run, and nobody else's: TERM, then KILL, then a look that none is left.
+
+    Example:
+      gpueval runs stop --run-id nightly
+    """
+    with user_errors():
+        place = _place(root, host)
+        if dry_run:
+            with _open(host) as machine:
+                (run,) = _agent(machine, place).status([run_id])
+            would = {"host": host, "run_id": run_id, "state": str(run.state), "processes": run.processes, "outcome": "dry run, nothing stopped"}
+            show_document(would, form(json_, pretty))
+            return
+        with _open(host) as machine:
+            done = _agent(machine, place).stop(run_id, grace_s=grace)
+    _say_stopped(done, form(json_, pretty))
+
+
+def listing(host: str, root: str | None) -> list[DetachedRun]:
+    """The runs of a host. Raises GpuevalError."""
+    with _open(host) as machine:
+        return _agent(machine, _place(root, host)).status()
+
+
+def record(run: DetachedRun) -> dict[str, Any]:
+    """A run as JSON."""
+    known = ("run_id", "directory", "submitted_at", "seconds", "exit_code", "signal", "tmux", "processes", "log_bytes", "lost_bytes", "summary")
+    texts = {"state": str(run.state), "reason": run.outcome.reason, "command": list(run.command), "results": dict(run.results)}
+    return {**texts, **{name: getattr(run, name) for name in known}, "tail": run.tail.splitlines()}
+
+
+def show_runs(runs: list[DetachedRun], form: Form) -> None:
+    """A line for each run."""
+    import shlex
+
+    from pytest_gpueval.reports.table import clock, plain
+
+    if form is not Form.TABLE:
+        show([record(run) for run in runs], (), form)
+        return
+    rows = [
+        {
+            "run": run.run_id,
+            "state": run.state,
+            "time": "" if run.seconds is None else clock(run.seconds),
+            "why": run.outcome.reason,
+            "command": plain(shlex.join(run.command)),
+        }
+        for run in runs
+    ]
+    show(rows, ("run", "state", "time", "why", "command"), form)
+
+
+def _agent(machine: Host, root: str) -> Agent:
+    from pytest_gpueval.hosts.detached.client import Agent
+
+    return Agent(machine, root)
+
+
+def _open(host: str) -> Host:
+    """The host of this name. Raises UsageProblem."""
+    from pytest_gpueval.errors import UsageProblem, valid_values
+    from pytest_gpueval.hosts.local import LocalHost
+
+    if host != "local":
+        raise UsageProblem(f"--host {host}: there is no such host. {valid_values(host, ['local'], what='hosts')}")
+    return LocalHost()
+
+
+def _directory(repo: str | None, host: str) -> str:
+    """Where a command runs. Raises UsageProblem."""
+    from pytest_gpueval.errors import UsageProblem
+
+    if host == "local":
+        return str(Path(repo or ".").expanduser().absolute())
+    if not repo:
+        raise UsageProblem(f"--remote-repo is missing: say in which directory of {host} the command runs, or set {REPO_VARIABLE}")
+    return repo
+
+
+def _place(root: str | None, host: str) -> str:
+    from pytest_gpueval.hosts.detached.submission import root_of
+
+    return str(Path(root).expanduser().absolute()) if root and host == "local" else root_of(root)
+
+
+def _show_request(made: Submission, host: str, root: str, how: Mapping[str, Any], form: Form) -> None:
+    """What would be sent and run. Secrets are names here, as in the request itself."""
+    import shlex
+
+    from pytest_gpueval.reports.table import plain
+
+    request = {**how, "root": root, "request": made.request(host)}
+    if form is not Form.TABLE:
+        show_document({"host": host, "request": request}, form)
+        return
+    around = "tmux -L ... new-session -d" if how["tmux"] else "setsid"
+    lines = [f"host: {host}", f"run: {root}/{made.run_id}", f"directory: {made.directory}", f"command: {shlex.join(made.command)}"]
+    lines += [f"environment: {name}={value}" for name, value in made.environment.items()] + [f"secret: {name} (through stdin)" for name in made.secrets]
+    print(plain("\n".join([*lines, f"started by: {around}", "dry run, nothing started"])))  # noqa: T201
+
+
+def _say_submitted(done: Submitted, host: str, root: str, form: Form) -> None:
+    import shlex
+
+    if form is not Form.TABLE:
+        show_document({"again": done.again, "notes": list(done.notes), **record(done.run)}, form)
+        return
+    flags = shlex.join(["--host", host, "--remote-outputs-dir", root, "--run-id", done.run.run_id])
+    before = " (it was submitted before; --force runs it again once it has ended)" if done.again else ""
+    lines = [f"{done.run.run_id}: {_in_words(done.run)}{before}", *(f"note: {note}" for note in done.notes), f"directory: {done.run.directory}"]
+    lines += [f"attach: tmux -L {done.run.tmux} attach"] if done.run.tmux and not done.run.state.ended else []
+    print("\n".join([*lines, f"read it: gpueval runs logs -f {flags}"]))  # noqa: T201
+
+
+def _say_run(run: DetachedRun) -> None:
+    from pytest_gpueval.reports.table import clock, number, plain
+
+    time = "" if run.seconds is None else f", {clock(run.seconds)}"
+    lines = [f"{run.run_id}: {_in_words(run)}{time}", f"directory: {run.directory}"]
+    lines += [f"attach: tmux -L {run.tmux} attach"] if run.tmux and not run.state.ended else []
+    lines += [f"its log lacks {run.lost_bytes:,} bytes, which the disk did not take"] if run.lost_bytes else []
+    lines += [f"{name}: {number(value)}" for name, value in run.results.items()]
+    lines += [f"summary: {run.summary.get('status', run.summary.get('ok'))}"] if run.summary else []
+    lines += [f"  {line}" for line in run.tail.splitlines()]
+    print(plain("\n".join(lines)))  # noqa: T201
+
+
+def _say_stopped(done: Stopped, form: Form) -> None:
+    if form is not Form.TABLE:
+        show_document({"ended_before": done.ended_before, "asked": done.asked, "killed": done.killed, **record(done.run)}, form)
+        return
+    before = "it had ended before; " if done.ended_before else ""
+    print(f"{done.run.run_id}: {done.run.state} ({before}{done.asked} processes asked to end, {done.killed} killed, none left)")  # noqa: T201
+
+
+def _in_words(run: DetachedRun) -> str:
+    return f"{run.state} ({run.outcome.reason})" if run.outcome.reason else str(run.state)
+
+
+def _show_piece(piece: Piece, text: str, form: Form) -> None:
+    if form is not Form.TABLE and (text or piece.ended):
+        show_document({"run_id": piece.run.run_id, "state": str(piece.run.state), "text": text, "offset": piece.offset}, form)
+    elif form is Form.TABLE:
+        sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,517 @@
+"""Runs on this machine, under tmux and without: once only, whatever is cut off; ended wholly; and every end is one state."""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pytest_gpueval.errors import Conflict, GpuevalError, Unreachable, UsageProblem
+from pytest_gpueval.hosts.detached import bundle
+from pytest_gpueval.hosts.detached.agent.processes import identity, look, send
+from pytest_gpueval.hosts.detached.agent.requests import ends_at_logout
+from pytest_gpueval.hosts.detached.client import Agent
+from pytest_gpueval.hosts.detached.states import State
+from pytest_gpueval.hosts.host import Done
+from pytest_gpueval.hosts.local import LocalHost
+from tests.detached_runs import ROOT, STEPS, carriers, ended, nonce_of, runs_in, what
+from tests.waiting import DEADLINE_S, alive, gone, wait_for
+
+HOW = pytest.mark.parametrize("tmux", [True, False], ids=["tmux", "setsid"])
+
+
+@pytest.fixture(autouse=True)
+def python_first(monkeypatch):
+    """`python3` is this interpreter: what stands before others may take its time."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "runs of mine"
+
+
+@pytest.fixture
+def agent(root):
+    with runs_in(root) as agent:
+        yield agent
+
+
+def lines_of(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def pid_in(path):
+    """The pid that a program has written down."""
+    return int(wait_for(lambda: path.exists() and path.read_text().strip()))
+
+
+# What a run leaves
+
+
+@HOW
+@pytest.mark.parametrize(("command", "state", "reason"), [("exit 0", "passed", ""), ("exit 3", "failed", "exit code 3"), ("kill -9 $$", "failed", "signal 9")])
+def test_how_a_run_ends(agent, tmux, command, state, reason):
+    done = agent.submit(what(command), {}, tmux=tmux)
+    assert not done.again
+    run = ended(agent)
+    assert (run.state, run.outcome.reason) == (state, reason)
+    assert run.seconds >= 0
+
+
+def test_what_a_run_leaves(agent, root):
+    script = 'echo out; echo err >&2; echo "$A|$GPUEVAL_RUN_ID|$1" ; pwd; echo RESULT_X loss=0.5 steps=3; printf end; echo \'{"ok": true}\' > "$GPUEVAL_RUN_DIR/summary.json"'
+    command = ["sh", "-c", script, "sh", "{run_dir}/a b"]
+    agent.submit(what(command, variables=["A=it's"], directory="/usr"), {})
+    run, place = ended(agent), root / "one"
+    assert run.results == {"x.loss": 0.5, "x.steps": 3.0}
+    assert run.summary == {"ok": True}
+    assert place.joinpath("stdout.log").read_text() == f"out\nerr\nit's|one|{place}/a b\n/usr\nRESULT_X loss=0.5 steps=3\nend"
+    assert run.tail == place.joinpath("stdout.log").read_text() and run.log_bytes == len(run.tail)
+    assert subprocess.run(["sh", place / "command.sh"], capture_output=True, text=True).stdout.endswith(f"|{place}/a b\n/usr\nRESULT_X loss=0.5 steps=3\nend")
+    log = place.joinpath("log.md").read_text()
+    for told in ("- directory: `/usr`", "`A=it's`", "- log: `", "gpueval runs logs --host local", "ended with exit code 0", "RESULT_X loss=0.5", "- commit: "):
+        assert told in log
+    assert [path.name for path in sorted(place.iterdir())] == [".gpueval", "command.sh", "log.md", "stdout.log", "summary.json"]
+
+
+def test_the_commit_is_in_the_log(agent, root):
+    agent.submit(what("true", directory=str(ROOT)), {})
+    ended(agent)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    assert head == "" or f"- commit: {head}" in (root / "one/log.md").read_text()
+
+
+def test_a_command_that_cannot_be_executed(agent, root, tmp_path):
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF nothing")
+    program.chmod(0o755)
+    agent.submit(what([str(program)]), {})
+    run = ended(agent)
+    assert (run.state, run.exit_code) == (State.FAILED, 127)
+    assert "gpueval: " in run.tail
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "said"),
+    [(["no-such-program"], {}, "no-such-program: there is no such program"), ("true", {"directory": "/no/such"}, "/no/such: there is no such")],
+)
+def test_what_cannot_begin_is_said_at_once(agent, root, command, more, said):
+    with pytest.raises(UsageProblem, match=said):
+        agent.submit(what(command, **more), {})
+    assert agent.status() == []
+
+
+# Once
+
+
+def test_the_same_again_is_the_same_run_and_another_is_a_conflict(agent, tmp_path):
+    command = f"echo x >> {tmp_path}/starts; exit 2"
+    first = agent.submit(what(command), {})
+    again = agent.submit(what(command), {})
+    assert again.again and not first.again
+    ended(agent)
+    assert agent.submit(what(command), {}).again
+    with pytest.raises(Conflict, match=r"one was submitted before, for: command sh -c .*\n.*--force"):
+        agent.submit(what("true"), {})
+    with pytest.raises(Conflict, match="for: environment"):
+        agent.submit(what(command, variables=["A=b"]), {})
+    assert lines_of(tmp_path / "starts") == ["x"]
+
+
+def test_force_puts_an_ended_run_aside(agent, root):
+    agent.submit(what("echo first"), {})
+    ended(agent)
+    assert not agent.submit(what("echo second; sleep 60"), {}, force=True).again
+    with pytest.raises(Conflict, match="one still runs something else: sh -c 'echo second; sleep 60'\nStop it first"):
+        agent.submit(what("echo third"), {}, force=True)
+    assert agent.submit(what("echo second; sleep 60"), {}, force=True).again, "a forced submit whose answer was lost"
+    assert wait_for(lambda: agent.logs("one").data) == b"second\n"
+    (log,) = root.glob("one/stdout.log.bak-*")
+    assert log.read_text() == "first\n"
+    assert {path.name.partition(".bak-")[0] for path in root.glob("one/*.bak-*")} == {"stdout.log", "command.sh", "log.md"}
+    assert len(list(root.glob("one/.gpueval/claim.json.bak-*"))) == 1
+
+
+def test_a_directory_that_is_no_run_is_left_alone(agent, root):
+    (root / "one").mkdir(parents=True)
+    (root / "one/stdout.log").write_text("mine")
+    with pytest.raises(Conflict, match=r"is there already and no run of ours \(it holds stdout.log\)"):
+        agent.submit(what("true"), {})
+    assert (root / "one/stdout.log").read_text() == "mine"
+    agent.submit(what("true"), {}, force=True)
+    (kept,) = root.glob("one/stdout.log.bak-*")
+    assert kept.read_text() == "mine"
+
+
+@pytest.mark.parametrize("both", ["both", "client"])
+@pytest.mark.parametrize(("step", "tmux"), [(step, "tmux" if number % 2 else "setsid") for number, step in enumerate(STEPS)] + [("spawned", "tmux")])
+def test_a_client_killed_at_any_step_submits_again_and_it_starts_once(agent, root, tmp_path, step, both, tmux):
+    command = f"echo x >> '{tmp_path}/starts'"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.detached_runs", str(root), step, both, tmux, command], cwd=ROOT, capture_output=True, timeout=DEADLINE_S
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    again = agent.submit(what(command), {}, tmux=tmux == "tmux")
+    assert again.run.state in (State.RUNNING, State.PASSED)
+    assert ended(agent).state is State.PASSED
+    assert lines_of(tmp_path / "starts") == ["x"]
+
+
+def test_a_run_that_was_claimed_and_not_begun_is_queued_or_cancelled(agent, root, tmp_path):
+    command = f"echo x >> '{tmp_path}/starts'"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.detached_runs", str(root), "claimed", "both", "tmux", command], cwd=ROOT, capture_output=True, timeout=DEADLINE_S
+    )
+    assert done.returncode == -signal.SIGKILL
+    (run,) = agent.status()
+    assert (run.state, run.outcome.reason) == (State.QUEUED, "its submit was cut off; submit it again: it starts once")
+    assert agent.stop("one").run.state is State.CANCELLED
+    assert agent.submit(what(command), {}).run.state is State.CANCELLED
+    assert lines_of(tmp_path / "starts") == []
+    agent.submit(what(command), {}, force=True)
+    assert ended(agent).state is State.PASSED
+
+
+def test_many_clients_at_once_start_it_once(agent, tmp_path):
+    command, answers = f"echo x >> '{tmp_path}/starts'", []
+    threads = [threading.Thread(target=lambda: answers.append(agent.submit(what(command), {}).again)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [False, True, True, True]
+    ended(agent)
+    assert lines_of(tmp_path / "starts") == ["x"]
+
+
+# The end
+
+
+TREE = """
+import os, signal, subprocess, sys, time
+place = sys.argv[1]
+def note(name):
+    with open(f"{place}/.{name}", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(f"{place}/.{name}", f"{place}/{name}")
+def stay(name):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note(name)
+    while True:
+        time.sleep(60)
+if os.fork() == 0:                      # in a session of its own
+    os.setsid()
+    stay("setsid")
+if os.fork() == 0:                      # twice forked
+    os.setsid()
+    if os.fork() == 0:
+        stay("daemon")
+    os._exit(0)
+if len(sys.argv) > 2:                   # its environment says nothing
+    subprocess.Popen([sys.executable, "-c", f"import os,time; open({place + '/bare'!r}, 'w').write(str(os.getpid())); time.sleep(600)"], env={}, start_new_session=True)
+stay("main")
+"""
+
+
+def grown(place, *names):
+    return {name: pid_in(place / name) for name in names}
+
+
+@HOW
+def test_stop_ends_the_whole_tree_and_nothing_else(agent, tmp_path, tmux):
+    places = {run_id: tmp_path / run_id for run_id in ("a", "b")}
+    trees = {}
+    for run_id, place in places.items():
+        place.mkdir()
+        agent.submit(what([sys.executable, "-c", TREE, str(place), "bare"], run_id), {}, tmux=tmux)
+    for run_id, place in places.items():
+        trees[run_id] = grown(place, "main", "setsid", "daemon", "bare")
+    nonce = nonce_of(agent, "a")
+    done = agent.stop("a", grace_s=0.2)
+    assert (done.run.state, done.ended_before) == (State.CANCELLED, False)
+    assert done.killed >= 3, "three of them do not hear TERM"
+    assert gone(trees["a"].values()) and wait_for(lambda: not carriers(nonce))
+    assert all(map(alive, trees["b"].values())), "its neighbour is whole"
+    (b,) = agent.status(["b"])
+    assert b.state is State.RUNNING
+    assert agent.stop("a").ended_before
+    assert agent.submit(what([sys.executable, "-c", TREE, str(places["a"]), "bare"], "a"), {}).run.state is State.CANCELLED, "it is not begun anew"
+
+
+def test_what_a_command_leaves_ends_with_it(agent, tmp_path):
+    agent.submit(what(f"(setsid sh -c 'echo $$ > {tmp_path}/left; exec sleep 600' &) ; while [ ! -s {tmp_path}/left ]; do sleep 0.01; done"), {})
+    left = pid_in(tmp_path / "left")
+    assert ended(agent).state is State.PASSED
+    assert gone([left])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_tmux_server_that_is_ended_takes_its_run_along(agent, tmp_path, number):
+    agent.submit(what([sys.executable, "-c", TREE, str(tmp_path)]), {})
+    tree, nonce = grown(tmp_path, "main", "setsid", "daemon"), nonce_of(agent)
+    (run,) = agent.status()
+    if number == signal.SIGTERM:
+        subprocess.run(["tmux", "-L", run.tmux, "kill-server"], check=True)
+    else:
+        server = look(pid_of_runner(agent)).parent
+        os.kill(server, number)
+    run = ended(agent)
+    assert (run.state, run.outcome.reason) == (State.LOST, "its tmux server was ended, and it with it")
+    assert gone(tree.values()) and wait_for(lambda: not carriers(nonce))
+
+
+def state_file(agent, name, run_id="one"):
+    return Path(agent.root) / run_id / ".gpueval" / nonce_of(agent, run_id) / f"{name}.json"
+
+
+def pid_of_runner(agent):
+    return json.loads(state_file(agent, "runner").read_text())["pid"]
+
+
+def test_a_runner_that_is_killed_leaves_a_lost_run_that_can_be_stopped(agent, tmp_path):
+    agent.submit(what([sys.executable, "-c", TREE, str(tmp_path)]), {}, tmux=False)
+    tree, nonce = grown(tmp_path, "main", "setsid", "daemon"), nonce_of(agent)
+    send(look(pid_of_runner(agent)), signal.SIGKILL)
+    wait_for(lambda: gone([tree["main"]]))
+    (run,) = agent.status()
+    assert run.state is State.LOST
+    assert run.outcome.reason.startswith("its runner ended without a word") and run.outcome.reason.endswith(
+        "2 of its processes live: gpueval runs stop ends them"
+    )
+    assert agent.stop("one", grace_s=0).killed == 2
+    assert gone(tree.values()) and not carriers(nonce)
+
+
+def test_a_signal_to_the_runner_cancels(agent, tmp_path):
+    agent.submit(what(f"echo $$ > {tmp_path}/pid; exec sleep 600"), {}, tmux=False)
+    child = pid_in(tmp_path / "pid")
+    send(look(pid_of_runner(agent)), signal.SIGTERM)
+    assert ended(agent).state is State.CANCELLED
+    assert gone([child])
+
+
+@pytest.fixture
+def innocent():
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        assert process.poll() is None, "nobody ended what is not ours"
+        process.kill()
+
+
+def bent(agent, **changes):
+    """A run whose runner is dead and whose record of it says something else."""
+    agent.submit(what("exec sleep 600"), {}, tmux=False)
+    file, nonce = state_file(agent, "runner"), nonce_of(agent)
+    send(look(pid_of_runner(agent)), signal.SIGKILL)
+    wait_for(lambda: not carriers(nonce))
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    (run,) = agent.status()
+    return run
+
+
+def test_a_pid_that_an_innocent_process_has_now(agent, innocent):
+    run = bent(agent, pid=innocent.pid)
+    assert (run.state, run.outcome.reason) == (State.LOST, f"its runner ended without a word, and another process has its pid {innocent.pid}")
+    assert agent.stop("one", grace_s=0).asked == 0
+
+
+def test_a_restart_of_the_host(agent, innocent):
+    run = bent(agent, **{**identity(innocent.pid), "boot": "before"})
+    assert (run.state, run.outcome.reason) == (State.LOST, "the host was restarted while it ran")
+    assert agent.stop("one", grace_s=0).asked == 0
+
+
+def test_an_exit_status_that_outlives_everything(agent):
+    agent.submit(what("exit 0"), {})
+    ended(agent)
+    file = state_file(agent, "runner")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "boot": "before"}))
+    assert [run.state for run in agent.status()] == [State.PASSED]
+
+
+def test_a_full_disk_costs_output_and_not_the_run(tmp_path):
+    place = tmp_path / "small"
+    place.mkdir()
+    if shutil.which("mount") is None or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", place], capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        with runs_in(place) as agent:
+            agent.submit(what("head -c 1000000 /dev/zero | tr '\\0' x; exit 4"), {}, tmux=False)
+            run = ended(agent)
+            assert (run.state, run.outcome.reason) == (State.FAILED, "exit code 4")
+            assert run.lost_bytes > 500_000 and run.log_bytes + run.lost_bytes == 1_000_000
+            with pytest.raises(GpuevalError, match="No space left on device"):
+                agent.submit(what("true", "two"), {})
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+# Secrets
+
+
+CANARY = "canary-7f3a91/+ß"
+SPEAKER = """
+import hashlib, os, sys, time, urllib.parse
+value = os.environ["MY_TOKEN"]
+print(hashlib.sha256(value.encode()).hexdigest())
+print(value, urllib.parse.quote(value), repr(dict(os.environ)))
+for character in value:
+    sys.stdout.write(character)
+    sys.stdout.flush()
+    time.sleep(0.005)
+print()
+print("said")
+sys.stdout.flush()
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+"""
+
+
+@HOW
+def test_a_secret_is_nowhere_but_in_the_environment(agent, root, tmp_path, tmux):
+    own = {**os.environ, "MY_TOKEN": CANARY}
+    agent.submit(what([sys.executable, "-c", SPEAKER, str(tmp_path / "go")], secrets=["MY_TOKEN"], own=own), own, tmux=tmux)
+    wait_for(lambda: b"said" in agent.logs("one").data)
+    lines = []
+    for pid in carriers(nonce_of(agent)):
+        try:
+            lines.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+        except OSError:
+            continue
+    assert len(lines) >= 2
+    (tmp_path / "go").touch()
+    run = ended(agent)
+    assert run.state is State.PASSED
+    assert run.tail.startswith(hashlib.sha256(CANARY.encode()).hexdigest() + "\n<redacted> <redacted> "), "the program had it, and its log has not"
+    assert run.tail.endswith("\n<redacted>\nsaid\n")
+    files = [path.read_bytes() for path in root.rglob("*") if path.is_file()]
+    assert len(files) > 6
+    for data in (*lines, *files, repr(run).encode()):
+        assert b"7f3a91" not in data
+
+
+# The log
+
+
+def test_a_log_is_followed_from_where_one_was(agent, tmp_path):
+    agent.submit(what(f"for i in 1 2 3 4; do echo line $i; done; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo more"), {})
+    wait_for(lambda: agent.logs("one").data.endswith(b"4\n"))
+    piece = agent.logs("one", tail_lines=2)
+    assert (piece.data, piece.ended) == (b"line 3\nline 4\n", False)
+    nothing = agent.logs("one", after=piece)
+    assert (nothing.data, nothing.offset) == (b"", piece.offset)
+    (tmp_path / "go").touch()
+    more = agent.logs("one", after=nothing, wait_s=DEADLINE_S)
+    assert more.data == b"more\n"
+    last = agent.logs("one", after=more, wait_s=DEADLINE_S)
+    assert (last.data, last.ended) == (b"", True)
+
+
+def test_an_unknown_run(agent):
+    agent.submit(what("true", "nightly"), {})
+    with pytest.raises(UsageProblem, match="there is no run 'nihgtly' in .*Did you mean 'nightly'"):
+        agent.status(["nihgtly"])
+    for ask in (agent.logs, agent.stop):
+        with pytest.raises(UsageProblem, match="there is no run 'x'"):
+            ask("x")
+
+
+# The agent
+
+
+def test_the_agent_is_one_file_of_the_standard_library_for_python_3_8():
+    tree = ast.parse(bundle.source(), feature_version=(3, 8))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names
+    defined = [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    assert len(defined) == len(set(defined)), "one module's names hide another's"
+
+
+class OldPython(LocalHost):
+    """This machine with an old Python."""
+
+    def __init__(self, python):
+        super().__init__()
+        self._python = str(python)
+
+    def run(self, argv, **more):
+        return super().run([self._python, *argv[1:]], **more)
+
+
+def test_the_agent_runs_on_python_3_8(root):
+    there = sorted(Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser().glob("versions/3.8.*/bin/python3.8"))
+    if not there:
+        pytest.skip("there is no Python 3.8")
+    with runs_in(root, OldPython(there[-1])) as agent:
+        agent.submit(what("echo RESULT_X a=1; exec sleep 600"), {})
+        wait_for(lambda: agent.logs("one").data)
+        assert agent.stop("one").run.state is State.CANCELLED
+        assert [run.results for run in agent.status(tail_lines=1)] == [{"x.a": 1.0}]
+
+
+class Broken(LocalHost):
+    """A host that answers as it is told."""
+
+    def __init__(self, done):
+        super().__init__("gpu-a")
+        self.done = done
+
+    def run(self, *_, **__):
+        return self.done
+
+
+@pytest.mark.parametrize(
+    ("done", "error", "said"),
+    [
+        (
+            Done(None, b"", "took longer than 60 s"),
+            Unreachable,
+            "gpu-a: took longer than 60 s\none: nobody knows whether it was started. Submit it again with --run-id one",
+        ),
+        (
+            Done(127, b"", "sh: python3: not found"),
+            UsageProblem,
+            "gpu-a: python3 is needed there, version 3.8 or newer, and cannot be run: sh: python3: not found",
+        ),
+        (Done(1, b"Welcome!", "\x1b[1mTraceback"), GpuevalError, r"gpu-a: its agent ended with 1 and no answer: \\x1b\[1mTraceback"),
+    ],
+)
+def test_hosts_that_do_not_answer(done, error, said):
+    with pytest.raises(error, match=said):
+        Agent(Broken(done), "~/x").submit(what("true"), {})
+
+
+def test_many_runs_are_one_request(agent):
+    for number in range(3):
+        agent.submit(what(f"echo {number}", f"run-{number}"), {}, tmux=False)
+    asked = []
+    agent.host.run = lambda *words, **more: asked.append(words) or LocalHost().run(*words, **more)
+    assert [run.run_id for run in agent.status(tail_lines=1)] == ["run-0", "run-1", "run-2"]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "lingers", "warned"),
+    [
+        ("0::/user.slice/user-1000.slice/session-3.scope\n", False, True),
+        ("0::/user.slice/user-1000.slice/session-3.scope\n", True, False),
+        ("0::/\n", False, False),
+    ],
+)
+def test_who_is_told_about_lingering(tmp_path, monkeypatch, cgroup, lingers, warned):
+    monkeypatch.setenv("USER", "ann")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(cgroup)
+    (tmp_path / "var/lib/systemd/linger").mkdir(parents=True)
+    if lingers:
+        (tmp_path / "var/lib/systemd/linger/ann").touch()
+    assert ends_at_logout(str(tmp_path)) == warned
