@@ -127,7 +127,7 @@ class Agent:
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, **message}).encode()
-        done = self.host.run(["python3", "-c", bundle.LOADER], stdin=bundle.framed(self._source, request), timeout_s=timeout_s)
+        done = self.host.run(["python3", "-I", "-S", "-c", bundle.LOADER], stdin=bundle.framed(self._source, request), timeout_s=timeout_s)
         if done.code is None:
             raise Unreachable(f"{self.host.name}: {harmless(done.said.encode()).strip()}\n{unsure}.")
         answer = _parsed(done.output)

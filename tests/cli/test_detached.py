@@ -1,0 +1,129 @@
+"""gpueval runs submit, status, logs, stop and list --host."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pytest_gpueval.cli.main import app
+from tests.detached_runs import ROOT, cut_agent, ended, runs_in
+from tests.waiting import DEADLINE_S, wait_for
+
+
+@pytest.fixture
+def agent(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("OPS_REMOTE_OUTPUTS_DIR", str(tmp_path / "runs"))
+    for name in ("OPS_DEFAULT_HOST", "OPS_REMOTE_REPO"):
+        monkeypatch.delenv(name, raising=False)
+    with runs_in(tmp_path / "runs") as agent:
+        yield agent
+
+
+def gpueval(*words):
+    return CliRunner().invoke(app, ["runs", *words])
+
+
+def test_a_run_from_submit_to_stop(agent, tmp_path):
+    command = ("sh", "-c", "printf '\\033[31mred\\n'; echo RESULT_X loss=0.5; exec sleep 600")
+    done = gpueval("submit", "--run-id", "one", "--remote-repo", str(tmp_path), "--", *command)
+    assert done.exit_code == 0, done.output
+    assert f"one: running\ndirectory: {tmp_path}/runs/one\nattach: tmux -L gpueval-one-" in done.stdout
+    again = json.loads(gpueval("submit", "--run-id", "one", "--remote-repo", str(tmp_path), "--json", "--", *command).stdout)
+    assert (again["again"], again["state"], again["command"]) == (True, "running", list(command))
+    conflict = gpueval("submit", "--run-id", "one", "--", "true")
+    assert conflict.exit_code == 5 and "one still runs something else" in conflict.stderr
+    wait_for(lambda: "RESULT_X" in gpueval("logs", "--run-id", "one").stdout)
+    assert gpueval("logs", "--run-id", "one").stdout == "\\x1b[31mred\nRESULT_X loss=0.5\n"
+    assert json.loads(gpueval("logs", "--run-id", "one", "--tail-lines", "1", "--json").stdout)["text"] == "RESULT_X loss=0.5\n"
+    told = gpueval("status", "--run-id", "one")
+    assert told.exit_code == 0 and "one: running" in told.stdout and "x.loss: 0.500" in told.stdout and "  \\x1b[31mred" in told.stdout
+    (listed,) = json.loads(gpueval("list", "--host", "local", "--json").stdout)
+    assert (listed["run_id"], listed["state"]) == ("one", "running")
+    assert json.loads(gpueval("stop", "--run-id", "one", "--dry-run", "--json").stdout)["outcome"] == "dry run, nothing stopped"
+    stopped = gpueval("stop", "--run-id", "one")
+    assert stopped.exit_code == 0 and stopped.stdout.startswith("one: cancelled (") and "none left" in stopped.stdout
+    assert gpueval("status", "--run-id", "one").exit_code == 1, "a run that is named and did not pass"
+    everything = gpueval("status")
+    assert everything.exit_code == 0 and "cancelled" in everything.stdout
+
+
+def test_logs_are_followed_to_the_end(agent, tmp_path):
+    gpueval("submit", "--run-id", "one", "--", "sh", "-c", f"echo first; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; printf 'last\\r\\nhalf'; exit 3")
+    code = "from pytest_gpueval.cli.main import run; run()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "runs", "logs", "--run-id", "one", "-f"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout.readline() == "first\n"
+        (tmp_path / "go").touch()
+        out, said = reader.communicate(timeout=DEADLINE_S)
+    assert (out, said, reader.returncode) == ("last\nhalf", "gpueval: one: failed (exit code 3)\n", 0)
+
+
+def test_a_client_that_is_killed_in_between(agent, tmp_path):
+    """The command itself; the steps are tried in the tests of the hosts."""
+    command = ("sh", "-c", f"echo x >> '{tmp_path}/starts'")
+    patched = f"from pytest_gpueval.hosts.detached import bundle; bundle.source = lambda: {cut_agent('spawned', both=True)!r}\n"
+    argv = ["runs", "submit", "--run-id", "one", "--", *command]
+    done = subprocess.run(
+        [sys.executable, "-c", patched + "from pytest_gpueval.cli.main import run; run()", *argv], cwd=ROOT, capture_output=True, timeout=DEADLINE_S
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert gpueval(*argv[1:]).exit_code == 0
+    assert ended(agent).exit_code == 0
+    assert (tmp_path / "starts").read_text() == "x\n"
+
+
+def test_a_dry_run_starts_nothing_and_shows_no_secret(agent, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "canary-7f3a91")
+    words = ("submit", "--run-id", "one", "--secret", "HF_TOKEN", "--env", "A=b", "--dry-run")
+    plain, told = gpueval(*words, "--", "pytest", "-x"), gpueval(*words, "--json", "--", "pytest", "-x")
+    assert "command: pytest -x\nenvironment: A=b\nsecret: HF_TOKEN (through stdin)\nstarted by: tmux" in plain.stdout
+    asked = json.loads(told.stdout)["request"]
+    assert asked["request"] == {
+        "run_id": "one",
+        "command": ["pytest", "-x"],
+        "directory": str(Path.cwd()),
+        "environment": {"A": "b"},
+        "secrets": ["HF_TOKEN"],
+        "label": "local",
+    }
+    assert "7f3a91" not in plain.output + told.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_secrets_reach_the_command_alone(agent, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "canary-7f3a91")
+    done = gpueval("submit", "--run-id", "one", "--secret", "HF_TOKEN", "--", "sh", "-c", 'echo "${#HF_TOKEN} $HF_TOKEN"')
+    ended(agent)
+    assert gpueval("logs", "--run-id", "one").stdout == "13 <redacted>\n"
+    assert "7f3a91" not in done.output + gpueval("status", "--run-id", "one", "--pretty").output
+    refused = gpueval("submit", "--", "train", "--api-key=canary-7f3a91")
+    assert refused.exit_code == 2 and "word 2 of the command looks like a secret" in refused.stderr and "7f3a91" not in refused.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("submit", "--host", "gpu-9", "--", "true"), "--host gpu-9: there is no such host"),
+        (("submit", "--run-id", "a/b", "--", "true"), "--run-id 'a/b': use letters"),
+        (("status", "--run-id", "x"), "there is no run 'x'"),
+        (("logs", "--run-id", "x"), "there is no run 'x'"),
+        (("stop", "--run-id", "x"), "there is no run 'x'"),
+    ],
+)
+def test_what_the_user_got_wrong(agent, words, said):
+    done = gpueval(*words)
+    assert done.exit_code == 2 and said in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_the_default_host_is_that_of_the_environment(agent, monkeypatch):
+    monkeypatch.setenv("OPS_DEFAULT_HOST", "gpu-9")
+    assert "--host gpu-9: there is no such host" in gpueval("status").stderr
+    assert gpueval("status", "--host", "local").exit_code == 0
