@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from . import baselines, controller, data, gates, harness, model_share, openai, recovery, report_page, scheduling, selection, startup, sweeps, triton
+from . import baselines, controller, data, detached, gates, harness, model_share, openai, recovery, report_page, scheduling, selection, startup, sweeps, triton
 from .measure import Figure, RunFailed, print_table
 
 
@@ -28,6 +28,7 @@ def main() -> None:
         "baselines": lambda: baselines.main(quick),
         "recovery": lambda: recovery.main(quick),
         "sweeps": lambda: sweeps.main(quick),
+        "detached": lambda: detached.main(quick),
         "report_page": lambda: report_page.main(quick),
         "triton": lambda: triton.main(quick),
         "openai": lambda: openai.main(quick),
