@@ -96,7 +96,7 @@ def status(
             show_document({"host": host, "request": {"do": "status", "root": place, "run_ids": run_ids, "tail_lines": tail_lines}}, form(json_, pretty))
             return
         with _open(host) as machine:
-            runs = _agent(machine, place).status(run_ids, tail_lines=tail_lines if run_ids or json_ or pretty else 0)
+            runs = _looked(_agent(machine, place), run_ids, tail_lines if run_ids or json_ or pretty else 0)
     if json_ or pretty:
         show_document([record(run) for run in runs], form(json_, pretty))
     elif run_ids:
@@ -171,7 +171,7 @@ def stop(
 def listing(host: str, root: str | None) -> list[DetachedRun]:
     """The runs of a host. Raises GpuevalError."""
     with _open(host) as machine:
-        return _agent(machine, _place(root, host)).status()
+        return _looked(_agent(machine, _place(root, host)), None, 0)
 
 
 def record(run: DetachedRun) -> dict[str, Any]:
@@ -201,6 +201,14 @@ def show_runs(runs: list[DetachedRun], form: Form) -> None:
         for run in runs
     ]
     show(rows, ("run", "state", "time", "why", "command"), form)
+
+
+def _looked(agent: Agent, run_ids: list[str] | None, tail_lines: int) -> list[DetachedRun]:
+    """The runs; those that cannot be looked at are named on stderr."""
+    found = agent.look(run_ids, tail_lines=tail_lines)
+    for text in found.skipped:
+        sys.stderr.write(f"gpueval: passed over: {text}\n")
+    return found.runs
 
 
 def _agent(machine: Host, root: str) -> Agent:

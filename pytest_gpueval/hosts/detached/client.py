@@ -82,6 +82,14 @@ class Piece:
     run: DetachedRun
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The runs that were asked for, and why others could not be looked at."""
+
+    runs: list[DetachedRun]
+    skipped: tuple[str, ...]
+
+
 class Agent:
     """The agent of a host; `root` is the directory of runs there. Its methods raise Unreachable where nobody knows what became of a request."""
 
@@ -104,11 +112,15 @@ class Agent:
         return Submitted(_run(answer, answer["run"]), answer["again"], tuple(answer["notes"]))
 
     def status(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> list[DetachedRun]:
-        """The runs of these ids, or all, in one request. Raises UsageProblem for one that is not there."""
+        """The runs of these ids, or all that can be read. Raises UsageProblem for one that is not there."""
+        return self.look(run_ids, tail_lines=tail_lines).runs
+
+    def look(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> Look:
+        """The same in one request, with what was passed over where all were asked for. Raises UsageProblem."""
         answer = self._ask({"do": "status", "run_ids": list(run_ids) if run_ids is not None else None, "tail_lines": tail_lines}, _ASK_S)
         if answer["missing"]:
             raise self._unknown(answer["missing"][0], answer["known"])
-        return [_run(answer, run) for run in answer["runs"]]
+        return Look([_run(answer, run) for run in answer["runs"]], tuple(harmless(text.encode()) for text in answer["skipped"]))
 
     def logs(self, run_id: str, *, after: Piece | None = None, tail_lines: int = 50, wait_s: float = 0.0) -> Piece:
         """A piece of stdout.log: its last lines, or what follows another piece, for which the agent waits up to `wait_s` seconds. Raises UsageProblem."""
@@ -127,7 +139,7 @@ class Agent:
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, **message}).encode()
-        done = self.host.run(["python3", "-I", "-S", "-c", bundle.LOADER], stdin=bundle.framed(self._source, request), timeout_s=timeout_s)
+        done = self.host.run(["python3", "-I", "-S", "-X", "utf8", "-c", bundle.LOADER], stdin=bundle.framed(self._source, request), timeout_s=timeout_s)
         if done.code is None:
             raise Unreachable(f"{self.host.name}: {harmless(done.said.encode()).strip()}\n{unsure}.")
         answer = _parsed(done.output)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpueval.errors import Conflict, GpuevalError, Unreachable, UsageProblem
+from pytest_gpueval.errors import Conflict, GpuevalError, StorageError, Unreachable, UsageProblem
 from pytest_gpueval.hosts.detached import bundle
 from pytest_gpueval.hosts.detached.agent.processes import identity, look, send
 from pytest_gpueval.hosts.detached.agent.requests import ends_at_logout
@@ -35,7 +35,7 @@ def python_first(monkeypatch):
 
 @pytest.fixture
 def root(tmp_path):
-    return tmp_path / "runs of mine"
+    return tmp_path / "runs of 'mine';"
 
 
 @pytest.fixture
@@ -517,6 +517,28 @@ def test_many_runs_are_one_request(agent):
     agent.host.run = lambda *words, **more: asked.append(words) or LocalHost().run(*words, **more)
     assert [run.run_id for run in agent.status(tail_lines=1)] == ["run-0", "run-1", "run-2"]
     assert len(asked) == 1
+
+
+def test_what_is_no_run_or_damaged_hides_nobody(agent, root):
+    agent.submit(what("true", "good"), {}, tmux=False)
+    (root / "file").write_text("x")
+    (root / "folder").mkdir()
+    (root / "bad/.gpueval").mkdir(parents=True)
+    (root / "bad/.gpueval/claim.json").write_text("{")
+    found = agent.look()
+    assert [run.run_id for run in found.runs] == ["good"]
+    assert len(found.skipped) == 1 and "bad/.gpueval/claim.json is damaged" in found.skipped[0]
+    with pytest.raises(StorageError, match=r"claim\.json is damaged"):
+        agent.status(["bad"])
+    (root / "bad/.gpueval/claim.json").unlink()
+
+
+def test_a_run_that_a_run_submits_is_its_own(agent, root, tmp_path):
+    inner = [sys.executable, "-c", "from pytest_gpueval.cli.main import run; run()", "runs", "submit", "--remote-outputs-dir", str(root), "--run-id", "inner"]
+    agent.submit(what([*inner, "--", "sleep", "600"], "outer", directory=str(ROOT)), {}, tmux=False)
+    assert ended(agent, "outer").state is State.PASSED
+    (run,) = agent.status(["inner"])
+    assert (run.state, run.processes) == (State.RUNNING, 1)
 
 
 @pytest.mark.parametrize(

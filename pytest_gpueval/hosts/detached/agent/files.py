@@ -19,12 +19,14 @@ TAIL = 1 << 18
 
 
 def read_json(path: str) -> Any:
-    """What the file holds; None where there is none."""
+    """What the file holds; None where there is none. Raises Refused."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError as error:
+        raise Refused("storage", f"{path} is damaged: {error}") from None
 
 
 def write_text(path: str, text: str, *, once: bool = False, mode: int = 0o644) -> bool:

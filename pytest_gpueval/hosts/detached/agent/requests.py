@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, Iterator
 
 from .files import RUN_ID, STATE, TAIL, Run, back_up, read_bytes, size_of, tail_offset, write_json, write_text
 from .processes import MARKER, POLL_S, SETTLE_S, Process, Refused, boot, end, family, identity, lives, marks, started_of, step
@@ -132,7 +132,7 @@ def new_claim(run: Run, request: dict[str, Any]) -> dict[str, Any]:
 def start(run: Run, claim: dict[str, Any], message: dict[str, Any]) -> list[str]:
     """Start the runner and wait until it says who it is. Returns what to know. Raises Refused."""
     environment = environment_of(run, claim, message["secrets"])
-    argv = [sys.executable or "python3", "-I", "-S", run.place(claim, "agent.py"), "run", os.path.dirname(run.directory), run.id, claim["nonce"]]
+    argv = [sys.executable or "python3", "-I", "-S", "-X", "utf8", run.place(claim, "agent.py"), "run"]  # no word ends with ;, which is tmux's
     tmux = shutil.which("tmux") if message["tmux"] else None
     notes = [] if tmux or not message["tmux"] else ["tmux is not there: the run has a session of its own, but no terminal to attach to"]
     said = ""
@@ -202,14 +202,27 @@ def status(message: dict[str, Any]) -> dict[str, Any]:
     except FileNotFoundError:
         names = []
     table = marks()
-    found = []
+    found: list[dict[str, Any]] = []
+    skipped: list[str] = []
     for name in names if wanted is None else wanted:
-        claim = Run(root, name).claim() if RUN_ID.fullmatch(name) else None
-        if claim is not None:
-            run = Run(root, name)
-            found.append({**facts(run, claim, table), **read_ends(run, claim, message["tail_lines"])})
+        with passing_over(skipped, name, everything=wanted is None):
+            run = Run(root, name) if RUN_ID.fullmatch(name) else None
+            claim = run.claim() if run else None
+            if run is not None and claim is not None:
+                found.append({**facts(run, claim, table), **read_ends(run, claim, message["tail_lines"])})
     missing = sorted(set(wanted or ()) - {run["run_id"] for run in found})
-    return {"runs": found, "missing": missing, "known": [name for name in names if os.path.isdir(os.path.join(root, name, STATE))]}
+    return {"runs": found, "missing": missing, "skipped": skipped, "known": [name for name in names if os.path.isdir(os.path.join(root, name, STATE))]}
+
+
+@contextlib.contextmanager
+def passing_over(skipped: list[str], name: str, *, everything: bool) -> Iterator[None]:
+    """Where all are asked for, a run that cannot be read, somebody else's for one, does not hide the others."""
+    try:
+        yield
+    except (OSError, Refused) as error:
+        if not everything:
+            raise
+        skipped.append(f"{name}: {error}")
 
 
 def read_ends(run: Run, claim: dict[str, Any], lines: int) -> dict[str, Any]:
@@ -296,4 +309,4 @@ def main(source: str, request: bytes) -> None:
 
 
 if __name__ == "__main__" and sys.argv[1:2] == ["run"]:
-    stand(*sys.argv[2:5])
+    stand(os.path.abspath(__file__))

@@ -294,9 +294,10 @@ class Runner:
             write_log(run, claim)
 
 
-def stand(root: str, run_id: str, nonce: str) -> None:
-    """What the runner's process does."""
-    run = Run(root, run_id)
+def stand(place: str) -> None:
+    """What the runner's process does; `place` is ROOT/RUN_ID/.gpueval/NONCE/agent.py."""
+    directory, _, nonce, _ = place.rsplit(os.sep, 3)
+    run = Run(*os.path.split(directory))
     claim = run.claim()
     if claim is not None and claim["nonce"] == nonce:
         Runner(run, claim).main()
