@@ -168,6 +168,49 @@ def stop(
     _say_stopped(done, form(json_, pretty))
 
 
+def fetch(
+    *,
+    run_id: _RunId,
+    host: HostOption = "local",
+    root: _Root = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where it goes: DIR/ID (default: reports/fetched/HOST).")] = None,
+    max_mib: Annotated[int, typer.Option("--max-mib", min=1, metavar="MIB", help="No more than this.")] = 10_240,
+    max_files: Annotated[int, typer.Option("--max-files", min=1, metavar="N", help="No more than these.")] = 10_000,
+    dry_run: _DryRun = False,
+    json_: Json = False,
+    pretty: Pretty = False,
+) -> None:
+    """Bring a run's files here: what changed, from where it stopped, each once its hash is right. Links and hostile names stay there.
+
+    Example:
+      gpueval runs fetch --run-id nightly --to reports/gpu-a
+    """
+    import re
+
+    from pytest_gpueval.hosts.detached import fetch as fetching
+    from pytest_gpueval.reports.table import plain
+
+    with user_errors(), _open(host) as machine:
+        agent = _agent(machine, _place(root, host))
+        target = to or Path("reports/fetched", re.sub(r"[^A-Za-z0-9._-]+", "-", host).strip("-.") or "host")
+        if dry_run:
+            _, plan, _ = fetching.look(agent, run_id, fetching.Place(target, run_id), max_files)
+            done = fetching.Fetched(target / run_id, plan.files, plan.unchanged, plan.refused, ())
+        else:
+            done = fetching.fetch(agent, run_id, target, most_bytes=max_mib << 20, most_files=max_files)
+    files = {entry.name: entry.size for entry in done.files}
+    outcome = "dry run, nothing fetched" if dry_run else "fetched"
+    told = {"target": str(done.target), "outcome": outcome, "files": files, "unchanged": len(done.unchanged), "left_there": dict(done.refused)}
+    if json_ or pretty:
+        show_document({**told, "changing": list(done.changing)}, form(json_, pretty))
+    else:
+        lines = [f"left there: {name!a}: {why}" for name, why in done.refused.items()]
+        lines += [f"{done.target}: {len(files)} file(s), {sum(files.values()):,} bytes ({outcome}), {len(done.unchanged)} unchanged"]
+        print(plain("\n".join(lines)))  # noqa: T201
+    with user_errors():
+        fetching.explain(done)
+
+
 def listing(host: str, root: str | None) -> list[DetachedRun]:
     """The runs of a host. Raises GpuevalError."""
     with _open(host) as machine:

@@ -1,4 +1,4 @@
-"""gpueval runs submit, status, logs, stop and list --host."""
+"""gpueval runs submit, status, logs, stop, fetch and list --host."""
 
 import json
 import os
@@ -107,6 +107,21 @@ def test_secrets_reach_the_command_alone(agent, tmp_path, monkeypatch):
     assert refused.exit_code == 2 and "word 2 of the command looks like a secret" in refused.stderr and "7f3a91" not in refused.output
 
 
+def test_a_run_is_fetched(agent, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gpueval("submit", "--run-id", "one", "--", "sh", "-c", 'echo x > "$GPUEVAL_RUN_DIR/out"; ln -s /etc/passwd "$GPUEVAL_RUN_DIR/link"')
+    ended(agent)
+    would = json.loads(gpueval("fetch", "--run-id", "one", "--dry-run", "--json").stdout)
+    assert (would["outcome"], set(would["files"])) == ("dry run, nothing fetched", {"command.sh", "log.md", "out", "stdout.log"})
+    assert not (tmp_path / "reports").exists()
+    done = gpueval("fetch", "--run-id", "one")
+    assert done.exit_code == 0, done.output
+    assert "left there: 'link': no regular file, or not readable\nreports/fetched/local/one: 4 file(s), " in done.stdout
+    assert (tmp_path / "reports/fetched/local/one/out").read_text() == "x\n"
+    assert ", 4 unchanged" in gpueval("fetch", "--run-id", "one").stdout
+    assert gpueval("fetch", "--run-id", "one", "--max-files", "2").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -115,6 +130,7 @@ def test_secrets_reach_the_command_alone(agent, tmp_path, monkeypatch):
         (("status", "--run-id", "x"), "there is no run 'x'"),
         (("logs", "--run-id", "x"), "there is no run 'x'"),
         (("stop", "--run-id", "x"), "there is no run 'x'"),
+        (("fetch", "--run-id", "x"), "there is no run 'x'"),
     ],
 )
 def test_what_the_user_got_wrong(agent, words, said):

@@ -20,6 +20,8 @@ from .text import harmless
 _ERRORS: Final[Mapping[str, type[GpuevalError]]] = {"usage": UsageProblem, "conflict": Conflict, "storage": StorageError, "fault": GpuevalError}
 _LAUNCH_S: Final = 120.0
 _ASK_S: Final = 60.0
+# Hashing large files.
+_HASH_S: Final = 3600.0
 # What stop takes beyond its grace: killing, and waiting for the lock and the runner's last words.
 _STOP_S: Final = 120.0
 
@@ -127,6 +129,10 @@ class Agent:
         place = {"offset": after.offset, "nonce": after.nonce} if after else {"offset": None, "nonce": None}
         answer = self._ask({"do": "tail", "run_id": run_id, "tail_lines": tail_lines, "wait_s": wait_s, **place}, _ASK_S + wait_s)
         return Piece(base64.b64decode(answer["data"]), answer["offset"], answer["nonce"], answer["ended"], _run(answer, answer["run"]))
+
+    def manifest(self, run_id: str, *, known: Mapping[str, Sequence[Any]], most_files: int) -> dict[str, Any]:
+        """The run's directory there, its files and what else is in it. Raises UsageProblem."""
+        return self._ask({"do": "manifest", "run_id": run_id, "known": dict(known), "most_files": most_files}, _HASH_S)
 
     def stop(self, run_id: str, *, grace_s: float = 10.0) -> Stopped:
         """End a run's processes and see that none lives. Raises UsageProblem; GpuevalError where one could not be ended."""

@@ -148,3 +148,12 @@ def tail_offset(path: str, lines: int) -> int:
         if at < 0:
             return begin
     return begin + at + 1
+
+
+def named(message: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
+    """The run that a request names. Raises Refused."""
+    run = Run(message["root"], message["run_id"])
+    claim = run.claim()
+    if claim is None:
+        raise Refused("missing", run.id)
+    return run, claim

@@ -1,4 +1,4 @@
-"""What a client can ask for: launch, status, tail, stop."""
+"""What a client can ask for: launch, status, tail, stop, manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import sys
 import time
 from typing import Any, Iterator
 
-from .files import RUN_ID, STATE, TAIL, Run, back_up, read_bytes, size_of, tail_offset, write_json, write_text
+from .files import RUN_ID, STATE, TAIL, Run, back_up, named, read_bytes, size_of, tail_offset, write_json, write_text
+from .manifest import manifest
 from .processes import MARKER, POLL_S, SETTLE_S, Process, Refused, boot, end, family, identity, lives, marks, started_of, step
 from .runner import LEFTOVERS_S, RESULTS, stand, words_of, write_log
 
@@ -250,15 +251,6 @@ def tail(message: dict[str, Any]) -> dict[str, Any]:
     return {**more, "run": facts(run, claim, marks())}
 
 
-def named(message: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
-    """The run that a request names. Raises Refused."""
-    run = Run(message["root"], message["run_id"])
-    claim = run.claim()
-    if claim is None:
-        raise Refused("missing", run.id)
-    return run, claim
-
-
 def stop(message: dict[str, Any]) -> dict[str, Any]:
     """End a run: every process of it, and no other. Raises Refused."""
     run, claim = named(message)
@@ -284,7 +276,7 @@ def tmux_of(run: Run, claim: dict[str, Any]) -> str:
     return f"gpueval-{run.id[:32]}-{claim['nonce'][:8]}"
 
 
-VERBS = {"launch": launch, "status": status, "tail": tail, "stop": stop}
+VERBS = {"launch": launch, "status": status, "tail": tail, "stop": stop, "manifest": manifest}
 
 
 def answer(message: dict[str, Any]) -> dict[str, Any]:
