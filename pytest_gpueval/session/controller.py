@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -25,7 +24,7 @@ from pytest_gpueval.gpus.sampling import Series
 from pytest_gpueval.planning.dispatch import Job
 from pytest_gpueval.reports.table import Row
 from pytest_gpueval.runs import ownership, redact, results
-from pytest_gpueval.runs.directory import RunDirectory, blocked_message
+from pytest_gpueval.runs.directory import RunDirectory, blocked_message, read_metadata
 from pytest_gpueval.runs.files import cannot_write, storage, write_json
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, SessionShard, Summary
 from pytest_gpueval.runs.redact import Redactor
@@ -374,9 +373,9 @@ class Controller:
         wanted = set(nodeids)
         for file in sorted(self.session_dir.glob("*/run_metadata.json")):
             try:
-                nodeid = json.loads(file.read_text(encoding="utf-8")).get("nodeid")
+                nodeid = (read_metadata(file.parent) or {}).get("nodeid")
                 state = RunDirectory(file.parent, self.redactor).state().state
-            except (OSError, ValueError, GpuevalError):
+            except GpuevalError:
                 continue  # the run itself will say what is wrong with its directory
             if nodeid in wanted and state == "blocked":
                 blocked.append(file.parent)
@@ -437,7 +436,8 @@ class Controller:
 
     def _redacted(self) -> dict[str, Any]:
         """The record without secrets. The plan is added last: it is the largest part, and was made public when it was made."""
-        record: dict[str, Any] = self.redactor.value(self._record.model_dump(mode="json"))
+        record: dict[str, Any] = self.redactor.value(self._record.model_dump(mode="json", exclude={"runs"}))
+        record["runs"] = self.redactor.records(self._record.model_dump(mode="json", include={"runs"})["runs"])
         record["plan"] = self._plan
         return record
 
