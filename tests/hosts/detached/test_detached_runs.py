@@ -310,6 +310,21 @@ def test_a_runner_that_is_killed_leaves_a_lost_run_that_can_be_stopped(agent, tm
     assert gone(tree.values()) and not carriers(nonce)
 
 
+def test_a_run_can_be_attached_to_and_leaves_no_socket(agent, tmp_path):
+    agent.submit(what(f"echo on the screen; echo TMUX=$TMUX; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"), {})
+    (run,) = agent.status()
+    tmux = ["tmux", "-L", run.tmux]
+    shown = wait_for(
+        lambda: (text := subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=True).stdout) and "TMUX=" in text and text
+    )
+    assert shown.startswith("on the screen\nTMUX=\n")
+    socket = Path(subprocess.run([*tmux, "display-message", "-p", "#{socket_path}"], capture_output=True, text=True, check=True).stdout.strip())
+    assert socket.is_socket()
+    (tmp_path / "go").touch()
+    ended(agent)
+    assert wait_for(lambda: not socket.exists())
+
+
 def test_a_signal_to_the_runner_cancels(agent, tmp_path):
     agent.submit(what(f"echo $$ > {tmp_path}/pid; exec sleep 600"), {}, tmux=False)
     child = pid_in(tmp_path / "pid")

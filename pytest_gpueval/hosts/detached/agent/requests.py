@@ -151,8 +151,9 @@ def start(run: Run, claim: dict[str, Any], message: dict[str, Any]) -> list[str]
     step("spawned")
     limit = time.monotonic() + START_S
     while run.part(claim, "started") is None and run.part(claim, "exit") is None:
-        if time.monotonic() > limit:
-            if run.part(claim, "runner") is not None:
+        runner = run.part(claim, "runner")
+        if time.monotonic() > limit or (runner is not None and not lives(runner)):
+            if runner is not None:
                 break
             with contextlib.suppress(OSError), open(run.place(claim, "runner.err"), encoding="utf-8", errors="replace") as errors_:
                 said += errors_.read()[-2000:]

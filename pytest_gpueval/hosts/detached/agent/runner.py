@@ -44,9 +44,9 @@ def shell_of(run: Run, request: dict[str, Any]) -> str:
 def commit_of(directory: str) -> str:
     """The commit of a directory, and whether it differs from it; empty where git knows none."""
     said = []
-    for words in (["rev-parse", "HEAD"], ["status", "--porcelain"]):
+    for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
         try:
-            found = subprocess.run(["git", "-C", directory, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=10)  # noqa: S607
+            found = subprocess.run(["git", "-C", directory, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=5)  # noqa: S607
         except (OSError, subprocess.SubprocessError):
             return ""
         said.append(found.stdout.decode("utf-8", "replace").strip())
@@ -85,15 +85,9 @@ def write_log(run: Run, claim: dict[str, Any]) -> None:
     lines += ["## Versions", "", f"- commit: {begun.get('commit') or 'unknown'}", f"- host: {claim['host']}, {' '.join(os.uname()[:1] + os.uname()[2:3])}"]
     lines += [f"- Python of the runner: {sys.version.split()[0]}", "", "## Where", "", f"- log: `{run.log}`", f"- artifacts: `{run.directory}`"]
     flags = f"--host {shlex.quote(request['label'])} --remote-outputs-dir {shlex.quote(os.path.dirname(run.directory))} --run-id {run.id}"
-    lines += [
-        f"- read it: `gpueval runs logs {flags}`",
-        f"- look at it: `gpueval runs status {flags}`",
-        "",
-        "## Outcome",
-        "",
-        f"- submitted: {utc(claim['at'])}",
-    ]
-    lines += [*([f"- ended: {utc(how['at'])}"] if how else []), f"- {outcome_of(how)}", *(f"    {line}" for line in results.splitlines())]
+    lines += [f"- {what}: `gpueval runs {verb} {flags}`" for what, verb in (("look at it", "status"), ("read it", "logs"), ("fetch it", "fetch"))]
+    lines += ["", "## Outcome", "", f"- submitted: {utc(claim['at'])}", *([f"- ended: {utc(how['at'])}"] if how else []), f"- {outcome_of(how)}"]
+    lines += ["", *(f"    {line}" for line in results.splitlines())] if results else []
     write_text(os.path.join(run.directory, "log.md"), "\n".join(lines) + "\n")
 
 
@@ -141,6 +135,8 @@ class Runner:
         names = {*claim["request"]["secrets"], *(name for name in os.environ if _SECRET_NAME.search(name))}
         self.blotter = Blotter([os.environ[name] for name in names if name in os.environ])
         self.terminal = 1 if os.isatty(1) else -1
+        self.socket = os.environ.pop("TMUX", "").rsplit(",", 2)[0]  # that is no tmux of the command's
+        os.environ.pop("TMUX_PANE", None)
         self.wake, knock = os.pipe()
         for file in (self.wake, knock, *((1,) if self.terminal >= 0 else ())):
             os.set_blocking(file, False)
@@ -164,8 +160,8 @@ class Runner:
         try:
             self._prepare()
             if run.part(claim, "stop") is None:
+                commit = commit_of(claim["request"]["directory"])  # before the command changes anything
                 self._spawn()
-                commit = commit_of(claim["request"]["directory"])
                 write_json(run.place(claim, "started.json"), {**identity(self.child), "at": time.time(), "commit": commit})
                 write_log(run, claim)
                 while self.code is None and not self.asked:
@@ -292,6 +288,9 @@ class Runner:
         os.replace(spare, run.place(claim, "exit.json"))
         with contextlib.suppress(OSError):  # a full disk
             write_log(run, claim)
+        if self.socket and self.terminal >= 0:
+            with contextlib.suppress(OSError):  # tmux leaves it
+                os.unlink(self.socket)
 
 
 def stand(place: str) -> None:
