@@ -211,6 +211,33 @@ def fetch(
         fetching.explain(done)
 
 
+def archive(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files and directories on the host; quoted patterns as well.")],
+    *,
+    run_id: _RunId,
+    host: HostOption = "local",
+    root: _Root = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be moved; move nothing.")] = False,
+    json_: Json = False,
+    pretty: Pretty = False,
+) -> None:
+    """Move what a run that has ended left elsewhere on the host into its directory, as archived/NAME.
+
+    Example:
+      gpueval runs archive --run-id nightly '/mnt/eval_*'
+    """
+    from pytest_gpueval.hosts.detached.text import harmless
+
+    with user_errors(), _open(host) as machine:
+        moved = _agent(machine, _place(root, host)).archive(run_id, paths, dry_run=dry_run)
+    outcome = "dry run, nothing moved" if dry_run else "moved"
+    if json_ or pretty:
+        show_document({"run_id": run_id, "outcome": outcome, "moved": dict(moved)}, form(json_, pretty))
+        return
+    lines = [harmless(f"{source} -> {target}".encode("utf-8", "backslashreplace")) for source, target in moved]
+    print("\n".join([*lines, f"{run_id}: {len(moved)} file(s) or directories ({outcome})"]))  # noqa: T201
+
+
 def listing(host: str, root: str | None) -> list[DetachedRun]:
     """The runs of a host. Raises GpuevalError."""
     with _open(host) as machine:

@@ -20,6 +20,7 @@ app.command("status")(detached.status)
 app.command("logs")(detached.logs)
 app.command("stop")(detached.stop)
 app.command("fetch")(detached.fetch)
+app.command("archive")(detached.archive)
 
 _Root = Annotated[Path, typer.Argument(help="A run, a session, or a directory of sessions.")]
 _DEFAULT_ROOT = Path("reports/evaluations")

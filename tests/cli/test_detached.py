@@ -1,4 +1,4 @@
-"""gpueval runs submit, status, logs, stop, fetch and list --host."""
+"""gpueval runs submit, status, logs, stop, fetch, archive and list --host."""
 
 import json
 import os
@@ -120,6 +120,17 @@ def test_a_run_is_fetched(agent, tmp_path, monkeypatch):
     assert (tmp_path / "reports/fetched/local/one/out").read_text() == "x\n"
     assert ", 4 unchanged" in gpueval("fetch", "--run-id", "one").stdout
     assert gpueval("fetch", "--run-id", "one", "--max-files", "2").exit_code == 2
+
+
+def test_what_lies_elsewhere_is_archived(agent, tmp_path):
+    gpueval("submit", "--run-id", "one", "--", "sh", "-c", f"mkdir {tmp_path}/eval_a; echo x > {tmp_path}/eval_a/x; echo y > {tmp_path}/eval_b")
+    ended(agent)
+    words = ("archive", "--run-id", "one", f"{tmp_path}/eval_*")
+    would = gpueval(*words, "--dry-run").stdout
+    assert f"{tmp_path}/eval_a -> {tmp_path}/runs/one/archived/eval_a\n" in would and "2 file(s) or directories (dry run, nothing moved)" in would
+    assert len(json.loads(gpueval(*words, "--json").stdout)["moved"]) == 2
+    assert (tmp_path / "runs/one/archived/eval_a/x").read_text() == "x\n" and not (tmp_path / "eval_b").exists()
+    assert "one: 0 file(s)" in gpueval(*words).stdout, "asked again"
 
 
 @pytest.mark.parametrize(

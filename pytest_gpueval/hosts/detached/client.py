@@ -20,7 +20,7 @@ from .text import harmless
 _ERRORS: Final[Mapping[str, type[GpuevalError]]] = {"usage": UsageProblem, "conflict": Conflict, "storage": StorageError, "fault": GpuevalError}
 _LAUNCH_S: Final = 120.0
 _ASK_S: Final = 60.0
-# Hashing large files.
+# Hashing, or copying, large files.
 _HASH_S: Final = 3600.0
 # What stop takes beyond its grace: killing, and waiting for the lock and the runner's last words.
 _STOP_S: Final = 120.0
@@ -133,6 +133,11 @@ class Agent:
     def manifest(self, run_id: str, *, known: Mapping[str, Sequence[Any]], most_files: int) -> dict[str, Any]:
         """The run's directory there, its files and what else is in it. Raises UsageProblem."""
         return self._ask({"do": "manifest", "run_id": run_id, "known": dict(known), "most_files": most_files}, _HASH_S)
+
+    def archive(self, run_id: str, paths: Sequence[str], *, dry_run: bool = False) -> list[tuple[str, str]]:
+        """Move files and directories of the host into a run that has ended; paths may be patterns. Returns pairs from, to. Raises Conflict, UsageProblem."""
+        answer = self._ask({"do": "archive", "run_id": run_id, "paths": list(paths), "dry_run": dry_run}, _HASH_S, "what was moved stays moved; ask again")
+        return [(source, target) for source, target in answer["moved"]]
 
     def stop(self, run_id: str, *, grace_s: float = 10.0) -> Stopped:
         """End a run's processes and see that none lives. Raises UsageProblem; GpuevalError where one could not be ended."""

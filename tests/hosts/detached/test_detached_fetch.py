@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,48 @@ def test_two_fetches_at_once(agent, tmp_path):
     with fetching.Place(tmp_path, "one").alone(), pytest.raises(Conflict, match="another fetch"):
         fetch(agent, tmp_path)
     assert fetch(agent, tmp_path).files
+
+
+# Archiving
+
+
+def test_what_is_archived_and_what_is_not(agent, there, tmp_path):
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (there / "archived").mkdir()
+    (there / "archived/b").write_text("old")
+    (tmp_path / "b").write_text("new")
+    for path, error, said in [
+        (tmp_path / "link", UsageProblem, "is a link or no file"),
+        (tmp_path / "nothing", UsageProblem, "nothing on the host is called so"),
+        (tmp_path, UsageProblem, "holds the run's directory"),
+        (there / "log.md", UsageProblem, "or lies in it"),
+        ("a", UsageProblem, "give an absolute path"),
+        (tmp_path / "b", Conflict, "is there already"),
+    ]:
+        with pytest.raises(error, match=said):
+            agent.archive("one", [str(tmp_path / "a"), str(path)])
+    assert (tmp_path / "a").exists(), "nothing is moved where one cannot be"
+    assert agent.archive("one", [str(tmp_path / "a")]) == [(str(tmp_path / "a"), str(there / "archived/a"))]
+    agent.submit(what("exec sleep 600", "live"), {}, tmux=False)
+    with pytest.raises(Conflict, match="live still runs"):
+        agent.archive("live", [str(tmp_path / "b")])
+
+
+def test_archiving_between_file_systems(agent, there):
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == there.stat().st_dev:
+        pytest.skip("there is no second file system")
+    with tempfile.TemporaryDirectory(dir=elsewhere) as place:
+        folder = Path(place, "eval_1")
+        (folder / "sub").mkdir(parents=True)
+        (folder / "sub/x").write_text("x")
+        (folder / "link").symlink_to("sub/x")
+        Path(place, "eval_2").write_text("y")
+        agent.archive("one", [f"{place}/eval_*"])
+        assert list(Path(place).iterdir()) == []
+    assert (there / "archived/eval_1/link").readlink() == Path("sub/x") and (there / "archived/eval_2").read_text() == "y"
+    assert sorted(path.name for path in (there / "archived").iterdir()) == ["eval_1", "eval_2"]
 
 
 # A host that lies

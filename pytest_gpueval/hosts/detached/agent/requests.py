@@ -1,4 +1,4 @@
-"""What a client can ask for: launch, status, tail, stop, manifest."""
+"""What a client can ask for: launch, status, tail, stop, manifest, archive."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import sys
 import time
 from typing import Any, Iterator
 
+from .archive import archive
 from .files import RUN_ID, STATE, TAIL, Run, back_up, named, read_bytes, size_of, tail_offset, write_json, write_text
 from .manifest import manifest
 from .processes import MARKER, POLL_S, SETTLE_S, Process, Refused, boot, end, family, identity, lives, marks, started_of, step
@@ -277,7 +278,7 @@ def tmux_of(run: Run, claim: dict[str, Any]) -> str:
     return f"gpueval-{run.id[:32]}-{claim['nonce'][:8]}"
 
 
-VERBS = {"launch": launch, "status": status, "tail": tail, "stop": stop, "manifest": manifest}
+VERBS = {"launch": launch, "status": status, "tail": tail, "stop": stop, "manifest": manifest, "archive": archive}
 
 
 def answer(message: dict[str, Any]) -> dict[str, Any]:
