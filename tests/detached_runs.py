@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_gpueval.hosts.detached import bundle
-from pytest_gpueval.hosts.detached.agent.processes import MARKER, mark_of, marks
+from pytest_gpueval.hosts.detached.agent.processes import marks
 from pytest_gpueval.hosts.detached.client import Agent
 from pytest_gpueval.hosts.detached.submission import submission
 from pytest_gpueval.hosts.local import LocalHost
@@ -63,11 +63,11 @@ def runs_in(root, host=None):
     try:
         yield agent
     finally:
-        for claim in root.glob("*/.gpueval/claim.json"):
-            agent.stop(claim.parent.parent.name, grace_s=0)
+        for place in root.glob("*/.gpueval/*/"):
+            if place.joinpath("runner.json").exists() and not (place.joinpath("exit.json").exists() and not carriers(place.name)):
+                agent.stop(place.parent.parent.name, grace_s=0)
         nonces = {place.name for place in root.glob("*/.gpueval/*/")}
-        left = [pid for pid, (_, mark) in marks().items() if mark in nonces]
-        assert wait_for(lambda: not [pid for pid in left if mark_of(pid) in nonces]), f"{MARKER} is carried by {left}"
+        assert wait_for(lambda: not any(mark in nonces for _, mark in marks().values()))
 
 
 def main():

@@ -339,7 +339,7 @@ def _say_submitted(done: Submitted, host: str, root: str, form: Form) -> None:
     flags = shlex.join(["--host", host, "--remote-outputs-dir", root, "--run-id", done.run.run_id])
     before = " (it was submitted before; --force runs it again once it has ended)" if done.again else ""
     lines = [f"{done.run.run_id}: {_in_words(done.run)}{before}", *(f"note: {note}" for note in done.notes), f"directory: {done.run.directory}"]
-    lines += [f"attach: tmux -L {done.run.tmux} attach"] if done.run.tmux and not done.run.state.ended else []
+    lines += [f"attach there: tmux -L {done.run.tmux} attach"] if done.run.tmux and not done.run.state.ended else []
     print("\n".join([*lines, f"read it: gpueval runs logs -f {flags}"]))  # noqa: T201
 
 
@@ -348,7 +348,7 @@ def _say_run(run: DetachedRun) -> None:
 
     time = "" if run.seconds is None else f", {clock(run.seconds)}"
     lines = [f"{run.run_id}: {_in_words(run)}{time}", f"directory: {run.directory}"]
-    lines += [f"attach: tmux -L {run.tmux} attach"] if run.tmux and not run.state.ended else []
+    lines += [f"attach there: tmux -L {run.tmux} attach"] if run.tmux and not run.state.ended else []
     lines += [f"its log lacks {run.lost_bytes:,} bytes, which the disk did not take"] if run.lost_bytes else []
     lines += [f"{name}: {number(value)}" for name, value in run.results.items()]
     lines += [f"summary: {run.summary.get('status', run.summary.get('ok'))}"] if run.summary else []

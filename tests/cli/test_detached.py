@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -33,7 +35,7 @@ def test_a_run_from_submit_to_stop(agent, tmp_path):
     command = ("sh", "-c", "printf '\\033[31mred\\n'; echo RESULT_X loss=0.5; exec sleep 600")
     done = gpueval("submit", "--run-id", "one", "--remote-repo", str(tmp_path), "--", *command)
     assert done.exit_code == 0, done.output
-    assert f"one: running\ndirectory: {tmp_path}/runs/one\nattach: tmux -L gpueval-one-" in done.stdout
+    assert f"one: running\ndirectory: {tmp_path}/runs/one\nattach there: tmux -L gpueval-one-" in done.stdout
     again = json.loads(gpueval("submit", "--run-id", "one", "--remote-repo", str(tmp_path), "--json", "--", *command).stdout)
     assert (again["again"], again["state"], again["command"]) == (True, "running", list(command))
     conflict = gpueval("submit", "--run-id", "one", "--", "true")
@@ -131,6 +133,16 @@ def test_what_lies_elsewhere_is_archived(agent, tmp_path):
     assert len(json.loads(gpueval(*words, "--json").stdout)["moved"]) == 2
     assert (tmp_path / "runs/one/archived/eval_a/x").read_text() == "x\n" and not (tmp_path / "eval_b").exists()
     assert "one: 0 file(s)" in gpueval(*words).stdout, "asked again"
+
+
+def test_the_commands_of_the_readme_are_understood(agent, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "canary-7f3a91")
+    block = re.search(r"## Runs that go on alone\n.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    commands = [shlex.split(line, comments=True)[2:] for line in block[1].splitlines()]
+    assert {words[0] for words in commands} == {"submit", "status", "logs", "stop", "archive", "fetch"}
+    for words in commands:
+        done = gpueval(*(["submit", "--dry-run", *words[1:]] if words[0] == "submit" else words))
+        assert done.exit_code == 0 or "there is no run 'nightly' in " in done.stderr, done.output
 
 
 @pytest.mark.parametrize(

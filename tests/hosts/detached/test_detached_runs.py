@@ -204,6 +204,28 @@ def test_many_clients_at_once_start_it_once(agent, tmp_path):
     assert lines_of(tmp_path / "starts") == ["x"]
 
 
+def test_a_runner_killed_before_the_command_starts_it_never(agent, tmp_path):
+    command = f"echo x >> '{tmp_path}/starts'"
+    fragile = bundle.source().replace('step("runner")', "os.kill(os.getpid(), 9)")
+    done = Agent(agent.host, agent.root, source=fragile).submit(what(command), {}, tmux=False)
+    assert (done.run.state, done.again) == (State.LOST, False)
+    again = agent.submit(what(command), {}, tmux=False)
+    assert (again.run.state, again.again) == (State.LOST, True), "nobody knows what it had done: --force is the user's to say"
+    assert lines_of(tmp_path / "starts") == []
+
+
+def test_without_tmux_there_is_no_terminal_and_a_note(agent, tmp_path, monkeypatch):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, path in (("sh", shutil.which("sh")), ("python3", sys.executable)):
+        programs.joinpath(name).symlink_to(path)
+    monkeypatch.setenv("PATH", str(programs))
+    done = agent.submit(what("exit 0"), {})
+    assert done.notes == ("tmux is not there: the run has a session of its own, but no terminal to attach to",)
+    assert done.run.tmux is None
+    assert ended(agent).state is State.PASSED
+
+
 # The end
 
 
@@ -257,6 +279,29 @@ def test_stop_ends_the_whole_tree_and_nothing_else(agent, tmp_path, tmux):
     assert b.state is State.RUNNING
     assert agent.stop("a").ended_before
     assert agent.submit(what([sys.executable, "-c", TREE, str(places["a"]), "bare"], "a"), {}).run.state is State.CANCELLED, "it is not begun anew"
+
+
+HYDRA = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+open(sys.argv[1], "w").write(str(os.getpid()))
+if os.fork():
+    time.sleep(600)
+while True:                             # another pid, and another session, every few milliseconds
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    time.sleep(0.005)
+"""
+
+
+def test_stop_meets_what_forks_all_the_time(agent, tmp_path):
+    agent.submit(what([sys.executable, "-c", HYDRA, str(tmp_path / "pid")]), {})
+    pid_in(tmp_path / "pid")
+    nonce = nonce_of(agent)
+    assert agent.stop("one", grace_s=0).run.state is State.CANCELLED
+    assert wait_for(lambda: not carriers(nonce))
 
 
 def test_what_a_command_leaves_ends_with_it(agent, tmp_path):

@@ -131,8 +131,12 @@ def send(process: Process, number: int) -> None:
             os.close(handle)
 
 
-def end(look_again: Callable[[], list[Process]], grace_s: float, wait: Callable[[float], None]) -> tuple[int, int, list[int]]:
+def end(find: Callable[[], list[Process]], grace_s: float, wait: Callable[[float], None]) -> tuple[int, int, list[int]]:
     """TERM, grace, then STOP and KILL until nobody is found. Returns how many were asked, how many killed, and pids that outlived it."""
+
+    def look_again() -> list[Process]:
+        return find() or find()  # a look is not one moment: who is forked during one, by somebody who ends, is met by the next
+
     asked: set[tuple[int, int]] = set()
     killed: set[tuple[int, int]] = set()
     limit = time.monotonic() + grace_s
@@ -148,7 +152,7 @@ def end(look_again: Callable[[], list[Process]], grace_s: float, wait: Callable[
     limit = time.monotonic() + SETTLE_S
     while living and time.monotonic() < limit:
         held: set[tuple[int, int]] = set()
-        while any(process.identity not in held for process in living):  # the stopped start nobody
+        while any(process.identity not in held for process in living) and time.monotonic() < limit:  # the stopped start nobody
             for process in living:
                 held.add(process.identity)
                 send(process, signal.SIGSTOP)
