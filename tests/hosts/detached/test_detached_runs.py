@@ -177,6 +177,28 @@ def test_a_client_killed_at_any_step_submits_again_and_it_starts_once(agent, roo
     assert lines_of(tmp_path / "starts") == ["x"]
 
 
+def test_of_two_runners_of_one_claim_one_goes_on(agent, tmp_path):
+    """The first is spawned, and slow, when its submit is cut off; the next submit finds no trace of it."""
+    command, go = f"echo x >> '{tmp_path}/starts'", tmp_path / "go"
+    slow = f"        while not os.path.exists({str(go)!r}):\n            time.sleep(0.01)\n"
+    source, begin = bundle.source(), "        around = identity(os.getppid())"
+    assert source.count(begin) == source.count('step("spawned")') == 1
+    cut = source.replace('step("spawned")', 'raise Refused("fault", "cut here")').replace(begin, slow + begin)
+    with pytest.raises(GpuevalError, match="cut here"):
+        Agent(agent.host, agent.root, source=cut).submit(what(command), {}, tmux=False)
+    nonce, answers = nonce_of(agent), []
+    assert [run.state for run in agent.status()] == [State.QUEUED]
+    second = threading.Thread(target=lambda: answers.append(agent.submit(what(command), {}, tmux=False)))
+    second.start()
+    wait_for(lambda: len(carriers(nonce)) == 2)
+    go.touch()
+    second.join()
+    assert [answer.again for answer in answers] == [False]
+    assert ended(agent).state is State.PASSED
+    wait_for(lambda: not carriers(nonce))
+    assert lines_of(tmp_path / "starts") == ["x"]
+
+
 def test_a_run_that_was_claimed_and_not_begun_is_queued_or_cancelled(agent, root, tmp_path):
     command = f"echo x >> '{tmp_path}/starts'"
     done = subprocess.run(
