@@ -93,7 +93,11 @@ def status(
     with user_errors():
         place = _place(root, host)
         if dry_run:
-            show_document({"host": host, "request": {"do": "status", "root": place, "run_ids": run_ids, "tail_lines": tail_lines}}, form(json_, pretty))
+            asked = {"do": "status", "root": place, "run_ids": run_ids, "tail_lines": tail_lines}
+            if json_ or pretty:
+                show_document({"host": host, "request": asked}, form(json_, pretty))
+            else:
+                print(f"host: {host}\nruns: {', '.join(run_ids or ['all'])} in {place}\ndry run, nothing asked")  # noqa: T201
             return
         with _open(host) as machine:
             runs = _looked(_agent(machine, place), run_ids, tail_lines if run_ids or json_ or pretty else 0)
@@ -161,7 +165,10 @@ def stop(
             with _open(host) as machine:
                 (run,) = _agent(machine, place).status([run_id])
             would = {"host": host, "run_id": run_id, "state": str(run.state), "processes": run.processes, "outcome": "dry run, nothing stopped"}
-            show_document(would, form(json_, pretty))
+            if json_ or pretty:
+                show_document(would, form(json_, pretty))
+            else:
+                print(f"{run_id}: {_in_words(run)}, {run.processes} processes carry its mark (dry run, nothing stopped)")  # noqa: T201
             return
         with _open(host) as machine:
             done = _agent(machine, place).stop(run_id, grace_s=grace)

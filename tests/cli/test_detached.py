@@ -48,6 +48,8 @@ def test_a_run_from_submit_to_stop(agent, tmp_path):
     (listed,) = json.loads(gpueval("list", "--host", "local", "--json").stdout)
     assert (listed["run_id"], listed["state"]) == ("one", "running")
     assert json.loads(gpueval("stop", "--run-id", "one", "--dry-run", "--json").stdout)["outcome"] == "dry run, nothing stopped"
+    assert "one: running, 1 processes carry its mark (dry run, nothing stopped)" in gpueval("stop", "--run-id", "one", "--dry-run").stdout
+    assert gpueval("status", "--run-id", "one", "--dry-run").stdout == f"host: local\nruns: one in {tmp_path}/runs\ndry run, nothing asked\n"
     stopped = gpueval("stop", "--run-id", "one")
     assert stopped.exit_code == 0 and stopped.stdout.startswith("one: cancelled (") and "none left" in stopped.stdout
     assert gpueval("status", "--run-id", "one").exit_code == 1, "a run that is named and did not pass"
