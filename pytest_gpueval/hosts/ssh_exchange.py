@@ -1,0 +1,186 @@
+"""One program on the other side of an SSH connection, from its start to its end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from secrets import token_hex
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import paramiko
+
+from pytest_gpueval.errors import AccessDenied
+
+from . import shell
+from .link import Link
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+CHUNK = 1 << 20
+# Of a program that is not wanted any more.
+_KILL_S = 10.0
+_KILL = 'kill -KILL -- "-$1" 2>/dev/null || kill -KILL "$1"'
+# What is kept of a profile's talk, to quote it where the program never began.
+_MOST_TALK = 1 << 16
+_BROKEN = (paramiko.SSHException, OSError, EOFError)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How it ended: its exit code or minus its signal; None where it could not be started or its time was over."""
+
+    code: int | None
+    said: str
+    timed_out: bool = False
+
+
+class Exchange:
+    """A program that runs there. Left before its end, by an exception, it is killed there.
+
+    Two things wake whoever waits here: the connection's watch, where the link is dead, and a timer of our own, where the time is over.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str] = _NONE,
+        directory: str | None = None,
+        timeout_s: float | None = None,
+        on_stderr: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """Start it, and wait until it has begun. `on_stderr` gets what it says as it comes, else it is kept for `end`. Raises Unreachable, AccessDenied."""
+        self._link, self._mark, self._on_stderr = link, token_hex(16), on_stderr
+        line = shell.command(shell.script(argv, mark=self._mark, environment=environment, directory=directory))
+        self._said = bytearray()
+        self._begun: shell.Begun | None = None
+        self._first = b""
+        self._timed_out = self._ended = False
+        self._timer = threading.Timer(timeout_s, self._time_is_over) if timeout_s is not None else None
+        self._channel = link.channel()
+        self._reader = threading.Thread(target=self._read_stderr, name="gpueval ssh stderr", daemon=True)
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
+        try:
+            self._start(line)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, line: str) -> None:
+        try:
+            self._channel.exec_command(line)
+        except _BROKEN as error:
+            if self._timed_out:
+                return
+            raise self._link.broken(error) from None
+        self._reader.start()
+        seen = b""
+        while self._begun is None and (data := self._channel.recv(CHUNK)):
+            # Chatter ends with a newline or not, the mark may come in two parts: look at all of it, within reason.
+            seen = (seen + data)[-_MOST_TALK - CHUNK :]
+            self._begun = shell.begun(seen, self._mark)
+        if self._begun is not None:
+            self._first = self._begun.output
+            return
+        if self._timed_out:
+            return
+        self._wait()
+        talk = " ".join((seen[-2000:] + bytes(self._said[-2000:])).decode("utf-8", "replace").split())
+        raise AccessDenied(f"{self._link.name}: the account's login shell does not run /bin/sh. It said: {talk[:500] or 'nothing'}")
+
+    def read(self) -> bytes:
+        """What its stdout holds next, waited for; nothing at its end."""
+        first, self._first = self._first, b""
+        return first or self._channel.recv(CHUNK)
+
+    def write(self, data: bytes) -> bool:
+        """Into its stdin. False once it does not read any more."""
+        try:
+            self._channel.sendall(data)
+        except _BROKEN:
+            return False
+        return True
+
+    def finish_stdin(self) -> None:
+        """It finds the end of its stdin."""
+        with suppress(*_BROKEN):  # its end says what there is to say
+            self._channel.shutdown_write()
+
+    def end(self) -> Ended:
+        """Wait until it has ended, whose stdout has been read to its end. Raises Unreachable where nobody knows how."""
+        if self._timed_out:
+            return self._over()
+        code = self._wait()
+        self._ended = True
+        said, started = shell.said(bytes(self._said), self._mark)
+        return Ended(code if started else None, said)
+
+    def _wait(self) -> int | None:
+        self._channel.status_event.wait()
+        if self._reader.is_alive():
+            self._reader.join()
+        if self._timed_out:
+            return None
+        if self._channel.exit_status >= 0:
+            return self._channel.exit_status
+        name = getattr(self._channel, "gpueval_signal", None)
+        if name is None:  # paramiko's -1: no exit code came
+            raise self._link.broken() if not self._link.alive else self._link.broken(EOFError("the server ended the session, and nobody knows how the program ended"))
+        try:
+            return -signal.Signals[f"SIG{name}"]
+        except KeyError:
+            return None
+
+    def _over(self) -> Ended:
+        if self._timer is not None:
+            self._timer.join()
+        return Ended(None, "", timed_out=True)
+
+    def _time_is_over(self) -> None:
+        self._timed_out = True
+        self._kill()
+        self._channel.close()
+
+    def _kill(self) -> None:
+        """The program there would outlive its channel. Its process id is its group's: the login shell has become it."""
+        if self._begun is None or not self._link.alive:
+            return
+        with suppress(Exception), Exchange(self._link, ["/bin/sh", "-c", _KILL, "kill", str(self._begun.pid)], timeout_s=_KILL_S) as killing:
+            killing.read()
+            killing.end()
+
+    def _read_stderr(self) -> None:
+        begun = False
+        while data := self._channel.recv_stderr(CHUNK):
+            if self._on_stderr is None or not begun:
+                self._said += data
+            if self._on_stderr is not None:
+                if not begun:
+                    _, found, data = bytes(self._said).partition(self._mark.encode() + b"\n")
+                    begun = bool(found)
+                failed = data.endswith(self._mark.encode() + b"!")
+                if failed:
+                    self._said += data
+                    data = data[: -len(self._mark) - 1]
+                if begun and data:
+                    self._on_stderr(data)
+
+    def close(self) -> None:
+        """Give the channel back; what still runs there is killed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._ended and not self._timed_out and not self._channel.exit_status_ready():
+            self._kill()
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
