@@ -20,6 +20,8 @@ from pytest_gpueval.errors import AccessDenied, Unreachable
 from . import host_keys, ssh_login
 from .ssh_config import Settings
 
+# What paramiko raises when a connection is not what it was.
+BROKEN = (paramiko.SSHException, OSError, EOFError)
 # paramiko logs every broken connection with a traceback; without a handler Python prints that on stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -58,12 +60,13 @@ class Watched:
 
     def break_off(self) -> None:
         """Wake whoever reads or writes here; they find it ended."""
-        with suppress(OSError):  # it is gone already
+        with suppress(*BROKEN):  # it is gone already
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """As a socket does."""
-        self._sock.close()
+        with suppress(*BROKEN):  # a channel says goodbye, to a connection that may be gone
+            self._sock.close()
         if self._on_close is not None:
             on_close, self._on_close = self._on_close, None
             on_close()
@@ -128,7 +131,7 @@ class Link:
             return self._transport.open_session(timeout=timeout_s or self._patience.connect_s)
         except paramiko.ChannelException as error:
             raise Unreachable(f"{self.name}: the server opens no more sessions on one connection: {error.text}. Its MaxSessions may be too small.") from None
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except BROKEN as error:
             raise self.broken(error) from None
 
     def tunnel(self, host: str, port: int) -> paramiko.Channel:
@@ -137,7 +140,7 @@ class Link:
             return self._transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=self._patience.connect_s)
         except paramiko.ChannelException as error:
             raise Unreachable(f"{self.name}: {host}:{port} cannot be reached from there: {error.text}") from None
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except BROKEN as error:
             raise self.broken(error) from None
 
     def broken(self, error: BaseException | None = None) -> Unreachable:
@@ -186,7 +189,7 @@ class Link:
             transport.daemon = True
             transport.start_client(timeout=self._patience.connect_s)
             key = transport.get_remote_server_key()
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except BROKEN as error:
             raise Unreachable(f"{self.name} ({self._place}): what answers there does not speak SSH as it should: {_text(error)}.") from None
         problem = host_keys.objection(f"{self.name} ({self._place})", settings, host_keys.Key(key.get_name(), key.asbytes()), known, host_key)
         if problem is not None:
@@ -220,7 +223,7 @@ class Link:
                 return
             try:
                 self._transport.global_request("keepalive@openssh.com", wait=True)
-            except (paramiko.SSHException, OSError, EOFError):
+            except BROKEN:
                 return  # the watch sees the end
 
 

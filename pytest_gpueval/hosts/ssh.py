@@ -34,6 +34,7 @@ if [ -d "$place" ]; then echo "it is a directory" >&2; exit 1; fi
 mkdir -p -- "$(dirname -- "$place")" || exit 1
 trap 'rm -f -- "$beside"' EXIT
 trap 'exit 1' HUP INT TERM
+trap '' PIPE  # nobody may be there any more to read what goes wrong
 (umask 077; cat >"$beside") || exit 1
 [ "$(wc -c <"$beside")" -eq "$size" ] || { echo "the file did not come whole" >&2; exit 1; }
 chmod "$mode" "$beside" && mv -f -- "$beside" "$place"

@@ -110,8 +110,8 @@ def settings(address: Ssh, values: Mapping[str, list[str]], home: Path, environm
 def jump_address(text: str) -> Ssh:
     """A part of ProxyJump: [user@]host[:port] or ssh://..."""
     user, at, place = text.removeprefix("ssh://").rpartition("@")
-    bracketed = re.fullmatch(r"\[(.*)\](?::(\d+))?", place)
-    host, port = bracketed.groups() if bracketed else (re.fullmatch(r"(.*?)(?::(\d+))?", place) or ("", None))[1:3]
+    found = re.fullmatch(r"\[(.*)\](?::(\d+))?", place) or re.fullmatch(r"(.*?)(?::(\d+))?", place, re.DOTALL)
+    host, port = found.groups() if found else (place, None)
     return Ssh(host, user if at else None, int(port) if port else None)
 
 

@@ -11,12 +11,10 @@ from secrets import token_hex
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-import paramiko
-
 from pytest_gpueval.errors import AccessDenied
 
 from . import shell
-from .link import Link
+from .link import BROKEN, Link
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 CHUNK = 1 << 20
@@ -25,7 +23,6 @@ _KILL_S = 10.0
 _KILL = 'kill -KILL -- "-$1" 2>/dev/null || kill -KILL "$1"'
 # What is kept of a profile's talk, to quote it where the program never began.
 _MOST_TALK = 1 << 16
-_BROKEN = (paramiko.SSHException, OSError, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class Exchange:
     def _start(self, line: str) -> None:
         try:
             self._channel.exec_command(line)
-        except _BROKEN as error:
+        except BROKEN as error:
             if self._timed_out:
                 return
             raise self._link.broken(error) from None
@@ -103,13 +100,13 @@ class Exchange:
         """Into its stdin. False once it does not read any more."""
         try:
             self._channel.sendall(data)
-        except _BROKEN:
+        except BROKEN:
             return False
         return True
 
     def finish_stdin(self) -> None:
         """It finds the end of its stdin."""
-        with suppress(*_BROKEN):  # its end says what there is to say
+        with suppress(*BROKEN):  # its end says what there is to say
             self._channel.shutdown_write()
 
     def end(self) -> Ended:
@@ -145,7 +142,11 @@ class Exchange:
     def _time_is_over(self) -> None:
         self._timed_out = True
         self._kill()
-        self._channel.close()
+        self._close_channel()
+
+    def _close_channel(self) -> None:
+        with suppress(*BROKEN):  # it was closed by what broke
+            self._channel.close()
 
     def _kill(self) -> None:
         """The program there would outlive its channel. Its process id is its group's: the login shell has become it."""
@@ -177,7 +178,7 @@ class Exchange:
             self._timer.cancel()
         if not self._ended and not self._timed_out and not self._channel.exit_status_ready():
             self._kill()
-        self._channel.close()
+        self._close_channel()
 
     def __enter__(self) -> Self:
         return self

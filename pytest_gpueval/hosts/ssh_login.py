@@ -14,8 +14,16 @@ from .ssh_config import Settings
 
 def log_in(transport: paramiko.Transport, settings: Settings, name: str) -> None:
     """Be somebody to a server whose own key has been checked. Raises AccessDenied, Unreachable."""
+    agent = paramiko.Agent()
+    try:
+        _log_in(transport, settings, name, agent)
+    finally:
+        agent.close()
+
+
+def _log_in(transport: paramiko.Transport, settings: Settings, name: str, agent: paramiko.Agent) -> None:
     tried: list[str] = []
-    for label, key in _keys(settings, tried):
+    for label, key in _keys(settings, agent, tried):
         try:
             more = transport.auth_publickey(settings.user, key)
         except paramiko.BadAuthenticationType as error:
@@ -40,12 +48,12 @@ def log_in(transport: paramiko.Transport, settings: Settings, name: str) -> None
     raise AccessDenied(f"{name}: the server knows none of our keys. Tried:{listing}{closed}\nSee what ssh does: ssh -v -l {settings.user} {settings.host}")
 
 
-def _keys(settings: Settings, skipped: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
+def _keys(settings: Settings, agent: paramiko.Agent, skipped: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
     """Keys of the agent that ssh_config names, its files, then the agent's other keys. What cannot be used is noted in `skipped`."""
     files = [file for file in settings.identities if file.is_file()]
     wanted = {blob for file in settings.identities if (blob := _public(file)) is not None}
-    agents = _agent()
-    named = [key for key in agents if key.asbytes() in wanted]
+    everyones = agent.get_keys()
+    named = [key for key in everyones if key.asbytes() in wanted]
     offered = {key.asbytes() for key in named}
     for key in named:
         yield f"agent: {key.comment or key.get_name()}", key
@@ -54,16 +62,9 @@ def _keys(settings: Settings, skipped: list[str]) -> Iterator[tuple[str, paramik
         if loaded is not None and loaded.asbytes() not in offered:
             yield str(file), loaded
     if not settings.identities_only:
-        for key in agents:
+        for key in everyones:
             if key not in named:
                 yield f"agent: {key.comment or key.get_name()}", key
-
-
-def _agent() -> list[paramiko.AgentKey]:
-    try:
-        return list(paramiko.Agent().get_keys())
-    except (paramiko.SSHException, OSError):  # an agent that is gone has no keys
-        return []
 
 
 def _loaded(file: Path, skipped: list[str]) -> paramiko.PKey | None:
