@@ -8,9 +8,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 
-FORMS = (
-    "local, ssh://[USER@]HOST[:PORT], k8s://NAMESPACE/POD[?context=NAME&container=NAME], slurm://PARTITION[?account=NAME&login=ssh://...] (PARTITION may be empty)"
-)
+FORMS = "local, ssh://[USER@]HOST[:PORT], k8s://NAMESPACE/POD[?context=NAME&container=NAME], slurm://[PARTITION][?account=NAME&login=ssh://...]"
 # No character that a shell, a URL or a terminal gives a meaning, and no leading dash: ssh would take it for an option.
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
@@ -127,11 +125,9 @@ def _slurm(text: str, url: SplitResult) -> Slurm:
     values = _values(text, url, ("account", "login"))
     if url.path.strip("/"):
         raise UsageProblem(f"{text!r}: nothing may follow the partition but '?account=...'")
-    login = None
-    if "login" in values:
-        login = _parsed(values["login"])
-        if not isinstance(login, Ssh):
-            raise UsageProblem(f"{text!r}: the login node is an SSH host, not {values['login']!r}")
+    login = _parsed(values["login"]) if "login" in values else None
+    if not isinstance(login, Ssh | None):
+        raise UsageProblem(f"{text!r}: the login node is an SSH host, not {values['login']!r}")
     return Slurm(_word(text, "partition", url.netloc) if url.netloc else "", values.get("account"), login)
 
 

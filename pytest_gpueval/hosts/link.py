@@ -86,7 +86,7 @@ def _request(channel: paramiko.Channel, message: paramiko.Message) -> None:
     _handle(channel, message)
 
 
-class _Transport(paramiko.Transport):
+class _Transport(paramiko.Transport):  # type: ignore[misc] # paramiko has no types
     # A private name of paramiko; tests/hosts/test_ssh.py says if it goes.
     _channel_handler_table: Mapping[int, Any] = MappingProxyType({**paramiko.Transport._channel_handler_table, MSG_CHANNEL_REQUEST: _request})  # noqa: SLF001
 
@@ -235,7 +235,7 @@ def _proxy(command: str) -> tuple[socket.socket, Callable[[], None]]:
     """A socket whose other end is the stdin and stdout of ProxyCommand, which ssh_config defines to be a shell's text."""
     ours, theirs = socket.socketpair()
     try:
-        process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stdin=theirs, stdout=theirs, start_new_session=True)  # noqa: S603 - the user's own text
+        process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stdin=theirs.fileno(), stdout=theirs.fileno(), start_new_session=True)  # noqa: S603 - the user's own text
     except BaseException:
         ours.close()
         raise

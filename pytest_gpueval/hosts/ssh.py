@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_gpueval.errors import MissingExtra, StorageError, Unreachable, UsageProblem
@@ -131,7 +131,7 @@ class SshHost:
         return [sys.executable, "-P", "-m", "pytest_gpueval.hosts.relay", self.described(), "--", *argv]
 
     def described(self) -> str:
-        """This host as one word, for another process on this machine. It holds no secrets."""
+        """The host as one word, for another process on this machine. It holds no secrets."""
         table: dict[str, Any] = {
             "name": self.name,
             "address": str(self._address),
@@ -176,7 +176,7 @@ class SshHost:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _started(
@@ -212,7 +212,8 @@ class SshHost:
                 else:
                     through = module.Link(f"{self.name}, by {jump}", ssh_config.read(place, self._config), patience=self._patience, through=through)
             name = self.name if depth == 0 else f"{self.name}, by {address.host}"
-            return module.Link(name, settings, host_key=host_key, patience=self._patience, through=through)
+            link: Link = module.Link(name, settings, host_key=host_key, patience=self._patience, through=through)
+            return link
         except BaseException:
             if through is not None:
                 through.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Self
 
 from pytest_gpueval.errors import AccessDenied
@@ -124,11 +124,16 @@ class Exchange:
             self._reader.join()
         if self._timed_out:
             return None
-        if self._channel.exit_status >= 0:
-            return self._channel.exit_status
+        code: int = self._channel.exit_status
+        if code >= 0:
+            return code
         name = getattr(self._channel, "gpueval_signal", None)
         if name is None:  # paramiko's -1: no exit code came
-            raise self._link.broken() if not self._link.alive else self._link.broken(EOFError("the server ended the session, and nobody knows how the program ended"))
+            raise (
+                self._link.broken()
+                if not self._link.alive
+                else self._link.broken(EOFError("the server ended the session, and nobody knows how the program ended"))
+            )
         try:
             return -signal.Signals[f"SIG{name}"]
         except KeyError:
@@ -183,5 +188,5 @@ class Exchange:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

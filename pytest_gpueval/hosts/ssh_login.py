@@ -44,7 +44,11 @@ def _log_in(transport: paramiko.Transport, settings: Settings, name: str, agent:
                 return
             raise AccessDenied(f"{name}: beside the key {label} the server asks for {' and '.join(more)}; sessions cannot answer questions.")
     listing = "".join(f"\n    {line}" for line in tried) or "\n    no key: no agent has one, and no file of ssh_config's IdentityFile is there"
-    closed = "" if transport.is_active() else "\nThe server then hung up: it may count too many attempts; name the right key with IdentityFile and IdentitiesOnly in ssh_config."
+    closed = (
+        ""
+        if transport.is_active()
+        else "\nThe server then hung up: it may count too many attempts; name the right key with IdentityFile and IdentitiesOnly in ssh_config."
+    )
     raise AccessDenied(f"{name}: the server knows none of our keys. Tried:{listing}{closed}\nSee what ssh does: ssh -v -l {settings.user} {settings.host}")
 
 
@@ -83,6 +87,7 @@ def _public(file: Path) -> bytes | None:
     """The public half beside a file, as it goes over the wire."""
     place = file if file.suffix == ".pub" else file.with_name(file.name + ".pub")
     try:
-        return paramiko.PublicBlob.from_string(place.read_text().strip()).key_blob
+        blob: bytes = paramiko.PublicBlob.from_string(place.read_text().strip()).key_blob
+        return blob
     except (OSError, ValueError):
         return None

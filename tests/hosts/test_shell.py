@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -32,9 +33,9 @@ def told(done, count):
     return [os.fsdecode(part) for part in parts[:count]], os.fsdecode(parts[count]), os.fsdecode(parts[count + 1]).removesuffix("\n")
 
 
-@pytest.mark.parametrize("shell_words", SHELLS, ids=lambda words: os.path.basename(words[0]))
+@pytest.mark.parametrize("shell_words", SHELLS, ids=lambda words: Path(words[0]).name)
 def test_nasty_words_arrive_by_every_shell(shell_words, tmp_path):
-    place = tmp_path / "it's a \"dir\" $x"
+    place = tmp_path / 'it\'s a "dir" $x'
     place.mkdir()
     done = run(shell_words, [*TELL, *NASTY], environment={"IT": "".join(NASTY)}, directory=str(place), home=tmp_path)
     assert told(done, len(NASTY)) == (NASTY, "".join(NASTY), str(place.resolve()))
@@ -86,7 +87,9 @@ def test_the_pid_is_the_programs():
     assert begun is not None and begun.pid == int(begun.output)
 
 
-@pytest.mark.parametrize(("argv", "environment"), [(["a\0b"], {}), (["a"], {"A": "\0"}), (["a"], {"1A": "x"}), (["a"], {"A-B": "x"}), (["a"], {"A\n": "x"}), (["a"], {"": "x"})])
+@pytest.mark.parametrize(
+    ("argv", "environment"), [(["a\0b"], {}), (["a"], {"A": "\0"}), (["a"], {"1A": "x"}), (["a"], {"A-B": "x"}), (["a"], {"A\n": "x"}), (["a"], {"": "x"})]
+)
 def test_what_no_shell_can_pass_on_is_refused(argv, environment):
     with pytest.raises(UsageProblem):
         shell.script(argv, mark=MARK, environment=environment)
@@ -95,10 +98,14 @@ def test_what_no_shell_can_pass_on_is_refused(argv, environment):
 def test_a_line_that_no_system_takes_is_refused():
     longest = "x" * 98_000
     assert run(["sh"], ["echo", longest]).stdout.endswith(longest.encode() + b"\n")
-    with pytest.raises(UsageProblem, match="too long for a remote shell.* through stdin"):
+    with pytest.raises(UsageProblem, match=r"too long for a remote shell.* through stdin"):
         shell.command("x" * 98_300)
 
 
 def test_paths_of_the_home_directory():
-    done = subprocess.run(["sh", "-c", f"printf '%s\\n' {shell.place('~')} {shell.place('~/a b')} {shell.place('-')} {shell.place('~x')}"], capture_output=True, env={"HOME": "/h h"})
+    done = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {shell.place('~')} {shell.place('~/a b')} {shell.place('-')} {shell.place('~x')}"],
+        capture_output=True,
+        env={"HOME": "/h h"},
+    )
     assert done.stdout.decode().splitlines() == ["/h h", "/h h/a b", "./-", "./~x"]

@@ -236,8 +236,8 @@ def test_a_link_that_breaks_is_no_exit_code(sshd, link, tmp_path, how):
 
 def test_a_command_of_seconds_outlasts_the_patience(sshd, link):
     """Silence of the program is not silence of the server."""
-    with sshd.host(port=link.port, patience=Patience(connect_s=60, keepalive_s=0.5, dead_s=3)) as host:
-        assert host.run(["sh", "-c", "sleep 5; echo x"]).output == b"x\n"
+    with sshd.host(port=link.port, patience=Patience(connect_s=60, keepalive_s=0.5, dead_s=2)) as host:
+        assert host.run(["sh", "-c", "sleep 3; echo x"]).output == b"x\n"
 
 
 def test_a_stalled_connection_cannot_block_the_start_of_a_command(sshd, link):
@@ -309,13 +309,13 @@ def test_a_process_that_was_stopped_does_not_blame_the_server(sshd):
     """Our own pause, longer than all patience: a laptop that slept, a debugger."""
     script = (
         "import sys; from pathlib import Path; from tests.sshd import *; from pytest_gpueval.hosts.link import Patience\n"
-        f"host = SshHost.of({sshd.host(patience=Patience(60, 0.3, 1.5)).described()!r})\n"
+        f"host = SshHost.of({sshd.host(patience=Patience(60, 0.3, 1)).described()!r})\n"
         "print(host.run(['true']).code, flush=True)\n"
-        "print(host.run(['sh', '-c', 'sleep 4; echo x']).output.decode(), flush=True)"
+        "print(host.run(['sh', '-c', 'sleep 2; echo x']).output.decode(), flush=True)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "0\n"
     process.send_signal(signal.SIGSTOP)
-    time.sleep(2.5)
+    time.sleep(1.5)  # the time itself is what it is about
     process.send_signal(signal.SIGCONT)
     assert process.communicate()[0] == "x\n\n" and process.returncode == 0 and not alive(process.pid)
