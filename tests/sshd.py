@@ -10,9 +10,11 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pytest_gpueval.hosts.address import Ssh
 from pytest_gpueval.hosts.link import Patience
@@ -37,51 +39,51 @@ class Sshd:
     process: subprocess.Popen[bytes] | None = None
 
     @property
-    def host_key(self):
+    def host_key(self) -> Path:
         return self.place / "host_ed25519"
 
     @property
-    def identity(self):
+    def identity(self) -> Path:
         return self.place / "id_ed25519"
 
     @property
-    def config(self):
+    def config(self) -> Path:
         return self.place / "ssh_config"
 
     @property
-    def known_hosts(self):
+    def known_hosts(self) -> Path:
         return self.place / "known hosts"
 
-    def home(self, shell):
+    def home(self, shell: str) -> Path:
         return self.place / "home" / shell
 
-    def host(self, shell="bash", **more):
+    def host(self, shell: str = "bash", **more: Any) -> SshHost:
         """An SshHost for the account whose login shell this is."""
         more = {"config": self.config, "patience": Patience(connect_s=60), **more}
         return SshHost(more.pop("name", "box"), Ssh("127.0.0.1", self.users[shell], more.pop("port", self.port)), **more)
 
-    def know(self, *ports):
+    def know(self, *ports: int) -> None:
         """Make known_hosts hold the server's key, under these ports of loopback."""
         kind, key, *_ = self.host_key.with_suffix(".pub").read_text().split()
         self.known_hosts.write_text("".join(f"[127.0.0.1]:{port} {kind} {key}\n" for port in ports or (self.port,)))
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         return subprocess.run(["ssh-keygen", "-lf", self.host_key], capture_output=True, text=True, check=True).stdout.split()[1]
 
-    def stop(self):
+    def stop(self) -> None:
         """End it and its sessions."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait()
 
 
-def key(path, kind="ed25519", passphrase=""):
+def key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
     subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-f", path], check=True)
     return path
 
 
 @contextmanager
-def running(place, *lines, chatty=True):
+def running(place: Path, *lines: str, chatty: bool = True) -> Iterator[Sshd]:
     """An sshd whose configuration has `lines` besides."""
     place.mkdir(parents=True, exist_ok=True)
     server = Sshd(place)
@@ -100,12 +102,12 @@ def running(place, *lines, chatty=True):
         server.stop()
 
 
-def namespaces():
+def namespaces() -> bool:
     """Whether this process may have a mount namespace."""
     return os.getuid() == 0 and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
 
 
-def _accounts(server, chatty):
+def _accounts(server: Sshd, chatty: bool) -> list[str]:
     if not namespaces():
         server.users = {"bash": pwd.getpwuid(os.getuid()).pw_name}
         return []
@@ -121,7 +123,7 @@ def _accounts(server, chatty):
     return ["unshare", "-m", "sh", "-c", _IN_NAMESPACE, "sshd", str(server.place / "passwd")]
 
 
-def _start(server, prefix, lines):
+def _start(server: Sshd, prefix: list[str], lines: tuple[str, ...]) -> None:
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     assert sshd, "the tests need OpenSSH's server; install it: apt-get install openssh-server"
     if os.getuid() == 0:
@@ -155,7 +157,7 @@ def _start(server, prefix, lines):
         assert "in use" in said, said  # else somebody was faster: take another port
 
 
-def _answers(port):
+def _answers(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             return connection.recv(4) == b"SSH-"

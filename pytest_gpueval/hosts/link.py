@@ -22,6 +22,9 @@ from .ssh_config import Settings
 
 # What paramiko raises when a connection is not what it was.
 BROKEN = (paramiko.SSHException, OSError, EOFError)
+# When we ask for new keys: after 2**32 blocks of AES (RFC 4344, 3.2), as OpenSSH does, and not after 512 MiB as paramiko: a channel whose end comes after
+# paramiko asked, and before it was answered, makes it wait for itself.
+_REKEY_BYTES = 1 << 36
 # paramiko logs every broken connection with a traceback; without a handler Python prints that on stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -182,6 +185,7 @@ class Link:
         known = host_keys.known(settings)
         try:
             transport = _Transport(self._socket)
+            transport.packetizer.REKEY_BYTES = _REKEY_BYTES
             options = transport.get_security_options()
             options.ciphers = tuple(sorted(options.ciphers, key=lambda cipher: "gcm" not in cipher))  # the fastest ones: no MAC besides
             options.key_types = host_keys.preferred(options.key_types, known)

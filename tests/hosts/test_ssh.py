@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,10 @@ def refused(host, error=AccessDenied):
     return str(problem.value)
 
 
+def logins(sshd):
+    return (sshd.place / "sshd.log").read_text().count("Accepted publickey")
+
+
 def test_one_connection_serves_all(sshd, link):
     with sshd.host(port=link.port) as host:
         for _ in range(5):
@@ -61,17 +66,14 @@ def test_one_connection_serves_all(sshd, link):
 
 
 def test_an_unknown_key_is_refused_before_anything_is_sent(sshd, link, tmp_path):
-    def logins():
-        return (sshd.place / "sshd.log").read_text().count("Accepted publickey")
-
-    before, known = logins(), tmp_path / "known_hosts"
+    before, known = logins(sshd), tmp_path / "known_hosts"
     known.write_text("# nobody\n")
     config = config_of(sshd, tmp_path / "config", UserKnownHostsFile=str(known), Port=str(link.port), StrictHostKeyChecking="no")
     said = refused(SshHost("box", Ssh("box"), config=config))
     assert f"the server shows the ED25519 key {sshd.fingerprint()}, which known_hosts ({known}) does not have. Nothing was sent." in said
     assert "connect once with ssh" in said and f'host_key = "{sshd.fingerprint()}"' in said
     assert known.read_text() == "# nobody\n", "nothing is learned by itself"
-    assert logins() == before
+    assert logins(sshd) == before
 
 
 def test_a_pin_is_the_first_contact(sshd, tmp_path):
@@ -319,3 +321,16 @@ def test_a_process_that_was_stopped_does_not_blame_the_server(sshd):
     time.sleep(1.5)  # the time itself is what it is about
     process.send_signal(signal.SIGCONT)
     assert process.communicate()[0] == "x\n\n" and process.returncode == 0 and not alive(process.pid)
+
+
+def test_a_file_of_512_mib_comes_to_its_end(sshd, tmp_path):
+    """paramiko would ask for new keys half a MiB before the end of it, and then meet the end of the channel where it can only wait for itself."""
+    source = tmp_path / "holes"
+    with source.open("wb") as file:
+        file.truncate(512 << 20)
+    with sshd.host() as host:
+        assert host.run(["true"]).code == 0
+        before = logins(sshd)
+        assert host.get(str(source), Path("/dev/null")) == 512 << 20
+        assert host.run(["true"]).code == 0
+    assert logins(sshd) == before, "the connection lived on"
