@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
     quick = parser.parse_args(argv).quick
     with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "sshd", "Subsystem sftp internal-sftp", chatty=False) as server:
         return [
-            *_files(server, Path(directory), 100 << 20 if quick else 1 << 30, 2 if quick else 5),
+            *_files(server, Path(directory), (64 if quick else 256) << 20, 2 if quick else 5),
             *_commands(server, 10 if quick else 50),
             *_workers(server, 50 if quick else 500),
         ]
