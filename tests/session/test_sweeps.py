@@ -12,7 +12,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pytest_gpueval.cli.main import app
 from pytest_gpueval.runs import validate
 from tests.waiting import alive, wait_for
 
@@ -419,3 +421,22 @@ def test_rows_on_several_workers_are_compared_with_each_other(sweep):
     output, _ = sweep.start("--gpus", "none", "-n", "2").communicate(timeout=120)
     assert "3 passed, 1 skipped" in output
     assert sweep.summary("bad")["ends"][0]["outcome"] == "stopped"
+
+
+def test_rows_of_two_sessions_become_one_sweep(sweep):
+    """As two machines would have run them: the joined session has the page, the section and the ranking of all rows."""
+    sweep.make({"a": {"loss": 0.5}, "b": {"loss": 0.25}, "c": {"loss": 0.75}}, 'goal = "min"\n')
+    sweep.run("-k", "a or b", "--gpueval-session", "here").assert_outcomes(passed=2, deselected=1)
+    sweep.run("-k", "c", "--gpueval-session", "there").assert_outcomes(passed=1, deselected=2)
+    target = sweep.output / "toy"
+    done = CliRunner().invoke(app, ["runs", "merge", str(target), str(sweep.output / "here"), str(sweep.output / "there")])
+    assert done.exit_code == 0, done.output
+    for name in ("sweep-toy.html", "report.html"):
+        text = (target / name).read_text()
+        assert all(f"toy-{row}" in text for row in "abc"), name
+    ranking = (target / "report.md").read_text().partition("## ")[2]
+    assert ranking.index("toy-b") < ranking.index("toy-a") < ranking.index("toy-c")
+    again = CliRunner().invoke(app, ["runs", "merge", str(target), str(sweep.output / "here"), str(sweep.output / "there")])
+    assert "already there, nothing to do" in again.stdout
+    sweep.run("--gpueval-session", "toy").assert_outcomes(passed=3)
+    assert len(sweep.ran()) == 3, "all were reused"
