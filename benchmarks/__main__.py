@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from . import baselines, controller, data, gates, harness, model_share, openai, recovery, report_page, scheduling, selection, startup, sweeps, triton
+from . import baselines, controller, data, gates, harness, hosts, model_share, openai, recovery, report_page, scheduling, selection, startup, sweeps, triton
 from .measure import Figure, RunFailed, print_table
 
 
@@ -29,6 +29,7 @@ def main() -> None:
         "recovery": lambda: recovery.main(quick),
         "sweeps": lambda: sweeps.main(quick),
         "report_page": lambda: report_page.main(quick),
+        "hosts": lambda: hosts.main(quick),
         "triton": lambda: triton.main(quick),
         "openai": lambda: openai.main(quick),
     }
