@@ -56,7 +56,7 @@ class Exchange:
         self._said = bytearray()
         self._begun: shell.Begun | None = None
         self._first = b""
-        self._timed_out = self._ended = False
+        self._timed_out = self._ended = self._torn = False
         self._timer = threading.Timer(timeout_s, self._time_is_over) if timeout_s is not None else None
         self._channel = link.channel()
         self._reader = threading.Thread(target=self._read_stderr, name="gpueval ssh stderr", daemon=True)
@@ -78,23 +78,34 @@ class Exchange:
             raise self._link.broken(error) from None
         self._reader.start()
         seen = b""
-        while self._begun is None and (data := self._channel.recv(CHUNK)):
+        while self._begun is None and (data := self._received(self._channel.recv)):
             # Chatter ends with a newline or not, the mark may come in two parts: look at all of it, within reason.
             seen = (seen + data)[-_MOST_TALK - CHUNK :]
             self._begun = shell.begun(seen, self._mark)
         if self._begun is not None:
             self._first = self._begun.output
             return
+        if not self._timed_out:
+            self._wait()
         if self._timed_out:
             return
-        self._wait()
         talk = " ".join((seen[-2000:] + bytes(self._said[-2000:])).decode("utf-8", "replace").split())
         raise AccessDenied(f"{self._link.name}: the account's login shell does not run /bin/sh. It said: {talk[:500] or 'nothing'}")
 
     def read(self) -> bytes:
         """What its stdout holds next, waited for; nothing at its end."""
         first, self._first = self._first, b""
-        return first or self._channel.recv(CHUNK)
+        return first or self._received(self._channel.recv)
+
+    def _received(self, receive: Callable[[int], bytes]) -> bytes:
+        """What comes next. paramiko confirms what it hands out, and what it cannot confirm is lost: from then on nothing comes, so that nothing has a gap."""
+        if self._torn:
+            return b""
+        try:
+            return receive(CHUNK)
+        except BROKEN:
+            self._torn = True
+            return b""
 
     def write(self, data: bytes) -> bool:
         """Into its stdin. False once it does not read any more."""
@@ -111,9 +122,9 @@ class Exchange:
 
     def end(self) -> Ended:
         """Wait until it has ended, whose stdout has been read to its end. Raises Unreachable where nobody knows how."""
+        code = None if self._timed_out else self._wait()
         if self._timed_out:
             return self._over()
-        code = self._wait()
         self._ended = True
         said, started = shell.said(bytes(self._said), self._mark)
         return Ended(code if started else None, said)
@@ -124,16 +135,15 @@ class Exchange:
             self._reader.join()
         if self._timed_out:
             return None
+        if self._torn:
+            raise self._link.broken()
         code: int = self._channel.exit_status
         if code >= 0:
             return code
         name = getattr(self._channel, "gpueval_signal", None)
         if name is None:  # paramiko's -1: no exit code came
-            raise (
-                self._link.broken()
-                if not self._link.alive
-                else self._link.broken(EOFError("the server ended the session, and nobody knows how the program ended"))
-            )
+            why = EOFError("the server ended the session, and nobody knows how the program ended") if self._link.alive else None
+            raise self._link.broken(why)
         try:
             return -signal.Signals[f"SIG{name}"]
         except KeyError:
@@ -163,7 +173,7 @@ class Exchange:
 
     def _read_stderr(self) -> None:
         begun = False
-        while data := self._channel.recv_stderr(CHUNK):
+        while data := self._received(self._channel.recv_stderr):
             if self._on_stderr is None or not begun:
                 self._said += data
             if self._on_stderr is not None:
