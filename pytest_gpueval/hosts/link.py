@@ -135,7 +135,8 @@ class Link:
         except paramiko.ChannelException as error:
             raise Unreachable(f"{self.name}: the server opens no more sessions on one connection: {error.text}. Its MaxSessions may be too small.") from None
         except BROKEN as error:
-            raise self.broken(error) from None
+            self.give_up(error)
+            raise self.broken() from None
 
     def tunnel(self, host: str, port: int) -> paramiko.Channel:
         """A way on from there to another server. Raises Unreachable."""
@@ -145,6 +146,10 @@ class Link:
             raise Unreachable(f"{self.name}: {host}:{port} cannot be reached from there: {error.text}") from None
         except BROKEN as error:
             raise self.broken(error) from None
+
+    def give_up(self, error: BaseException) -> None:
+        """It is of no use any more: something was to go over it, and could not. Whoever comes next makes another one."""
+        self._end(_text(error) if str(error) else "the connection broke")
 
     def broken(self, error: BaseException | None = None) -> Unreachable:
         """What to raise once something failed on this connection."""

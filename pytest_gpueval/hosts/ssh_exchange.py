@@ -103,8 +103,9 @@ class Exchange:
             return b""
         try:
             return receive(CHUNK)
-        except BROKEN:
+        except BROKEN as error:
             self._torn = True
+            self._link.give_up(error)
             return b""
 
     def write(self, data: bytes) -> bool:

@@ -13,7 +13,9 @@ from pytest_gpueval.hosts.shell import MOST_COMMAND
 from tests.waiting import alive, wait_for
 
 NASTY = ["", "a b", "it's", '"', "\\", "$HOME", "`id`", "!!", "*", "~", "-n", "a\nb\n", "#", "é кот", "\udcff"]
-HOSTS = ("local", "ssh-bash", "ssh-zsh", "ssh-fish")
+HOSTS = ("local", "ssh-bash")
+# What the login shell reads, or could get in the way of.
+ALL_SHELLS = pytest.mark.parametrize("host", [*HOSTS, "ssh-zsh", "ssh-fish"], indirect=True)
 
 
 @pytest.fixture(params=HOSTS)
@@ -29,17 +31,20 @@ def host(request):
         yield made
 
 
+@ALL_SHELLS
 def test_words_arrive_as_they_are(host):
     done = host.run(["printf", "%s|", *NASTY])
     assert done == Done(0, b"".join(os.fsencode(word) + b"|" for word in NASTY), "")
 
 
+@ALL_SHELLS
 def test_a_program_ends_as_it_ends(host):
     assert host.run(["sh", "-c", "printf out; printf said >&2; exit 3"]) == Done(3, b"out", "said")
     assert host.run(["sh", "-c", "exit 255"]).code == 255
     assert host.run(["sh", "-c", "printf x; kill -KILL $$"]) == Done(-9, b"x", "")
 
 
+@ALL_SHELLS
 def test_what_cannot_be_started_has_no_code(host):
     for done in (host.run(["no-such-program"]), host.run(["/etc/passwd"]), host.run(["true"], directory="/no such place")):
         assert done.code is None and done.output == b"", done
@@ -47,6 +52,7 @@ def test_what_cannot_be_started_has_no_code(host):
     assert "/no such place" in host.run(["true"], directory="/no such place").said
 
 
+@ALL_SHELLS
 def test_stdin_environment_and_directory(host, tmp_path):
     place = tmp_path / "a 'b' \"c\" $d"
     place.mkdir()
@@ -73,6 +79,7 @@ def test_a_program_whose_time_is_over_is_gone(host, tmp_path):
     wait_for(lambda: not alive(int(pid_file.read_text())))
 
 
+@ALL_SHELLS
 def test_files_there_and_back(host, tmp_path):
     source, there, back = tmp_path / 'it\'s a "file"', tmp_path / "new" / "-x $y" / "there", tmp_path / "back"
     source.write_bytes(os.urandom(3_000_001))

@@ -279,7 +279,8 @@ def test_a_get_that_was_cut_goes_on_where_it_stopped(sshd, link, tmp_path):
                 break
             except Unreachable:
                 assert target.read_bytes() == data[: target.stat().st_size], "what came is what is there"
-    assert target.read_bytes() == data and attempts > 3
+    assert target.read_bytes() == data
+    assert 3 < attempts < 20, "each new attempt has a new connection"
 
 
 def test_a_full_disk_there_is_said(sshd, tmp_path):
