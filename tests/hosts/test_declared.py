@@ -1,5 +1,8 @@
 """hosts.toml, and which host a name means."""
 
+import subprocess
+import sys
+
 import pytest
 
 from pytest_gpueval.errors import UsageProblem
@@ -120,3 +123,24 @@ def test_hosts_are_opened_as_they_are_declared(root, sshd):
     assert isinstance(opened(named("local", root)), LocalHost)
     with pytest.raises(UsageProblem, match=r"k8s://n/p.*cannot be used yet"):
         opened(named("k8s://n/p", root))
+
+
+@pytest.mark.parametrize(("there", "said"), [(True, "3 True"), (False, "an SSH host needs the package 'paramiko', which is not installed.")])
+def test_paramiko_is_imported_when_an_ssh_host_is_asked_for_something(there, said, tmp_path):
+    (tmp_path / "config").touch()
+    script = f"""
+import sys
+from pytest_gpueval.errors import GpuevalError
+from pytest_gpueval.hosts.declared import Declared, HostEntry, opened
+from pytest_gpueval.hosts.address import Ssh
+host = opened(Declared("x", Ssh("127.0.0.1", "me", 1), HostEntry(address="ssh://me@127.0.0.1:1", ssh_config="{tmp_path}/config")))
+assert "paramiko" not in sys.modules
+if not {there}:
+    sys.modules["paramiko"] = None
+try:
+    host.run(["true"])
+except GpuevalError as error:
+    print(error if not {there} else f"{{error.exit_code}} {{'paramiko' in sys.modules}}")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.startswith(said), done
