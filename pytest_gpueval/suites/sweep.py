@@ -25,6 +25,8 @@ class Sweep:
     path: Path
     file: SweepFile
     points: Mapping[str, Mapping[str, Value]]
+    # What nobody would see who only reads the rows.
+    notes: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:

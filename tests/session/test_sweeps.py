@@ -440,3 +440,17 @@ def test_rows_of_two_sessions_become_one_sweep(sweep):
     assert "already there, nothing to do" in again.stdout
     sweep.run("--gpueval-session", "toy").assert_outcomes(passed=3)
     assert len(sweep.ran()) == 3, "all were reused"
+
+
+def test_what_is_probably_not_meant_is_said(sweep):
+    """A parameter that the command hands to nobody: the seed of a sweep over seeds that all train alike."""
+    suite = SUITE.replace('"{parameters}"', '"--loss", "{loss}"')
+    sweep.make({"a": {"loss": 0.5}}, "seeds = [1, 2]\n", suite)
+    found = sweep.run()
+    found.assert_outcomes(passed=2)
+    assert "WARNING: toy: seed: the program never sees it: the command names {parameters} nowhere" in found.stdout.str()
+    space = '[space]\nmethod = "random"\nsamples = 5\nseed = 1\n[space.parameters.loss]\nvalues = [0.25, 0.5]\n'
+    (sweep.directory / "suite.toml").write_text(SUITE + space)
+    found = sweep.run("--gpueval-session", "drawn")
+    found.assert_outcomes(passed=2)
+    assert "WARNING: toy: the space gives 2 points and not 5: the space has no more that differ" in found.stdout.str()
