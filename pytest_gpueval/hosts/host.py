@@ -13,7 +13,10 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a program ended: its exit code, or minus the signal that ended it; None where it could not be started, took too long, or nobody knows; what it wrote, and what it said on stderr."""
+    """How a program ended: its exit code, or minus the signal that ended it; what it wrote, and what it said on stderr.
+
+    The code is None where it could not be started, took too long, or nobody knows.
+    """
 
     code: int | None
     output: bytes

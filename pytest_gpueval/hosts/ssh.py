@@ -182,9 +182,9 @@ class SshHost:
     def _started(
         self, argv: Sequence[str], *, timeout_s: float | None, environment: Mapping[str, str] = _NONE, directory: str | None = None, **more: Any
     ) -> Exchange:
-        from .ssh_exchange import Exchange  # noqa: PLC0415 - an extra; `_connected` says how to get it
+        link = self._connected()  # first: it says how to get paramiko
+        from .ssh_exchange import Exchange  # noqa: PLC0415 - an extra
 
-        link = self._connected()
         return Exchange(link, argv, timeout_s=timeout_s, environment={**self._environment, **environment}, directory=_below(self._directory, directory), **more)
 
     def _connected(self) -> Link:
