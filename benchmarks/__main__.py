@@ -5,7 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from . import baselines, controller, data, detached, gates, harness, model_share, openai, recovery, report_page, scheduling, selection, startup, sweeps, triton
+from . import (
+    baselines,
+    controller,
+    data,
+    detached,
+    gates,
+    harness,
+    hosts,
+    model_share,
+    openai,
+    recovery,
+    report_page,
+    scheduling,
+    selection,
+    startup,
+    sweeps,
+    triton,
+)
 from .measure import Figure, RunFailed, print_table
 
 
@@ -30,6 +47,7 @@ def main() -> None:
         "sweeps": lambda: sweeps.main(quick),
         "detached": lambda: detached.main(quick),
         "report_page": lambda: report_page.main(quick),
+        "hosts": lambda: hosts.main(quick),
         "triton": lambda: triton.main(quick),
         "openai": lambda: openai.main(quick),
     }

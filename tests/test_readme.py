@@ -92,11 +92,13 @@ def test_the_new_suite_of_the_readme_runs(pytester):
 
 
 def test_the_suite_file_of_the_readme_is_valid():
+    from pytest_gpueval.hosts.declared import HostsFile
     from pytest_gpueval.suites.load import validated
     from pytest_gpueval.suites.schema import ComparisonEntry, DatasetEntry, GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
     from pytest_gpueval.suites.sweep_schema import SweepFile
 
-    suite, columns, judged, gates, policy, runtimes, sweep, data = blocks("toml")
+    suite, columns, judged, gates, policy, runtimes, sweep, data, hosts = blocks("toml")
+    assert validated(HostsFile, tomllib.loads(hosts), "README").hosts["gpu-a"].gpus == "0-7"
     reviews = {**tomllib.loads(suite)["datasets"]["reviews"], **tomllib.loads(columns)["datasets"]["reviews"]}
     assert validated(DatasetEntry, reviews, "README").columns == {"text": "body", "label": "target"}
     assert validated(SweepFile, tomllib.loads(sweep), "README").early_stop is not None

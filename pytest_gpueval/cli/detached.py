@@ -296,22 +296,21 @@ def _agent(machine: Host, root: str) -> Agent:
 
 def _open(host: str) -> Host:
     """The host of this name. Raises UsageProblem."""
-    from pytest_gpueval.errors import UsageProblem, valid_values
-    from pytest_gpueval.hosts.local import LocalHost
+    from pytest_gpueval.hosts import declared
 
-    if host != "local":
-        raise UsageProblem(f"--host {host}: there is no such host. {valid_values(host, ['local'], what='hosts')}")
-    return LocalHost()
+    return declared.opened(declared.named(host, Path.cwd()))
 
 
 def _directory(repo: str | None, host: str) -> str:
     """Where a command runs. Raises UsageProblem."""
     from pytest_gpueval.errors import UsageProblem
+    from pytest_gpueval.hosts import declared
 
     if host == "local":
         return str(Path(repo or ".").expanduser().absolute())
+    repo = repo or declared.named(host, Path.cwd()).entry.workdir
     if not repo:
-        raise UsageProblem(f"--remote-repo is missing: say in which directory of {host} the command runs, or set {REPO_VARIABLE}")
+        raise UsageProblem(f"--remote-repo is missing: say in which directory of {host} the command runs, as {REPO_VARIABLE}, or as its workdir in hosts.toml")
     return repo
 
 

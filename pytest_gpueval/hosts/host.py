@@ -13,7 +13,10 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a program ended: its exit code, None where it could not be started, took too long, or nobody knows; what it wrote, and what it said on stderr."""
+    """How a program ended: its exit code, or minus the signal that ended it; what it wrote, and what it said on stderr.
+
+    The code is None where it could not be started, took too long, or nobody knows.
+    """
 
     code: int | None
     output: bytes
@@ -24,6 +27,7 @@ class Host(Protocol):
     """A machine that runs things for us: this one, or one that is reached through SSH, Kubernetes or Slurm.
 
     Whatever shell it has, the words of a command arrive as they are. Whatever its profile prints, what is read is the program's own output.
+    Relative paths count from the host's own directory: what is declared as its `workdir`, else where we are, or the home directory there.
     A link that breaks is no exit code: it raises Unreachable, since nobody knows how the program ended. AccessDenied: no key, or not the host that it says.
     """
 

@@ -23,7 +23,7 @@ def call(argv: Sequence[str], cwd: Path, timeout_s: float = 30, *, stdin: bytes 
     try:
         done = subprocess.run(argv, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=timeout_s, env=os.environ | environment)  # noqa: S603 - an argv list
     except OSError as error:
-        return Done(None, b"", f"{argv[0]}: {error.strerror or error}")
+        return Done(None, b"", f"{error.filename or argv[0]}: {error.strerror or error}")  # the directory's name, where it is the one that is missing
     except subprocess.TimeoutExpired:
         return Done(None, b"", f"{argv[0]} took longer than {timeout_s:g} s")
     return Done(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
@@ -36,33 +36,37 @@ def run(argv: Sequence[str], cwd: Path, timeout_s: float = 30) -> str | None:
 
 
 class LocalHost:
-    """The machine we are on, as a host among others."""
+    """The machine we are on, as a host among others. Relative paths count from `directory`, or from where we are."""
 
-    def __init__(self, name: str = "local") -> None:
+    def __init__(self, name: str = "local", *, directory: str | None = None, environment: Mapping[str, str] = _NONE) -> None:
         self.name = name
+        self._directory = Path(directory).expanduser() if directory else Path.cwd()
+        self._environment = dict(environment)
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = _NONE, directory: str | None = None
     ) -> Done:
         """As Host says."""
-        return call(argv, Path(directory) if directory else Path.cwd(), timeout_s, stdin=stdin, environment=environment)
+        place = self._directory / (Path(directory).expanduser() if directory else "")
+        return call(argv, place, timeout_s, stdin=stdin, environment={**self._environment, **environment})
 
     def put(self, source: Path, target: str, *, timeout_s: float = 3600.0) -> None:  # noqa: ARG002 - a copy on one machine waits for nobody
         """As Host says. Raises StorageError."""
-        place = Path(target)
+        place = self._directory / target
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False) as beside:
-                shutil.copyfile(source, beside.name)
-            shutil.copymode(source, beside.name)
-            Path(beside.name).replace(place)
+            with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
+                Path(shutil.copy(source, Path(beside) / "whole")).replace(place)
         except OSError as error:
             raise StorageError(f"{self.name}: {source} cannot be copied to {target}: {error.strerror or error}") from error
 
     def get(self, source: str, target: Path, *, offset: int = 0, timeout_s: float = 3600.0) -> int:  # noqa: ARG002 - the same
         """As Host says. Raises StorageError."""
+        place = self._directory / source
         try:
-            with Path(source).open("rb") as there, target.open("ab") as here:
+            if place.exists() and not place.is_file():  # to open a pipe would wait for a writer
+                raise StorageError(f"{self.name}: {source} cannot be copied to {target}: it is not a regular file")
+            with place.open("rb") as there, target.open("ab") as here:
                 before = here.tell()
                 there.seek(offset)
                 shutil.copyfileobj(there, here, 1 << 20)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from pytest_gpueval.cli.main import app
 from tests.detached_runs import ROOT, cut_agent, ended, runs_in
+from tests.sshd import running
 from tests.waiting import DEADLINE_S, wait_for
 
 
@@ -150,7 +151,7 @@ def test_the_commands_of_the_readme_are_understood(agent, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("submit", "--host", "gpu-9", "--", "true"), "--host gpu-9: there is no such host"),
+        (("submit", "--host", "gpu-9", "--", "true"), "there is no host 'gpu-9' in"),
         (("submit", "--run-id", "a/b", "--", "true"), "--run-id 'a/b': use letters"),
         (("status", "--run-id", "x"), "there is no run 'x'"),
         (("logs", "--run-id", "x"), "there is no run 'x'"),
@@ -166,5 +167,24 @@ def test_what_the_user_got_wrong(agent, words, said):
 
 def test_the_default_host_is_that_of_the_environment(agent, monkeypatch):
     monkeypatch.setenv("OPS_DEFAULT_HOST", "gpu-9")
-    assert "--host gpu-9: there is no such host" in gpueval("status").stderr
+    assert "there is no host 'gpu-9' in" in gpueval("status").stderr
     assert gpueval("status", "--host", "local").exit_code == 0
+
+
+def test_a_host_that_is_reached_by_ssh(agent, tmp_path, monkeypatch):
+    """What hosts.toml names; the login shell prints things."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPS_REMOTE_OUTPUTS_DIR")
+    monkeypatch.setenv("MY_TOKEN", "canary-7f3a91")
+    with running(tmp_path / "sshd") as sshd:
+        address = f"ssh://{sshd.users['bash']}@127.0.0.1:{sshd.port}"
+        (tmp_path / "hosts.toml").write_text(f'[hosts.gpu-a]\naddress = "{address}"\nworkdir = "/tmp"\nssh_config = "{sshd.config}"\n')
+        place = ("--host", "gpu-a", "--run-id", "one", "--remote-outputs-dir", str(tmp_path / "runs"))
+        done = gpueval("submit", *place, "--secret", "MY_TOKEN", "--", "sh", "-c", "echo $MY_TOKEN; pwd; exec sleep 600")
+        assert done.exit_code == 0, done.output
+        wait_for(lambda: gpueval("logs", *place).stdout == "<redacted>\n/tmp\n")
+        assert gpueval("status", *place).stdout.startswith("one: running")
+        assert gpueval("stop", *place).stdout.startswith("one: cancelled")
+        assert gpueval("fetch", *place).exit_code == 0
+    assert (tmp_path / "reports/fetched/gpu-a/one/stdout.log").read_text() == "<redacted>\n/tmp\n"
+    assert gpueval("status", *place).exit_code == 3, "it answers no more"

@@ -1,0 +1,12 @@
+"""Servers that the tests of hosts share."""
+
+import pytest
+
+from tests.sshd import running
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory):
+    """One for all tests that only ask; its accounts' profiles print things, and its paths have blanks."""
+    with running(tmp_path_factory.mktemp("sshd") / "a b") as server:
+        yield server
