@@ -1,0 +1,161 @@
+"""Gates on speed and memory in sessions. The model's slowness is an option: five times as slow is no busy machine's mood."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .conftest import rows
+
+MODEL = """
+import time
+class Model:
+    def __init__(self, pause_s):
+        self.pause_s = pause_s
+    def predict(self, batch):
+        for _ in batch:
+            time.sleep(self.pause_s)
+        return [[(0, 3, "A", 0.9)] for _ in batch]
+"""
+GATES = """
+[[gates]]
+metric = "samples_per_s"
+max_drop = 0.6
+relative = true
+[[gates]]
+metric = "latency_p95_ms"
+max_rise = 1.5
+relative = true
+"""
+FAST, SLOW = "pause_s = 0.001", "pause_s = 0.005"
+# Row by row: a call each.
+RUN = ("--gpueval-suite", "toy", "--gpueval-workers", "1", "-k", "one")
+UPDATE = (*RUN, "--gpueval-update-baseline")
+AGAINST = (*RUN, "--gpueval-baseline", "baselines")
+
+
+@pytest.fixture
+def timed(toy):
+    """A suite with gates on speed, whose model takes a millisecond a row."""
+    (toy.root / "suites/toy/model.py").write_text(MODEL)
+    toy.edit('target = "model.py:Model"', f'target = "model.py:Model"\noptions = {{ {FAST} }}')
+    toy.split(rows(150, "one"), "one")
+    toy.append(GATES)
+    return toy
+
+
+@pytest.fixture
+def measured(timed):
+    """The same with a baseline."""
+    timed.run(*UPDATE, "--gpueval-session", "first").assert_outcomes(passed=1)
+    return timed
+
+
+def summary(toy, session):
+    return json.loads((toy.session(session) / "toy-one-fast/summary.json").read_text())
+
+
+def gates_of(toy, session):
+    return {gate["metric"]: gate for gate in summary(toy, session)["gates"]}
+
+
+def test_slower_fails_and_faster_is_an_improvement(measured):
+    file = measured.root / "baselines/toy/one-fast.speed.json"
+    (key,) = json.loads(file.read_text())["machines"]
+    speed = summary(measured, "first")["speed"]
+    assert key.startswith("cpu: ") and key.endswith(", 1 worker, runtime cpu, samples_in_flight 1")
+    assert speed["rows"] == 150 and speed["samples_per_s"]["low"] < speed["samples_per_s"]["value"] < speed["samples_per_s"]["high"]
+    assert speed["gpu_peak_memory_mib"] is None and speed["latency_p95_ms"]["low"] > 1
+
+    measured.edit(FAST, SLOW)
+    result = measured.run(*AGAINST, "--gpueval-session", "slow")
+    result.assert_outcomes(failed=1, passed=1)
+    text = result.stdout.str()
+    assert "toy one-fast: 2 of 2 gates failed" in text and "samples_per_s [samples/s]" in text
+    found = gates_of(measured, "slow")
+    assert [gate["outcome"] for gate in found.values()] == ["fail", "fail"]
+    rate, latency = found["samples_per_s"], found["latency_p95_ms"]
+    assert rate["bound"] == "drop <= 60 %" and rate["change"]["high"] < 0 and rate["change"]["p_adjusted"] <= 0.05
+    assert latency["bound"] == "rise <= 150 %" and latency["change"]["low"] > 0 and latency["unit"] == "ms"
+    page = (measured.session("slow") / "report.html").read_text()
+    assert page.count("samples_per_s") >= 2 and "drop &lt;= 60 %" in page
+    assert "samples_per_s" in (measured.session("slow") / "report.md").read_text()
+
+    # The slow one as a baseline, from its session's summary.
+    measured.edit(SLOW, FAST)
+    measured.run(*RUN, "--gpueval-baseline", "slow", "--gpueval-session", "third").assert_outcomes(passed=2)
+    assert [gate["outcome"] for gate in gates_of(measured, "third").values()] == ["improved", "improved"]
+
+
+def test_without_a_baseline_they_do_not_speak(timed):
+    result = timed.run(*RUN, "--gpueval-session", "first")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*gates against a baseline do not speak*"])
+    assert summary(timed, "first")["gates"] == []
+
+
+@pytest.mark.parametrize(("choice", "outcome"), [("pass", {"passed": 2}), ("fail", {"failed": 1, "passed": 1})])
+def test_another_machine_is_not_judged_and_says_so(measured, choice, outcome):
+    measured.append(f'[comparison]\ninconclusive = "{choice}"\n')
+    file = measured.root / "baselines/toy/one-fast.speed.json"
+    record = json.loads(file.read_text())
+    ((key, entry),) = record["machines"].items()
+    other = "NVIDIA H100 80GB HBM3"
+    record["machines"] = {key.replace(entry["device"], other): {**entry, "device": other}}
+    file.write_text(json.dumps(record))
+    result = measured.run(*AGAINST, "--gpueval-session", "second")
+    result.assert_outcomes(**outcome)
+    lines = "*not judged: samples_per_s (drop <= 60 %), latency_p95_ms (rise <= 150 %): the baseline has no speed of cpu: *; it has: NVIDIA H100*"
+    result.stdout.fnmatch_lines([lines])
+    assert {gate["outcome"] for gate in gates_of(measured, "second").values()} == {"inconclusive"}
+    # An update adds this machine, and leaves the other as it is.
+    measured.run(*UPDATE, "--gpueval-session", "third").assert_outcomes(passed=1)
+    after = json.loads(file.read_text())["machines"]
+    assert len(after) == 2 and after.items() >= record["machines"].items() and list(after) == sorted(after)
+
+
+def test_a_reused_run_keeps_its_figures(measured):
+    """Judged again from its results, without the model; and an update of it changes nothing."""
+    before = summary(measured, "first")["speed"]
+    file = measured.root / "baselines/toy/one-fast.speed.json"
+    text = file.read_text()
+    result = measured.run(*AGAINST, "--gpueval-session", "first")
+    result.assert_outcomes(passed=2)
+    assert summary(measured, "first")["speed"] == before
+    assert [gate["outcome"] for gate in gates_of(measured, "first").values()] == ["pass", "pass"]
+    measured.run(*UPDATE, "--gpueval-session", "first").stdout.fnmatch_lines(["baseline: 1 case unchanged in baselines/toy"])
+    assert file.read_text() == text
+
+
+def test_absolute_bounds_and_memory_without_a_gpu(timed):
+    timed.append('[[gates]]\nmetric = "latency_p95_ms"\nmin = 1\njudge = "interval"\n[[gates]]\nmetric = "gpu_peak_memory_mib"\nmax = 40000\n')
+    timed.append('[[gates]]\nmetric = "samples_per_s"\nmin = 5000\n')
+    result = timed.run(*RUN, "--gpueval-session", "first")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*not judged: gpu_peak_memory_mib (<= 40000): no GPU was used*"])
+    assert {name: gate["outcome"] for name, gate in gates_of(timed, "first").items()} == {
+        "latency_p95_ms": "pass",
+        "gpu_peak_memory_mib": "inconclusive",
+        "samples_per_s": "fail",
+    }
+
+
+def test_few_calls_cannot_tell(measured):
+    measured.run(*AGAINST, "--gpueval-limit", "20", "--gpueval-baseline-intersect", "--gpueval-session", "few").assert_outcomes(passed=2)
+    for gate in gates_of(measured, "few").values():
+        assert gate["outcome"] == "inconclusive" and gate["note"] == "20 rows were measured, and 150 for the baseline"
+
+
+def test_shards_are_joined(measured):
+    """Each shard is measured by itself; the whole has their rate, and the latencies of all rows."""
+    measured.edit("[datasets.one]\n", "[datasets.one]\nshards = 2\n")
+    options = ("--gpus", "none", "-n", "1")
+    measured.spawn(*UPDATE, *options, "--gpueval-session", "second").assert_outcomes(passed=3)
+    found = summary(measured, "second")["speed"]
+    parts = [json.loads((measured.session("second") / f"toy-one-fast-{n}of2/summary.json").read_text())["speed"] for n in (1, 2)]
+    rates = [part["samples_per_s"]["value"] for part in parts]
+    assert found["rows"] == 150 and min(rates) <= found["samples_per_s"]["value"] <= max(rates)
+    measured.edit(FAST, SLOW)
+    measured.spawn(*AGAINST, *options, "--gpueval-session", "third").assert_outcomes(failed=1, passed=3)
+    assert {gate["outcome"] for gate in gates_of(measured, "third").values()} == {"fail"}
