@@ -31,7 +31,10 @@ def plan(
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Sessions that measured how long items take.")] = Path("reports/evaluations"),
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N rows of each split.")] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Say which gates cannot see the drops that they promise to see, going by these baselines.")
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="Say which gates cannot see the drops that they promise to see, going by these baselines (those on speed: by baselines/)."
+        ),
     ] = None,
     json_: Json = False,  # noqa: FBT002 - command-line switch
     pretty: Pretty = False,  # noqa: FBT002 - command-line switch
@@ -81,9 +84,10 @@ def plan(
         rows = Data(settings)
         rows.check()
         rows.settle(chosen)
-        expected = Forecast(settings, rows, suites, _lanes(settings, lanes, gpu_name, chosen))
+        laid = _lanes(settings, lanes, gpu_name, chosen)
+        expected = Forecast(settings, rows, suites, laid)
         made = expected.whole()
-        blind = _blind(chosen, baseline, settings) if baseline is not None else []
+        blind = [*(_blind(chosen, baseline, settings) if baseline is not None else ()), *_untimed(chosen, baseline, settings, laid)]
     _print(made, expected.unknown, form(json_, pretty), settings.runtime_words, blind)
 
 
@@ -97,6 +101,21 @@ def _blind(chosen: Sequence[Unit], baseline: str, settings: Settings) -> list[st
     there = set(source.cases())
     keys = {(case.suite, case.whole_id) for case in cases}
     return foresight.warnings(cases, {key: source.get(*key) for key in keys & there})
+
+
+def _untimed(chosen: Sequence[Unit], baseline: str | None, settings: Settings, laid: Sequence[Lane]) -> list[str]:
+    """Gates on changes of speed that have nothing to compare with on these machines; without `baseline`, in the folder of baselines."""
+    from pytest_gpueval.runs.baselines import DIRECTORY
+    from pytest_gpueval.session import baseline_sources, speed
+    from pytest_gpueval.suites.model import Case
+
+    cases = [unit for unit in chosen if isinstance(unit, Case) and any(gate.is_speed and gate.is_paired for gate in unit.gates)]
+    if not cases:
+        return []
+    own = baseline_sources.Folder(settings.root / DIRECTORY, DIRECTORY)
+    source = own if baseline is None else baseline_sources.source(baseline, settings.root, settings.output_dir, option="--baseline ")
+    known = {key: found for key in [(case.suite, case.whole_id) for case in cases] if (found := source.speed(*key)) is not None}
+    return speed.warnings(cases, known, [lane.gpu_name or speed.cpu() for lane in laid if lane.gpu_name != ""])
 
 
 def _lanes(settings: Settings, number: int | None, gpu_name: str | None, chosen: Sequence[Unit]) -> list[Lane]:

@@ -14,6 +14,8 @@ LARGEST = 30
 HEADERS = ("dataset", "rows", "metric", "value [95 % CI]", "samples/s", "verdict")
 # Of sweeps: a run is a row, and one value of a metric has no interval.
 SWEEP_HEADERS = ("row", "steps", "metric", "value", "time", "verdict")
+# Of gates against a baseline, and on speed.
+VERDICTS = ("verdict", "metric", "baseline", "value", "difference", "p", "bound", "detects")
 # Columns of numbers.
 NUMBERS = frozenset({"rows", "steps", "samples/s", "time"})
 
@@ -51,6 +53,7 @@ class Row:
     tables: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     sweep: bool = False
     beside: str = ""  # what the gates against a baseline found, in words
+    verdicts: Sequence[Sequence[str]] = ()  # of gates against a baseline and on speed, the texts under VERDICTS
 
     def cells(self) -> tuple[str, ...]:
         """The texts under HEADERS."""

@@ -19,6 +19,8 @@ from .estimates import UNSCORED, Z_95, Estimate, t_95
 MOST_BLOCKS: Final = 64
 # With fewer, their spread says nothing.
 LEAST_BLOCKS: Final = 10
+# Of fewer, the 95th percentile has no upper limit.
+LEAST_CALLS: Final = 72
 _SHARE: Final = 0.95
 _TAIL: Final = 0.025
 
@@ -161,7 +163,7 @@ class Latencies:
         return {name: self._at(bins, share) for name, share in (("p50_ms", 0.50), ("p95_ms", _SHARE), ("p99_ms", 0.99))}
 
     def p95(self) -> Estimate:
-        """The 95th percentile in milliseconds with its 95 % interval, which about 100 calls have; `n` counts calls, fewer where they are alike.
+        """The 95th percentile in milliseconds with its 95 % interval, which 72 calls have, if they are not alike; `n` counts calls, fewer where they are alike.
 
         The interval is that of order statistics: as many of n independent calls lie below the true percentile as a binomial distribution says (Conover,
         *Practical Nonparametric Statistics*, 3rd ed. 1999, ch. 3.2). Rows that are not independent count as fewer ones: by the sizes of their calls

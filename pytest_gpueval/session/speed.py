@@ -99,16 +99,19 @@ def judge(case: Case, speed: Speed | None, sha256: str, baseline: SpeedRecord | 
         if now.value is None:
             found.append(gates.unjudged(gate.metric, bound, _unmeasured(gate.metric, speed), None, rules))
         elif not gate.is_paired:
-            blind = gate.judge == "interval" and now.low is None
-            verdict = (
-                gates.unjudged(gate.metric, bound, _few(now), now.value, rules) if blind else gates.of_machine(gates.judge([gate], {gate.metric: now}, {})[0])
-            )
-            found.append(verdict)
+            found.append(_bounded(gate, now, bound, rules))
         elif entry is None:
             found.append(gates.unjudged(gate.metric, bound, why_not, now.value, rules))
         else:
             found.append(_beside(case, gate, now, estimate(entry, gate.metric), rules))
     return found
+
+
+def _bounded(gate: Gate, now: Estimate, bound: str, rules: gates.Rules) -> gates.Verdict:
+    """A figure beside fixed bounds."""
+    if gate.judge == "interval" and (now.low is None or now.high is None):
+        return gates.unjudged(gate.metric, bound, _few(gate.metric, now), now.value, rules)
+    return gates.of_machine(gates.judge([gate], {gate.metric: now}, {})[0])
 
 
 def _beside(case: Case, gate: Gate, now: Estimate, before: Estimate, rules: gates.Rules) -> gates.Verdict:
@@ -125,7 +128,7 @@ def _beside(case: Case, gate: Gate, now: Estimate, before: Estimate, rules: gate
     level = Level(rules.own_level, case.comparison.sides)
     found = independent(asked, before, now, level, student=gate.metric in _STUDENT)
     few = next((side for side in (now, before) if side.low is None or side.high is None), None)
-    return gates.of_machine(gates.judge_drops([gate], {(gate.metric, None): found}, rules)[0], _few(few) if few else None)
+    return gates.of_machine(gates.judge_drops([gate], {(gate.metric, None): found}, rules)[0], _few(gate.metric, few) if few else None)
 
 
 def _entry(speed: Speed | None, sha256: str, baseline: SpeedRecord | None) -> tuple[SpeedEntry | None, str]:
@@ -152,8 +155,10 @@ def _unmeasured(metric: str, speed: Speed | None) -> str:
     return "nothing was measured"
 
 
-def _few(figure: Estimate) -> str:
-    return f"too few calls for an interval ({figure.n}; a rate needs {timing.LEAST_BLOCKS}, a percentile about 100)"
+def _few(metric: str, figure: Estimate) -> str:
+    if metric == RATE:
+        return f"too few calls for an interval: {figure.n}, and a rate needs {timing.LEAST_BLOCKS}"
+    return f"too few calls for an interval: as {figure.n} that are not alike, and the 95th percentile needs {timing.LEAST_CALLS}"
 
 
 def words(verdicts: Iterable[gates.Verdict]) -> list[str]:

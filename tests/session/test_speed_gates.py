@@ -10,7 +10,9 @@ import random
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
+from pytest_gpueval.cli.main import app
 from pytest_gpueval.runtimes import inprocess
 from pytest_gpueval.session import evaluation
 
@@ -153,6 +155,34 @@ def test_a_reused_run_keeps_its_figures(measured):
     assert [gate["outcome"] for gate in gates_of(measured, "first").values()] == ["pass", "pass"]
     measured.run(*UPDATE, "--gpueval-session", "first").stdout.fnmatch_lines(["baseline: 1 case unchanged in baselines/toy"])
     assert file.read_text() == text
+
+
+def test_commands_know_speeds(measured, monkeypatch):
+    """`plan` names gates that no machine has a baseline for, or not this one; `baselines show` has the figures."""
+    monkeypatch.chdir(measured.root)
+
+    def said(*command):
+        done = CliRunner().invoke(app, list(command))
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    shown = said("baselines", "show", "toy", "one-fast")
+    assert "samples_in_flight 1" in shown and "latency_p95_ms" in shown and "gpu_peak_memory_mib" not in shown
+    ((key, entry),) = json.loads(said("baselines", "show", "toy", "one-fast", "--json"))["speed"].items()
+    assert key.startswith(entry["device"]) and entry["rows"] == 150
+    assert "one-fast.speed" not in said("baselines", "ls")
+    assert "gate: toy/two-fast: samples_per_s, latency_p95_ms: no baseline of any machine" in said("plan", "toy", "--gpus", "none")
+    h100 = said("plan", "toy", "--lanes", "2", "--gpu-name", "NVIDIA H100", "--baseline", "first")
+    assert "gate: toy/one-fast: samples_per_s, latency_p95_ms: no baseline of NVIDIA H100" in h100
+    assert "toy/one-fast: samples_per_s" not in said("plan", "toy", "--gpus", "none")
+    (measured.root / "baselines/toy/one-fast.speed.json").unlink()
+    assert "no baseline of any machine" in measured.run(*AGAINST, "--gpueval-session", "second").stdout.str()
+
+
+def test_a_gate_that_the_noise_of_its_machine_hides_is_named(measured):
+    measured.edit("max_drop = 0.6", "max_drop = 0.01")
+    words = "*toy/one-fast: samples_per_s: max_drop 0.01, but on cpu: * a change must be about * to be found with 80 % power*"
+    measured.run(*AGAINST, "--gpueval-session", "second").stdout.fnmatch_lines([words])
 
 
 def test_absolute_bounds_and_memory_without_a_gpu(timed):

@@ -83,7 +83,7 @@ def cases_of(directory: Path, suite: str) -> list[str]:
 
 def suites_of(directory: Path) -> list[str]:
     """The suites that have baselines below `directory`."""
-    return sorted({path.parent.name for path in directory.glob("*/*.json")})
+    return sorted({path.parent.name for path in directory.glob("*/*.json") if not path.name.endswith(SPEED)})
 
 
 def missing(suite: str, case: str, place: str, others: list[str]) -> UsageProblem:
