@@ -219,3 +219,18 @@ def test_shards_are_joined(timed):
     timed.spawn(*AGAINST, *options, "--gpueval-session", "second")
     assert gates_of(timed, "second")["samples_per_s"]["change"]["difference"] < 0
     assert summary(timed, "second")["speed"]["latency_p95_ms"]["value"] > 30 > summary(timed, "second")["speed"]["samples_per_s"]["value"] / 2
+
+
+def test_memory_of_a_gpu(toy):
+    """Peak memory needs no statistics: what rose too far fails. The entry is the GPU model's."""
+    sampled = "wait_for(lambda: any(type(one).__name__ == 'Usage' and one.as_dict() for one in __import__('gc').get_objects()))"
+    toy.datasets({"d0": sampled})
+    toy.append('[[gates]]\nmetric = "gpu_peak_memory_mib"\nmax = 1000\n[[gates]]\nmetric = "gpu_peak_memory_mib"\nmax_rise = 0.05\nrelative = true\n')
+    run = ("--gpueval-suite", "toy", "--gpus", "0", "--gpueval-session")
+    toy.finish(toy.on_gpus(1, memory_used_mib=512), *run, "first", "--gpueval-update-baseline")
+    ((key, entry),) = json.loads((toy.root / "baselines/toy/d0-fast.speed.json").read_text())["machines"].items()
+    assert key.startswith(entry["device"]) and not key.startswith("cpu") and (entry["gpus"], entry["gpu_peak_memory_mib"]) == (1, 512.0)
+    output = toy.finish(toy.on_gpus(1, memory_used_mib=900), *run, "second", "--gpueval-baseline", "baselines", expect=1)
+    assert "toy d0-fast: 1 of 2 gates failed" in output and "+388 (+75.8%)" in output
+    verdicts = json.loads((toy.session("second") / "toy-d0-fast/summary.json").read_text())["gates"]
+    assert [(gate["bound"], gate["outcome"]) for gate in verdicts] == [("<= 1000", "pass"), ("rise <= 5 %", "fail")]
