@@ -82,9 +82,9 @@ def show_(
     figures = [{"label": label, "metric": name, **_figure(figure)} for label, found in rows for name, figure in found.items()]
     show(figures, ("label", "metric", "value", "interval", "documents"), Form.TABLE)
     if speed is not None:
-        rows_of = [(key, metric, getattr(entry, metric)) for key, entry in speed.machines.items() for metric in SPEED]
-        timed = [{"machine": key, "metric": metric, **_speed(found)} for key, metric, found in rows_of if found is not None]
-        show(timed, ("machine", "metric", "value", "interval"), Form.TABLE)
+        rows_of = [(key, metric, getattr(entry, metric), entry.runs.get(metric)) for key, entry in speed.machines.items() for metric in SPEED]
+        timed = [{"machine": key, "metric": name, **_speed(found), "runs": len(runs or "1")} for key, name, found, runs in rows_of if found is not None]
+        show(timed, ("machine", "metric", "value", "interval", "runs"), Form.TABLE)
     lines = [
         f"samples: {len(samples):,}, {scored:,} of them scored",
         f"data:    {of.repo or of.name}/{of.split}, {of.rows:,} rows, SHA-256 {of.sha256[:12]}" + (f", revision {of.revision[:12]}" if of.revision else ""),

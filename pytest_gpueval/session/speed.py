@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from statistics import stdev
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_gpueval import gates
@@ -33,6 +34,8 @@ ELSEWHERE: Final = "a server elsewhere"
 RATE, LATENCY, MEMORY = SPEED
 # The rate's interval is Student's, with a degree of freedom less than its `n`.
 _STUDENT: Final = frozenset({RATE})
+# From so many runs on, what runs differ by is known well enough: of three, Student's t would let hardly anything fail.
+LEAST_RUNS: Final = 5
 
 
 def conditions(case: Case, settings: Settings, gpu: Mapping[str, str | None] | None, workers: int) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def judge(case: Case, speed: Speed | None, sha256: str, baseline: SpeedRecord | 
         elif entry is None:
             found.append(gates.unjudged(gate.metric, bound, why_not, now.value, rules))
         else:
-            found.append(_beside(case, gate, now, estimate(entry, gate.metric), rules))
+            found.append(_beside(case, gate, now, entry, rules))
     return found
 
 
@@ -114,18 +117,22 @@ def _bounded(gate: Gate, now: Estimate, bound: str, rules: gates.Rules) -> gates
     return gates.of_machine(gates.judge([gate], {gate.metric: now}, {})[0])
 
 
-def _beside(case: Case, gate: Gate, now: Estimate, before: Estimate, rules: gates.Rules) -> gates.Verdict:
+def _beside(case: Case, gate: Gate, now: Estimate, entry: SpeedEntry, rules: gates.Rules) -> gates.Verdict:
     """A figure beside its baseline's."""
+    before = estimate(entry, gate.metric)
     if before.value is None or now.value is None:
         return gates.unjudged(gate.metric, gates.bound_of(gate), f"the baseline has no {gate.metric}", now.value, rules)
     if gate.metric == MEMORY:
         return gates.exact(gate, before.value, now.value, rules)
-    from pytest_gpueval.scoring.paired import Asked, Level, independent  # noqa: PLC0415 - heavy
+    from pytest_gpueval.scoring.paired import Asked, Level, beside_runs, independent  # noqa: PLC0415 - heavy
 
     share = gate.max_drop if gate.max_drop is not None else gate.max_rise or 0.0
     margin, relative = (0.0, share) if gate.relative else (share, 0.0)
     asked = Asked(gate.metric, None, margin, relative, lower_is_better=SPEED[gate.metric])
     level = Level(rules.own_level, case.comparison.sides)
+    runs = entry.runs.get(gate.metric, ())
+    if len(runs) >= LEAST_RUNS:
+        return gates.of_machine(gates.judge_drops([gate], {(gate.metric, None): beside_runs(asked, runs, now, level)}, rules)[0])
     found = independent(asked, before, now, level, student=gate.metric in _STUDENT)
     few = next((side for side in (now, before) if side.low is None or side.high is None), None)
     return gates.of_machine(gates.judge_drops([gate], {(gate.metric, None): found}, rules)[0], _few(gate.metric, few) if few else None)
@@ -197,12 +204,17 @@ def _blind(case: Case, gate: Gate, there: SpeedRecord) -> Iterator[str]:
     """Machines where the noise of one run is larger than what a gate allows."""
     word, allowed = ("max_drop", gate.max_drop) if gate.max_drop is not None else ("max_rise", gate.max_rise or 0.0)
     for key, entry in there.machines.items():
-        figure = estimate(entry, gate.metric)
-        if gate.metric == MEMORY or figure.value is None or figure.low is None or figure.high is None or not allowed:
+        figure, runs = estimate(entry, gate.metric), entry.runs.get(gate.metric, ())
+        if gate.metric == MEMORY or figure.value is None or not allowed:
+            continue
+        if len(runs) >= LEAST_RUNS:
+            error = stdev(runs) * math.sqrt(1 + 1 / len(runs))
+        elif figure.low is not None and figure.high is not None:
+            error = math.sqrt(2) * (figure.high - figure.low) / 2 / Z_95
+        else:
             continue
         rules = rules_of(case)
         margin = allowed * figure.value if gate.relative else allowed
-        error = math.sqrt(2) * (figure.high - figure.low) / 2 / Z_95
         least = power.least_apart(margin, error, rules.own_level / (1 if case.comparison.sides == "one" else 2))
         if least > PROMISED * margin:
             found = f"a change must be about {least:.3g} to be found with 80 % power; give it more rows, or allow more"

@@ -20,7 +20,7 @@ RATE = {"value": 52.1, "low": 50.0, "high": 54.2, "n": 20}
 def entry(device="NVIDIA H100 80GB HBM3", **changes):
     fields = {
         "device": device, "gpus": 1, "workers": 8, "runtime": "cuda", "batch": {"samples_in_flight": 16}, "rows": 3, "samples_per_s": RATE,
-        "dataset_sha256": "d" * 64, "commit": None,
+        "dataset_sha256": "d" * 64, "model": METADATA["model"], "commit": None, "runs": {"samples_per_s": [RATE["value"]]},
     }  # fmt: skip
     return SpeedEntry(**{**fields, **changes})
 
@@ -49,9 +49,21 @@ def test_the_order_of_machines_is_that_of_their_names(tmp_path):
 
 
 def test_the_same_machine_again_takes_the_place_of_its_entry(tmp_path):
-    written(tmp_path, entry(), entry("NVIDIA A100"), entry(commit="f" * 40))
+    written(tmp_path, entry(), entry("NVIDIA A100"), entry(runs={"samples_per_s": [53.0]}), entry())
     found = speed.read(tmp_path, "toy", "one-fast").machines
-    assert len(found) == 2 and found[entry().key].commit == "f" * 40
+    assert len(found) == 2 and found[entry().key].runs == {"samples_per_s": [52.1, 53.0]}, "runs are remembered, each once"
+
+
+@pytest.mark.parametrize("other", [{"model": {"code_sha256": "0" * 64}}, {"dataset_sha256": "e" * 64}])
+def test_runs_of_another_model_or_other_data_are_forgotten(tmp_path, other):
+    written(tmp_path, entry(), entry(**other, runs={"samples_per_s": [9.0]}))
+    assert speed.read(tmp_path, "toy", "one-fast").machines[entry().key].runs == {"samples_per_s": [9.0]}
+
+
+def test_old_runs_fall_out(tmp_path):
+    written(tmp_path, *(entry(runs={"samples_per_s": [float(number)]}) for number in range(30)))
+    found = speed.read(tmp_path, "toy", "one-fast").machines[entry().key].runs
+    assert found == {"samples_per_s": [float(number) for number in range(10, 30)]}
 
 
 @pytest.mark.parametrize("changes", [{"workers": 4}, {"runtime": "cuda-triton"}, {"batch": {"samples_in_flight": 64}}, {"gpus": 2}, {"device": "NVIDIA H200"}])
@@ -99,7 +111,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 @pytest.mark.parametrize(("rows", "taken"), [(3, True), (2, False)])
 def test_a_run_that_measured_all_its_rows(rows, taken):
-    measured = Speed(**entry(rows=rows).model_dump(exclude={"dataset_sha256", "commit"}))
+    measured = Speed(**entry(rows=rows).model_dump(exclude={"dataset_sha256", "model", "commit", "runs"}))
     found = speed.of_run(RunMetadata(**METADATA), Summary(**{**SUMMARY, "speed": measured}))
     assert (found == entry(commit="f" * 40)) if taken else found is None
     assert speed.of_run(RunMetadata(**METADATA), Summary(**SUMMARY)) is None

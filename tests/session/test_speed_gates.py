@@ -65,8 +65,9 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def timed(toy, clock):
+def timed(toy, clock, monkeypatch):
     """A suite with gates on speed, whose model takes a millisecond a row."""
+    toy.mood = lambda factor: monkeypatch.setenv("TOY_MOOD", factor)
     (toy.root / "suites/toy/model.py").write_text(MODEL)
     toy.edit('target = "model.py:Model"', f'target = "model.py:Model"\noptions = {{ {FAST} }}')
     toy.split(rows(150, "one"), "one")
@@ -155,6 +156,30 @@ def test_a_reused_run_keeps_its_figures(measured):
     assert [gate["outcome"] for gate in gates_of(measured, "first").values()] == ["pass", "pass"]
     measured.run(*UPDATE, "--gpueval-session", "first").stdout.fnmatch_lines(["baseline: 1 case unchanged in baselines/toy"])
     assert file.read_text() == text
+
+
+def test_five_runs_know_what_runs_differ_by(measured):
+    """Updates remember the runs of the same model; from five on a run is judged beside them. A reused run is not another one."""
+    file = measured.root / "suites/toy/model.py"
+    # The environment is no part of the model; its file is, and so this baseline begins anew.
+    file.write_text(MODEL.replace("self.pause_s = pause_s", "self.pause_s = pause_s * float(__import__('os').environ['TOY_MOOD'])"))
+
+    def runs():
+        (entry,) = json.loads((measured.root / "baselines/toy/one-fast.speed.json").read_text())["machines"].values()
+        return {metric: len(values) for metric, values in entry["runs"].items()}
+
+    for number, mood in enumerate(("1", "1.05", "0.95", "1.02", "0.98")):
+        assert runs() == dict.fromkeys(("samples_per_s", "latency_p95_ms"), number or 1)
+        measured.mood(mood)
+        measured.run(*UPDATE, "--gpueval-session", f"run-{number}").assert_outcomes(passed=1)
+    measured.run(*UPDATE, "--gpueval-session", "run-3").assert_outcomes(passed=1)
+    assert runs() == dict.fromkeys(("samples_per_s", "latency_p95_ms"), 5)
+    for name, mood, outcome in (("same", "1.01", "pass"), ("slow", "5", "fail")):
+        measured.mood(mood)
+        measured.run(*AGAINST, "--gpueval-session", name)
+        found = gates_of(measured, name)
+        assert {gate["outcome"] for gate in found.values()} == {outcome}
+        assert {gate["change"]["method"] for gate in found.values()} == {"a run beside 5 runs, Student's t"}
 
 
 def test_commands_know_speeds(measured, monkeypatch):

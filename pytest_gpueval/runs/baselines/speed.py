@@ -6,10 +6,10 @@ Speeds differ from run to run, and so does this file; the results beside it stay
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pytest_gpueval.errors import DataError, StorageError
 from pytest_gpueval.runs.records import Record, RunMetadata, Speed, Summary
@@ -19,13 +19,27 @@ from .files import Fetch
 from .records import AGAIN, pretty
 
 SCHEMA_VERSION: Final = 1
+# Runs whose figures are kept, the newest last; those of a machine that was another a year ago fall out.
+MOST_RUNS: Final = 20
+_TIMED: Final = ("samples_per_s", "latency_p95_ms")
 
 
 class SpeedEntry(Speed):
-    """A case on one machine."""
+    """A case on one machine: its newest run, and the figures of all runs of the same model and data. What runs differ by, no single one can know."""
 
     dataset_sha256: str
+    model: dict[str, Any]
     commit: str | None
+    runs: dict[str, list[float]] = Field(description="metric -> values, the newest last")
+
+    def after(self, earlier: SpeedEntry | None) -> SpeedEntry:
+        """The entry that follows an earlier one: with its runs too, if they are of the same; the earlier one itself where it has this run already."""
+        if earlier is None or (earlier.dataset_sha256, earlier.model) != (self.dataset_sha256, self.model):
+            return self
+        if all(values[-1] in earlier.runs.get(metric, ()) for metric, values in self.runs.items()):
+            return earlier
+        runs = {metric: [*earlier.runs.get(metric, ()), *values][-MOST_RUNS:] for metric, values in self.runs.items()}
+        return self.model_copy(update={"runs": runs})
 
 
 class SpeedRecord(Record):
@@ -46,7 +60,8 @@ def of_run(metadata: RunMetadata, summary: Summary) -> SpeedEntry | None:
     speed, sha256 = summary.speed, metadata.dataset.get("sha256")
     if speed is None or sha256 is None or speed.rows != summary.rows.scored + summary.rows.errors:
         return None
-    return SpeedEntry(**speed.model_dump(), dataset_sha256=sha256, commit=metadata.code.get("commit"))
+    runs = {metric: [figure.value] for metric in _TIMED if (figure := getattr(speed, metric)) is not None and figure.value is not None}
+    return SpeedEntry(**speed.model_dump(), dataset_sha256=sha256, model=metadata.model, commit=metadata.code.get("commit"), runs=runs)
 
 
 def record(suite: str, case: str, entry: SpeedEntry) -> SpeedRecord:
@@ -69,7 +84,8 @@ def read(directory: Path, suite: str, case: str) -> SpeedRecord | None:
 def write(directory: Path, found: SpeedRecord) -> bool:
     """Put these machines into the file below `directory`, beside others that it has. False where nothing changes. Raises DataError, StorageError."""
     there = read(directory, found.suite, found.case)
-    machines = {**(there.machines if there else {}), **found.machines}
+    known = there.machines if there else {}
+    machines = {**known, **{key: entry.after(known.get(key)) for key, entry in found.machines.items()}}
     path, text = directory / found.suite / f"{found.case}{files.SPEED}", found.model_copy(update={"machines": machines}).as_text()
     if there is not None and there.as_text() == text:
         return False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
+from collections.abc import Sequence
+from statistics import NormalDist, fmean, stdev
 
 from pytest_gpueval.scoring.estimates import Z_95, Estimate, t_95
 from pytest_gpueval.scoring.power import Z_POWER
@@ -39,6 +40,28 @@ def independent(asked: Asked, baseline: Estimate, now: Estimate, level: Level, *
     ends = found - quantile * down, found + quantile * up
     detectable = asked.margin + asked.relative * abs(baseline.value) + (quantile + Z_POWER) * error
     return Difference(*known, *ends, 1 - 2 * level.tail, level.p(p), level.p(p_improved), now.n, 0, detectable, method)
+
+
+def beside_runs(asked: Asked, runs: Sequence[float], now: Estimate, level: Level) -> Difference:
+    """The same from what several runs of the baseline differ by, at least two: whether one more run is of their kind.
+
+    Student's t of a prediction, whose variance is that between runs, 1 + 1/k times for k runs (Hahn and Meeker 1991, *Statistical Intervals*, ch. 4.7).
+    What differs from run to run is as a rule more than what one run sees of itself (Kalibera and Jones 2013, *Rigorous benchmarking in reasonable
+    time*, ISMM). Raises MissingExtra.
+    """
+    k, mean, spread = len(runs), fmean(runs), stdev(runs)
+    method = f"a run beside {k} runs, Student's t"
+    if now.value is None:
+        return Difference(asked.metric, asked.label, mean, None, *(None,) * 3, 1 - 2 * level.tail, None, None, now.n, 0, None, method)
+    found, worse = now.value - mean, 1.0 if asked.lower_is_better else -1.0
+    scale, error = 1 + worse * asked.relative, spread * math.sqrt(1 + 1 / k)
+    allowed = spread * math.sqrt(1 + scale**2 / k)
+    quantile = _quantile(level.tail, k - 1)
+    p, p_improved = _p(worse * (now.value - scale * mean) - asked.margin, allowed, k - 1), _p(-worse * found, error, k - 1)
+    detectable = asked.margin + asked.relative * abs(mean) + (quantile + Z_POWER) * allowed
+    ends = found - quantile * error, found + quantile * error
+    known = (asked.metric, asked.label, mean, now.value, found, *ends, 1 - 2 * level.tail)
+    return Difference(*known, level.p(p), level.p(p_improved), now.n, 0, detectable, method)
 
 
 def _errors(figure: Estimate, *, student: bool) -> tuple[float, float] | None:

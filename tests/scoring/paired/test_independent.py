@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from pytest_gpueval.scoring.estimates import Z_95, Estimate, t_95
-from pytest_gpueval.scoring.paired import Asked, Level, independent
+from pytest_gpueval.scoring.paired import Asked, Level, beside_runs, independent
 
 RISE = Asked("latency_p95_ms", lower_is_better=True)
 DROP = Asked("samples_per_s")
@@ -81,3 +81,24 @@ def test_false_alarms_and_power_are_those_that_are_printed(asked):
         for truth in (allowed, 100 - printed)
     ]
     assert shares[0] == pytest.approx(0.05, abs=0.012) and shares[1] == pytest.approx(0.8, abs=0.025)
+
+
+def test_one_run_beside_several_is_a_prediction():
+    """Against scipy: a sample of one with the variance of the other."""
+    runs, now = [10.0, 11.0, 10.5, 9.8], Estimate(12.0, None, None, 0)
+    found = beside_runs(RISE, runs, now, Level(0.05))
+    error = np.std(runs, ddof=1) * math.sqrt(1 + 1 / 4)
+    assert found.p == pytest.approx(scipy.stats.t.sf((12 - np.mean(runs)) / error, 3)) and found.p_improved == pytest.approx(1 - found.p)
+    low, high = scipy.stats.t.interval(0.9, 3, 12 - np.mean(runs), error)
+    assert (found.low, found.high) == pytest.approx((low, high)) and found.baseline == np.mean(runs)
+    assert beside_runs(RISE, runs, Estimate(None, None, None, 0), Level(0.05)).difference is None
+
+
+@pytest.mark.parametrize("asked", [Asked("samples_per_s", relative=0.1), RISE], ids=["share", "none"])
+def test_false_alarms_beside_runs(asked):
+    """What one run sees of itself says nothing of what runs differ by: that is what these have."""
+    random = np.random.default_rng(6)
+    times, truth = 8000, 100 * (1 - asked.relative)
+    sessions = [(random.normal(100, 3, 4), random.normal(truth, 3)) for _ in range(times)]
+    failed = sum(beside_runs(asked, list(runs), normal(now, 0.1), Level(0.05)).p <= 0.05 for runs, now in sessions)
+    assert failed / times == pytest.approx(0.05, abs=0.008)
