@@ -208,16 +208,16 @@ def _blind(case: Case, gate: Gate, there: SpeedRecord) -> Iterator[str]:
         if gate.metric == MEMORY or figure.value is None or not allowed:
             continue
         if len(runs) >= LEAST_RUNS:
-            error = stdev(runs) * math.sqrt(1 + 1 / len(runs))
+            error, remedy = stdev(runs) * math.sqrt(1 + 1 / len(runs)), f"its {len(runs)} runs differ so much"
         elif figure.low is not None and figure.high is not None:
-            error = math.sqrt(2) * (figure.high - figure.low) / 2 / Z_95
+            error, remedy = math.sqrt(2) * (figure.high - figure.low) / 2 / Z_95, "give it more rows, or allow more"
         else:
             continue
         rules = rules_of(case)
         margin = allowed * figure.value if gate.relative else allowed
         least = power.least_apart(margin, error, rules.own_level / (1 if case.comparison.sides == "one" else 2))
         if least > PROMISED * margin:
-            found = f"a change must be about {least:.3g} to be found with 80 % power; give it more rows, or allow more"
+            found = f"a change must be about {least:.3g} to be found with 80 % power; {remedy}"
             yield f"{gate.metric}: {word} {allowed:g}, but on {key} {found}"
 
 
