@@ -2,7 +2,7 @@
 
 The Hub is the stand-in of the tests, on loopback: what is compared is what a client asks of it and does with it, not a network. Each measurement is a
 process of its own, imports included; cold is an empty cache, warm the one that was left. The repository also has a split `full` of a million rows.
-What a run does besides and `datasets` does not, looking for ids that repeat, has a column of its own (of a process that does nothing else).
+Ours also looks for ids that repeat, as a run does before it asks its model; of a split that it has looked through before, it knows the outcome.
 """
 
 from __future__ import annotations
@@ -65,11 +65,10 @@ def _first_row(place: Path, repeats: int) -> list[Figure]:
         least = {key: min(seconds) for key, seconds in found.items()}
         ratios = {state: least["ours", state] / least["library", state] for state in worst}
         worst = {state: max(worst[state], ratios[state]) for state in worst}
-        checked = min(_step("ids", place / "fast.parquet")[0]["seconds"] for _ in range(repeats))
         fetched.append(sent["ours"] == len(fast))
         cells = [cell for state in worst for cell in (f"{least['ours', state]:.2f}", f"{least['library', state]:.2f}", f"{ratios[state]:.2f}")]
-        table.append((f"{rows:,}", *cells, f"{sent['ours'] / 1e6:.1f}", f"{sent['library'] / 1e6:.1f}", f"{checked:.2f}"))
-    headers = ("rows of fast", "cold: ours, s", "datasets", "ratio", "warm: ours, s", "datasets", "ratio", "MB fetched", "datasets", "ids alone, s")
+        table.append((f"{rows:,}", *cells, f"{sent['ours'] / 1e6:.1f}", f"{sent['library'] / 1e6:.1f}"))
+    headers = ("rows of fast", "cold: ours, s", "datasets", "ratio", "warm: ours, s", "datasets", "ratio", "MB fetched", "datasets")
     print_table(f"From nothing to the first row of fast, beside a full split of {FULL:,} rows", headers, table)
     figures = [
         Figure(f"time to the first row, {state}, over datasets", f"<= {TARGET_RATIO} x", f"{ratio:.2f} x", ratio <= TARGET_RATIO)

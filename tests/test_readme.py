@@ -117,7 +117,7 @@ def test_the_suite_file_of_the_readme_is_valid():
 
 
 def test_the_python_of_the_readme_runs(pytester):
-    test, conftest, _ = blocks("python")
+    test, conftest = blocks("python")
     pytester.makepyfile(test)
     pytester.makeconftest(conftest)
     result = pytester.runpytest_subprocess("--gpueval-limit", "5", "-k", "presidio", f"--rootdir={pytester.path}")
@@ -146,12 +146,15 @@ def log_artifact(path):
 """
 
 
-def test_the_logger_of_the_readme_logs(pytester, monkeypatch):
-    _, _, logger = blocks("python")
-    pytester.makeconftest(logger)
+def test_the_logger_of_our_conftest_logs_where_it_is_asked_to(pytester, monkeypatch):
+    pytester.makeconftest((ROOT / "conftest.py").read_text())
     pytester.makepyfile(mlflow=MLFLOW)
     monkeypatch.setenv("PYTHONPATH", str(pytester.path))
-    result = pytester.runpytest_subprocess("--gpueval-suite", "guardrails_ru", "--gpueval-limit", "5", "-k", "presidio", "--gpueval-session", "it")
+    words = ("--gpueval-suite", "guardrails_ru", "--gpueval-limit", "5", "-k", "presidio", "--gpueval-session")
+    pytester.runpytest_subprocess(*words, "quiet").assert_outcomes(passed=1, deselected=6)
+    assert not (pytester.path / "logged.jsonl").exists()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:here")
+    result = pytester.runpytest_subprocess(*words, "it")
     assert "WARNING: pytest_gpueval" not in result.stdout.str()
     logged = dict(json.loads(line) for line in (pytester.path / "logged.jsonl").read_text().splitlines())
     summary = logged["artifact"]

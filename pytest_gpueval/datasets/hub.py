@@ -21,11 +21,11 @@ from filelock import FileLock
 from pytest_gpueval.errors import DataError, GpuevalError, MissingExtra, Offline, StorageError, UsageProblem, valid_values
 
 from . import access, download, infos, metadata
+from .cache import cache_directory
 from .card import CARD
 from .metadata import Metadata
 from .parquet import ParquetSplit
 from .remote import MAIN, RemoteFile, RemoteSplit, folder_of
-from .sources import cache_directory
 from .split_files import files_of_splits
 from .writing import write_whole
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_gpueval.errors import DataError, MissingExtra, valid_values
 
+from . import distinct
 from .features import features_of, namer
-from .repeats import Repeats, Texts, find
+from .repeats import FEW, Repeats, Texts, find
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,8 +97,19 @@ class ParquetSplit:
         """Rows up to `limit` whose id an earlier row has; looked for once. Raises DataError."""
         stop = self.rows if limit is None else min(limit, self.rows)
         if stop not in self._repeats:
-            self._repeats[stop] = find(lambda: self._ids(stop), stop)
+            self._repeats[stop] = self._searched(stop)
         return self._repeats[stop]
+
+    def _searched(self, stop: int) -> Repeats:
+        column = self.names.get("id", "id")
+        if stop <= FEW:  # sooner searched than remembered
+            return find(lambda: self._ids(stop), stop)
+        if distinct.known(self.sha256, column, stop):
+            return Repeats()
+        found = find(lambda: self._ids(stop), stop)
+        if not found.rows:
+            distinct.remember(self.sha256, column, stop)
+        return found
 
     @cached_property
     def _repeats(self) -> dict[int, Repeats]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 # Of so few a set is made, of some ten MB: that is done before numpy is imported.
-_FEW: Final = 1 << 17
+FEW: Final = 1 << 17
 _EXAMPLES: Final = 3
 # Ids that are hashed at a time; each needs some fifty bytes meanwhile.
 _WINDOW: Final = 1 << 13
@@ -49,7 +49,7 @@ class Repeats:
         return bisect_left(self.rows, stop) - bisect_left(self.rows, first)
 
 
-def find(ids: Callable[[], Batches], count: int, *, few: int = _FEW, hashed: Callable[[Any], Hashes] | None = None) -> Repeats:
+def find(ids: Callable[[], Batches], count: int, *, few: int = FEW, hashed: Callable[[Any], Hashes] | None = None) -> Repeats:
     """Look at `count` ids, which `ids` gives anew each time it is called. `hashed` takes the place of `hashes`."""
     if count <= few:
         return Repeats() if _all_differ(ids()) else _exactly(_numbered(ids()))

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from filelock import FileLock
 
-from pytest_gpueval.errors import DataError, GpuevalError, StorageError, UsageProblem
+from pytest_gpueval.errors import DataError, GpuevalError, StorageError
 
+from .cache import cache_directory
 from .parquet import ParquetSplit
 
 # What the disk says, as against a generator that misses a file of its own.
@@ -76,14 +77,6 @@ def _generate(path: Path, dataset: str, split: str, generator: Generator) -> Non
         raise DataError(f"{what} failed: {type(error).__name__}: {error}") from error
     finally:
         half.unlink(missing_ok=True)
-
-
-def cache_directory() -> Path:
-    """`$XDG_CACHE_HOME/pytest-gpueval`, by default under `~/.cache`. Raises UsageProblem where there is no home."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-gpueval"
-    except RuntimeError:  # a user id without an account, as containers have them
-        raise UsageProblem("there is no home directory to keep generated data in; set XDG_CACHE_HOME or HOME") from None
 
 
 def fingerprint(directory: Path) -> str:

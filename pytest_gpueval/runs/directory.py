@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import ValidationError
 
@@ -26,6 +26,7 @@ COMMAND, METADATA, SUMMARY, LOG, RESULTS = "command.sh", "run_metadata.json", "s
 IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "model", "judge", "policy", "scoring", "gates", "limit", "parameters", "program")
 
 State = Literal["new", "finished", "resumable", "blocked"]
+_Version: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,7 @@ class RunDirectory:
             stamp = datetime.now(UTC)
             for name in (LOG, SUMMARY, RESULTS, METADATA, COMMAND):
                 back_up(self.path / name, lambda: stamp)
-        beginning = self.state()
-        if beginning.state == "blocked":
-            raise Conflict(blocked_message([self.path]))
-        if beginning.state in ("finished", "resumable"):
-            self._require_same(metadata)
+        beginning = self.look(metadata)
         if beginning.state == "finished":
             if reuse:
                 return beginning
@@ -97,11 +94,23 @@ class RunDirectory:
         write_json(self.path / METADATA, self.redactor.value(metadata.model_dump(mode="json")), durable=False)
         return beginning
 
+    def is_of(self, identity: Mapping[str, Any]) -> bool:
+        """Whether these fields of IDENTITY are, to the letter, those of the run that is here; where secrets were redacted, they are not. Raises Conflict."""
+        there = read_metadata(self.path) or {}
+        return all(there.get(key) == identity.get(key) for key in IDENTITY)
+
+    def look(self, metadata: RunMetadata) -> Beginning:
+        """How this run could begin, without touching anything. Raises Conflict as `begin`."""
+        beginning = self.state()
+        if beginning.state == "blocked":
+            raise Conflict(blocked_message([self.path]))
+        if beginning.state in ("finished", "resumable"):
+            self._require_same(metadata)
+        return beginning
+
     def baseline(self) -> Mapping[str, Any] | None:
         """What the run that is here was compared with; None where it was not, or there is none. Raises Conflict."""
-        if not (self.path / METADATA).exists():
-            return None
-        found: Mapping[str, Any] | None = _read_json(self.path / METADATA).get("baseline")
+        found: Mapping[str, Any] | None = (read_metadata(self.path) or {}).get("baseline")
         return found
 
     def finish(self, summary: Summary) -> None:
@@ -125,18 +134,36 @@ class RunDirectory:
             )
 
 
+def read_metadata(path: Path) -> Mapping[str, Any] | None:
+    """run_metadata.json of a run directory, None if there is none. It is shared: do not change it. Raises Conflict if it cannot be read."""
+    file = path / METADATA
+    version = _version(file)
+    return None if version is None else _json_as_of(file, version)
+
+
 def read_summary(path: Path) -> Summary | None:
     """The summary of a run directory, or None if the run did not end. It is shared: do not change it. Raises Conflict if it cannot be read."""
     file = path / SUMMARY
+    version = _version(file)
+    return None if version is None else _summary_as_of(file, version)
+
+
+def _version(file: Path) -> _Version | None:
+    """Changes with the file: who writes one puts a new file in its place. None where there is none."""
     try:
         found = file.stat()
     except OSError:
         return None
-    return _summary_as_of(file, (found.st_ino, found.st_mtime_ns, found.st_size))
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-@lru_cache(maxsize=16384)  # a session looks at each several times; who writes one puts a new file in its place
-def _summary_as_of(file: Path, _version: tuple[int, int, int]) -> Summary | None:
+@lru_cache(maxsize=2048)  # a session looks at each several times
+def _json_as_of(file: Path, _version: _Version) -> Mapping[str, Any]:
+    return _read_json(file)
+
+
+@lru_cache(maxsize=16384)
+def _summary_as_of(file: Path, _version: _Version) -> Summary | None:
     if _is_of_a_program(file.parent):
         return None
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -19,20 +18,20 @@ import orjson
 import pytest
 
 from pytest_gpueval import __version__
-from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
+from pytest_gpueval.errors import Conflict, GpuevalError
 from pytest_gpueval.gpus.nvml import Reading
 from pytest_gpueval.gpus.sampling import Series
 from pytest_gpueval.planning.dispatch import Job
 from pytest_gpueval.reports.table import Row
-from pytest_gpueval.runs import ownership, redact, results
-from pytest_gpueval.runs.directory import RunDirectory, blocked_message
+from pytest_gpueval.runs import redact, results
+from pytest_gpueval.runs.directory import RunDirectory, blocked_message, read_metadata
 from pytest_gpueval.runs.files import cannot_write, storage, write_json
 from pytest_gpueval.runs.records import RowCounts, SessionRecord, SessionRun, SessionShard, Summary
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.model import without_shard
 from pytest_gpueval.suites.sweep import Sweep
 
-from . import attempts, cases, ci, early_stop, failures, header, lanes, provenance, session_report, shards, sweep_gates
+from . import attempts, cases, ci, early_stop, failures, header, lanes, provenance, session_dir, session_report, shards, sweep_gates
 from .crashes import Crashes
 from .cutting import Collected, Cutting
 from .display import Display, shown
@@ -45,8 +44,6 @@ from .settings import Settings
 from .worker import Orders
 
 if TYPE_CHECKING:
-    from filelock import FileLock
-
     from pytest_gpueval.suites.load import AnySuite
 
     from .allocation import Allocation
@@ -63,7 +60,7 @@ class Controller:
         self.settings = settings
         self.redactor = redactor
         self.code = provenance.code_state(settings.root)
-        self.session_dir = _session_dir(settings, suites, redactor)
+        self.session_dir = session_dir.named(settings, suites, redactor)
         self.data = data.words(suites)
         self.runs: dict[str, SessionRun] = {}
         self.error: GpuevalError | None = None
@@ -75,7 +72,7 @@ class Controller:
         self.tell: list[Callable[[Any], None]] = []  # how each worker hears
         self._early_stop = early_stop.EarlyStop(suites)
         self._begun: dict[str, float] = {}
-        self._lock = _locked(self.session_dir)
+        self._lock = session_dir.own(self.session_dir)
         self._suites = suites
         self._allocation = allocation
         self._data = data
@@ -326,7 +323,7 @@ class Controller:
             rows = self.rows()
             if rows:
                 samples = Reader.of(self.session_dir, self._forecast.units, self._data, self.settings, self.config.hook, self.redactor)
-                text = session_report.write(self.session_dir, self._redacted(), rows, self._suites, list(self.runs.values()), self.redactor, samples)
+                text = session_report.write(self.session_dir, self._redacted(), rows, self._runs_in_order(), self.redactor, samples)
                 self.warnings += ci.add_summary(text)
         except GpuevalError as error:
             self.error = error
@@ -355,10 +352,13 @@ class Controller:
 
     def rows(self) -> list[Row]:
         """One row for each run of this session, in the order of the suites, whichever worker was faster."""
-        order = {(unit.suite, unit.whole_id): number for number, unit in enumerate(self._forecast.units)}
-        runs = sorted(self.runs.values(), key=lambda run: order.get((run.suite, without_shard(run.case)), len(order)))
+        runs = self._runs_in_order()
         found = {run.run_id: summary_or_none(self.session_dir / run.run_id) if run.status is not None or run.reused else None for run in runs}
         return [row(run, summary, self._label(run)) for run, summary in told(runs, found)]
+
+    def _runs_in_order(self) -> list[SessionRun]:
+        order = {(unit.suite, unit.whole_id): number for number, unit in enumerate(self._forecast.units)}
+        return sorted(self.runs.values(), key=lambda run: order.get((run.suite, without_shard(run.case)), len(order)))
 
     def _label(self, run: SessionRun) -> str:
         return label(run, several=len(self._suites) != 1)
@@ -371,9 +371,9 @@ class Controller:
         wanted = set(nodeids)
         for file in sorted(self.session_dir.glob("*/run_metadata.json")):
             try:
-                nodeid = json.loads(file.read_text(encoding="utf-8")).get("nodeid")
+                nodeid = (read_metadata(file.parent) or {}).get("nodeid")
                 state = RunDirectory(file.parent, self.redactor).state().state
-            except (OSError, ValueError, GpuevalError):
+            except GpuevalError:
                 continue  # the run itself will say what is wrong with its directory
             if nodeid in wanted and state == "blocked":
                 blocked.append(file.parent)
@@ -434,7 +434,8 @@ class Controller:
 
     def _redacted(self) -> dict[str, Any]:
         """The record without secrets. The plan is added last: it is the largest part, and was made public when it was made."""
-        record: dict[str, Any] = self.redactor.value(self._record.model_dump(mode="json"))
+        record: dict[str, Any] = self.redactor.value(self._record.model_dump(mode="json", exclude={"runs"}))
+        record["runs"] = self.redactor.records(self._record.model_dump(mode="json", include={"runs"})["runs"])
         record["plan"] = self._plan
         return record
 
@@ -451,32 +452,6 @@ def earlier_record(session_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {"cuts": {}, "merged_from": []}
     return found.model_dump(include={"cuts", "merged_from"})
-
-
-def _session_dir(settings: Settings, suites: Sequence[AnySuite], redactor: Redactor) -> Path:
-    """The session's directory: the one named; of sweeps, which go on where they were, one named after them; else a new one with the time in its name."""
-    if settings.session is not None:
-        if redactor.text(settings.session) != settings.session:
-            raise UsageProblem("--gpueval-session: this name holds a secret of the environment; choose another one")
-        return settings.output_dir / settings.session
-    names = "+".join(suite.name for suite in suites)[:80] or "session"
-    if suites and all(isinstance(suite, Sweep) for suite in suites):
-        return settings.output_dir / names
-    name = f"{names}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    candidates = [name, *(f"{name}-{number}" for number in range(2, 1000))]
-    return next(path for path in (settings.output_dir / candidate for candidate in candidates) if not path.exists())
-
-
-def _locked(directory: Path) -> FileLock:
-    """Make the directory and own it until the session ends. Raises Conflict, StorageError."""
-    with storage(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = ownership.take(directory)
-        except ownership.Taken as taken:
-            raise Conflict(f"{directory}: another session is writing here ({taken}).\nWait for it, or choose another --gpueval-session.") from None
-        ownership.sign(directory)
-    return lock
 
 
 def _counted(path: Path) -> RowCounts:

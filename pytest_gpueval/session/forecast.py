@@ -82,7 +82,7 @@ class Forecast:
         """
         there = set() if self._settings.force else cases.run_names(session_dir)
         found: dict[str, int] = {}
-        for key in map(cases.key, self.units):
+        for key in (cases.key(unit) for unit in self.units if isinstance(unit, Case)):  # rows of sweeps are never cut
             ran = bool(there) and cases.run_name_of(key) in there
             if ran and cases.is_finished(session_dir, key):
                 found[key] = 1

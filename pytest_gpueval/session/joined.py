@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from markupsafe import Markup
+
 from pytest_gpueval.errors import DataError
 from pytest_gpueval.reports import junit, markdown, session_page
 from pytest_gpueval.reports.table import Row
@@ -13,7 +15,7 @@ from pytest_gpueval.runs.gather import JUNIT, SESSION
 from pytest_gpueval.runs.merge import Plan
 from pytest_gpueval.runs.redact import Redactor
 
-from . import page_samples
+from . import page_samples, sweep_pages
 from .page_cases import page_of
 from .rows import label, row, told
 
@@ -25,17 +27,19 @@ def record(plan: Plan, redactor: Redactor) -> dict[str, Any]:
 
 
 def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> tuple[dict[str, str], list[str]]:
-    """The texts of session.json, junit.xml (where a session has one), report.md and report.html by their names, and what to say about them.
+    """The texts of session.json, junit.xml (where a session has one), the reports and the pages of sweeps by their names, and what to say about them.
 
     Raises UsageProblem for a broken junit.xml.
     """
     several = len(plan.record.suites) != 1
     summaries = {run_id: run.summary for run_id, run in plan.taken.items()}
     rows = [row(run, summary, label(run, several=several)) for run, summary in told(plan.record.runs, summaries)]
+    sweeps = sweep_pages.of_runs([run for run in plan.record.runs if run.run_id in plan.taken], lambda run_id: plan.taken[run_id].path)
     texts = {
         SESSION: to_json(record),
-        "report.md": redactor.text(markdown.session(record, rows)),
-        "report.html": _page(plan, record, rows, redactor),
+        "report.md": redactor.text(markdown.session(record, rows, sweeps.texts)),
+        "report.html": _page(plan, record, rows, sweeps.sections, redactor),
+        **sweeps.pages,
     }
     written = {number: session for number, session in enumerate(plan.sessions) if session.junit is not None}
     if written:
@@ -49,7 +53,7 @@ def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> tuple[di
     return texts, [f"{JUNIT} has no test case of {run_id}" for run_id in untold] if written else []
 
 
-def _page(plan: Plan, record: Mapping[str, Any], rows: Sequence[Row], redactor: Redactor) -> str:
+def _page(plan: Plan, record: Mapping[str, Any], rows: Sequence[Row], sections: Sequence[Markup], redactor: Redactor) -> str:
     """report.html. The splits may be on other machines: samples come without their texts."""
 
     def split() -> NoReturn:
@@ -58,4 +62,4 @@ def _page(plan: Plan, record: Mapping[str, Any], rows: Sequence[Row], redactor: 
     budget = session_page.Budget()
     paths = {row.run_id: plan.taken[row.run_id].path for row in rows}
     samples = {run_id: page_samples.of_run(path, split, texts="no", redactor=redactor, budget=budget) for run_id, path in paths.items()}
-    return session_page.page(record, [page_of(paths[row.run_id], row, samples[row.run_id]) for row in rows], redact=redactor.text)
+    return session_page.page(record, [page_of(paths[row.run_id], row, samples[row.run_id]) for row in rows], sections, redactor.text)

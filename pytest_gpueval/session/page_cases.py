@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_gpueval.errors import Conflict
 from pytest_gpueval.reports.session_page import CasePage, Change, Comparison, Gate, Samples
 from pytest_gpueval.reports.table import Figure, Row
-from pytest_gpueval.runs.directory import METADATA
+from pytest_gpueval.runs.directory import read_metadata
 
 from .rows import summary_or_none
 
@@ -67,12 +68,11 @@ def _comparison(path: Path, summary: Summary) -> Comparison | None:
 
 
 def metadata(path: Path) -> Mapping[str, Any]:
-    """run_metadata.json of a run; empty where it cannot be read."""
+    """run_metadata.json of a run, shared; empty where it cannot be read."""
     try:
-        found = json.loads((path / METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_metadata(path) or {}
+    except Conflict:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _provenance(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pytest_gpueval import __version__, gates
 from pytest_gpueval.errors import Conflict, GateFailure, UsageProblem
 from pytest_gpueval.runs.capture import Capture
-from pytest_gpueval.runs.directory import LOG, RunDirectory
+from pytest_gpueval.runs.directory import LOG, Beginning, RunDirectory
 from pytest_gpueval.runs.files import storage
 from pytest_gpueval.runs.records import Attempt, RunMetadata, Status, Summary
 
@@ -114,7 +114,7 @@ class Run(ABC):
         self.fixture: Fixture = _no_fixture
         self._worker = worker
         self._begun = False
-        self._lock = FileLock(self.path / ".lock")
+        self._lock: FileLock | None = None
         self._log = Capture(self.path / LOG, worker.redactor)
         self._started = time.perf_counter()
 
@@ -146,17 +146,34 @@ class Run(ABC):
     def begin(self) -> None:
         """Make the directory ready, or find that an earlier run finished here. Raises Conflict, StorageError."""
         self._worker.notify("start", self)
-        self._own()
         self.earlier = attempts.earlier(self._worker.session_dir, self.directory.run_id)
-        self._prepare()
-        # A test of the user's own always runs: its assertions are not part of what was stored.
-        reuse = not is_own_test(self.nodeid) and self._is_as_judged()
-        beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._forced, reuse=reuse)
+        beginning = self._finished_before()
+        if beginning is None:
+            self._own()
+            self._prepare()
+            beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._forced, reuse=self._may_be_reused)
         self.reused = beginning.state == "finished"
         self.summary = beginning.summary if self.reused else None
         self.before = beginning.summary
         self._begun = not self.reused
         self._worker.usage(begin=True)
+
+    def _finished_before(self) -> Beginning | None:
+        """What an earlier run left that finished here, and counts: it is only read, so nobody needs to own it. None for any other. Raises Conflict."""
+        if self._forced:
+            return None
+        beginning = self.directory.state()
+        if beginning.state != "finished" or not self._may_be_reused:
+            return None
+        self._prepare()
+        if not self.directory.is_of(self._identified()):
+            self.directory.look(self._metadata())  # tells what differs, where something does
+        return beginning
+
+    @property
+    def _may_be_reused(self) -> bool:
+        """Whether the verdict of a run that ended here is the one that is asked for. A test of the user's own always runs: its assertions are not stored."""
+        return not is_own_test(self.nodeid) and self._is_as_judged()
 
     def _is_as_judged(self) -> bool:
         """Whether the verdict of a run that ended here would be the same now: else it is found anew from its results, which needs no model."""
@@ -174,6 +191,7 @@ class Run(ABC):
         """Hold the directory until `finish`: a worker whose session was killed may still be writing here for a moment. Raises Conflict."""
         with storage(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._lock or FileLock(self.path / ".lock")
             try:
                 self._lock.acquire(timeout=_PATIENCE_S)
             except Timeout:
@@ -199,7 +217,7 @@ class Run(ABC):
                 for note in self._news(self.summary):
                     self._worker.warn(f"{self.directory.run_id}: {note}")
         finally:
-            self._lock.release()
+            self.leave()
 
     def _may_be_tried_again(self, error: BaseException | None) -> bool:  # noqa: ARG002 - some look at it
         """Whether another attempt can help, after a failure of the machines."""
@@ -215,7 +233,8 @@ class Run(ABC):
 
     def leave(self) -> None:
         """Let the directory go without a word in it."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def properties(self) -> list[tuple[str, Any]]:
         """What JUnit gets: builtin values only, small."""
@@ -246,15 +265,15 @@ class Run(ABC):
             found += [(f"{summary.headline}.low", round(headline.low, 6)), (f"{summary.headline}.high", round(headline.high, 6))]
         return found
 
+    def _identified(self) -> dict[str, Any]:
+        return {"suite": self.unit.suite, "case": self.unit.id, "limit": self._worker.settings.limit, **self._identity()}
+
     def _metadata(self) -> RunMetadata:
         worker = self._worker
         return RunMetadata(
             run_id=self.directory.run_id,
             nodeid=self.nodeid,
-            suite=self.unit.suite,
-            case=self.unit.id,
-            **self._identity(),
-            limit=worker.settings.limit,
+            **self._identified(),
             code=worker.code,
             environment=provenance.environment(),
             packages=worker.packages,

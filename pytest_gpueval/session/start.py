@@ -16,6 +16,7 @@ from pytest_gpueval.errors import GpuevalError, StorageError, UsageProblem
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.load import FILE_NAME, AnySuite
 from pytest_gpueval.suites.model import Case, Suite, Unit
+from pytest_gpueval.suites.sweep import Sweep
 
 from . import allocation, cases, comparison, selection, shards
 from .data import EMBEDDED, Data
@@ -179,6 +180,7 @@ def _open_session(config: pytest.Config, suites: list[AnySuite]) -> None:
     compared = config.stash.get(COMPARED, comparison.Compared())
     compared.keep(controller.session_dir)
     controller.warnings += compared.notes
+    controller.warnings += [f"{suite.name}: {note}" for suite in suites if isinstance(suite, Sweep) for note in suite.notes]
     if settings.baseline is not None:
         from .drop_gates import DropGates  # noqa: PLC0415
 

@@ -16,9 +16,9 @@ import pytest
 
 from pytest_gpueval import gates
 from pytest_gpueval.datasets import sources
-from pytest_gpueval.errors import GpuevalError, UsageProblem
+from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
 from pytest_gpueval.runs import results
-from pytest_gpueval.runs.directory import LOG, METADATA, RESULTS, SUMMARY
+from pytest_gpueval.runs.directory import LOG, METADATA, RESULTS, SUMMARY, read_metadata
 from pytest_gpueval.runs.files import back_up, storage, write_json
 from pytest_gpueval.runs.records import Attempt, Figure, RowCounts, RunMetadata, Status, Summary, VerdictRecord
 from pytest_gpueval.suites.schema import Gate
@@ -100,8 +100,8 @@ class SweepRun(Run):
     def _prepare(self) -> None:
         """Count the attempts that earlier sessions made."""
         if not self._forced:
-            with suppress(OSError, ValueError, AttributeError):
-                self._number = int(json.loads((self.path / METADATA).read_text(encoding="utf-8")).get("attempt") or 0)
+            with suppress(Conflict, ValueError, TypeError):
+                self._number = int((read_metadata(self.path) or {}).get("attempt") or 0)
 
     @property
     def _continues(self) -> bool:
@@ -213,7 +213,6 @@ class SweepRun(Run):
 
     def _identity(self) -> dict[str, Any]:
         file = self._file
-        told = file.model_dump(mode="json", include={"command", "style", "directory", "environment", "expected", "series", "metrics"})
         return {
             "task": "sweep",
             "dataset": {},
@@ -221,9 +220,9 @@ class SweepRun(Run):
             "model": {"code_sha256": sources.fingerprint(self.row.directory)},
             "scoring": {"metric": file.metric, "goal": file.goal},
             "policy": {},
-            "gates": [gate.model_dump(mode="json") for gate in file.gates],
+            "gates": self.row.sweep.gates,
             "parameters": dict(self.row.parameters),
-            "program": told,
+            "program": self.row.sweep.program,
         }
 
     def _own_properties(self) -> Sequence[tuple[str, Any]]:

@@ -189,11 +189,6 @@ class Drawn:
         return f"{len(self.points):,} points and not {space.samples:,}: the space has no more that differ"
 
 
-def points(space: SpaceEntry, where: str = "space") -> list[Point]:
-    """The points of `drawn`. Raises what that raises."""
-    return drawn(space, where).points
-
-
 def drawn(space: SpaceEntry, where: str = "space") -> Drawn:
     """All points of a grid, or as many different ones as `samples` says, that hold to the constraints.
 

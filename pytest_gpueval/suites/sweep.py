@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .arguments import render
 from .model import Shard
@@ -25,6 +25,8 @@ class Sweep:
     path: Path
     file: SweepFile
     points: Mapping[str, Mapping[str, Value]]
+    # What nobody would see who only reads the rows.
+    notes: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -35,6 +37,16 @@ class Sweep:
     def rows(self) -> list[Row]:
         """One row for each run, in the order of the file."""
         return [Row(self, id_, parameters) for id_, parameters in self.points.items()]
+
+    @cached_property
+    def program(self) -> Mapping[str, Any]:
+        """What all rows run, as their runs record it."""
+        return self.file.model_dump(mode="json", include={"command", "style", "directory", "environment", "expected", "series", "metrics"})
+
+    @cached_property
+    def gates(self) -> Sequence[Mapping[str, Any]]:
+        """What they are judged by, as their runs record it."""
+        return [gate.model_dump(mode="json") for gate in self.file.gates]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ SEED = "seed"
 
 def made(path: Path, file: SweepFile) -> Sweep:
     """The sweep of a checked file. Raises SuiteError."""
-    rows, lines, source = _rows(path, file)
+    rows, lines, source, note = _rows(path, file)
     parameters: Sequence[Mapping[str, Value]] = [{**file.parameters, **_without_id(row)} for row in rows]
     if file.run_id is None and not any(sweep_csv.RUN_ID in row for row in rows):
         ids = [f"row-{number:0{len(str(len(rows)))}}" for number in range(1, len(rows) + 1)]
@@ -30,7 +30,7 @@ def made(path: Path, file: SweepFile) -> Sweep:
         ids = run_ids.named(rows if file.run_id is None else parameters, file.run_id, column=sweep_csv.RUN_ID, lines=lines, where=source)
     if file.seeds:
         ids, parameters = run_ids.with_seeds(ids, parameters, file.seeds, parameter=SEED)
-    sweep = Sweep(path.parent.name, path, file, dict(zip(ids, parameters, strict=True)))
+    sweep = Sweep(path.parent.name, path, file, dict(zip(ids, parameters, strict=True)), tuple(_notes(file, parameters, note)))
     problems = [f"{path}: {problem}" for problem in _problems(sweep)]
     if problems:
         raise SuiteError("\n".join(problems))
@@ -53,19 +53,30 @@ def taken_over(path: Path, given: Mapping[str, Any]) -> Sweep:
     return Sweep(path.parent.name, path, SweepFile.model_validate_json(orjson.dumps(given["sweep"])), given["points"])
 
 
-def _rows(path: Path, file: SweepFile) -> tuple[Sequence[Mapping[str, Value]], Sequence[int], str]:
-    """The rows, the number of each in its source, and the source's name. Raises SuiteError."""
+def _rows(path: Path, file: SweepFile) -> tuple[Sequence[Mapping[str, Value]], Sequence[int], str, str]:
+    """The rows, the number of each in its source, the source's name, and what there is to say about it. Raises SuiteError."""
     if file.space is not None:
-        found: Sequence[Mapping[str, Value]] = spaces.points(file.space, f"{path}: space")
-        return found, range(1, len(found) + 1), f"{path}: space"
+        drawn = spaces.drawn(file.space, f"{path}: space")
+        return drawn.points, range(1, len(drawn.points) + 1), f"{path}: space", drawn.note(file.space)
     if file.rows:
-        return file.rows, range(len(file.rows)), f"{path}: rows"
+        return file.rows, range(len(file.rows)), f"{path}: rows", ""
     table = path.parent / (file.csv or DEFAULT_CSV)
     if not table.is_file():
         key = "csv" if file.csv else "which rows are there? `rows`, `space` or a CSV file"
         raise SuiteError(f"{path}: {key}: {table.name!r}: no such file in {table.parent}")
     read = sweep_csv.read(table, file.columns)
-    return read.rows, read.lines, str(table)
+    return read.rows, read.lines, str(table), ""
+
+
+def _notes(file: SweepFile, parameters: Sequence[Mapping[str, Value]], note: str) -> Iterator[str]:
+    """What is as the file says, and probably not as it is meant."""
+    if note:
+        yield f"the space gives {note}"
+    names = dict.fromkeys(name for row in parameters for name in row)
+    known = {file.gpus, file.seconds}
+    idle = [name for name in arguments.unused(file.command, names) if name not in known]
+    if idle:
+        yield f"{', '.join(idle)}: the program never sees {'it' if len(idle) == 1 else 'them'}: the command names {arguments.ALL} nowhere, nor what is missing"
 
 
 def _without_id(row: Mapping[str, Value]) -> dict[str, Value]:

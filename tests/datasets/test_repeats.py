@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_gpueval.datasets import repeats
+from pytest_gpueval.datasets import parquet, repeats
 from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.datasets.repeats import find, hashes
 from pytest_gpueval.errors import DataError
@@ -105,3 +106,45 @@ def test_ids_in_a_dictionary_and_none_at_all(tmp_path):
     pq.write_table(pa.table({"text": ["x"]}), tmp_path / "y.parquet")
     with pytest.raises(DataError, match="column 'id' is missing"):
         ParquetSplit(tmp_path / "y.parquet", "").repeats()
+
+
+@pytest.fixture
+def searches(monkeypatch, tmp_path):
+    """Each search that takes place, with splits of a few rows taken for long ones."""
+    found = []
+    monkeypatch.setattr(parquet, "FEW", 1)
+    monkeypatch.setattr(parquet, "find", lambda ids, count: found.append(count) or find(ids, count))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return found
+
+
+def written(path, ids, column="id"):
+    pq.write_table(pa.table({column: ids, "other": ids}), path)
+    return ParquetSplit(path, "", names={"id": column})
+
+
+def test_a_split_is_searched_once_for_its_content(tmp_path, searches):
+    for name in ("one", "again"):
+        assert not written(tmp_path / f"{name}.parquet", ["a", "b", "c"]).repeats().rows
+    assert searches == [3]
+    assert not written(tmp_path / "one.parquet", ["a", "b", "c"]).repeats(2).rows
+    assert list(written(tmp_path / "one.parquet", ["a", "b", "a"]).repeats().rows) == [2]
+    assert not ParquetSplit(tmp_path / "one.parquet", "", names={"id": "other"}).repeats(2).rows
+    assert searches == [3, 2, 3, 2]
+
+
+def test_what_repeats_is_told_each_time(tmp_path, searches):
+    for _ in range(2):
+        assert written(tmp_path / "one.parquet", ["a", "b", "a"]).repeats().examples == [("a", 0, 2)]
+    assert searches == [3, 3]
+
+
+def test_where_nothing_can_be_kept_it_is_searched_again(tmp_path, searches, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for _ in range(2):
+        assert not written(tmp_path / "one.parquet", ["a", "b"]).repeats().rows
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError))
+    assert not written(tmp_path / "one.parquet", ["a", "b"]).repeats().rows
+    assert searches == [2, 2, 2]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pytest_gpueval.datasets import sources
+from pytest_gpueval.datasets import cache, sources
 from pytest_gpueval.errors import DataError, StorageError, UsageProblem
 
 
@@ -171,11 +171,11 @@ def test_processes_that_ask_at_once_generate_once(where, tmp_path):
 
 def test_the_cache_follows_the_environment(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert sources.cache_directory() == Path("/x/pytest-gpueval")
+    assert cache.cache_directory() == Path("/x/pytest-gpueval")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert sources.cache_directory() == Path("/home/somebody/.cache/pytest-gpueval")
+    assert cache.cache_directory() == Path("/home/somebody/.cache/pytest-gpueval")
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 987_654_321)
     with pytest.raises(UsageProblem, match="set XDG_CACHE_HOME or HOME"):
-        sources.cache_directory()
+        cache.cache_directory()

@@ -12,7 +12,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pytest_gpueval.cli.main import app
 from pytest_gpueval.runs import validate
 from tests.waiting import alive, wait_for
 
@@ -419,3 +421,36 @@ def test_rows_on_several_workers_are_compared_with_each_other(sweep):
     output, _ = sweep.start("--gpus", "none", "-n", "2").communicate(timeout=120)
     assert "3 passed, 1 skipped" in output
     assert sweep.summary("bad")["ends"][0]["outcome"] == "stopped"
+
+
+def test_rows_of_two_sessions_become_one_sweep(sweep):
+    """As two machines would have run them: the joined session has the page, the section and the ranking of all rows."""
+    sweep.make({"a": {"loss": 0.5}, "b": {"loss": 0.25}, "c": {"loss": 0.75}}, 'goal = "min"\n')
+    sweep.run("-k", "a or b", "--gpueval-session", "here").assert_outcomes(passed=2, deselected=1)
+    sweep.run("-k", "c", "--gpueval-session", "there").assert_outcomes(passed=1, deselected=2)
+    target = sweep.output / "toy"
+    done = CliRunner().invoke(app, ["runs", "merge", str(target), str(sweep.output / "here"), str(sweep.output / "there")])
+    assert done.exit_code == 0, done.output
+    for name in ("sweep-toy.html", "report.html"):
+        text = (target / name).read_text()
+        assert all(f"toy-{row}" in text for row in "abc"), name
+    ranking = (target / "report.md").read_text().partition("## ")[2]
+    assert ranking.index("toy-b") < ranking.index("toy-a") < ranking.index("toy-c")
+    again = CliRunner().invoke(app, ["runs", "merge", str(target), str(sweep.output / "here"), str(sweep.output / "there")])
+    assert "already there, nothing to do" in again.stdout
+    sweep.run("--gpueval-session", "toy").assert_outcomes(passed=3)
+    assert len(sweep.ran()) == 3, "all were reused"
+
+
+def test_what_is_probably_not_meant_is_said(sweep):
+    """A parameter that the command hands to nobody: the seed of a sweep over seeds that all train alike."""
+    suite = SUITE.replace('"{parameters}"', '"--loss", "{loss}"')
+    sweep.make({"a": {"loss": 0.5}}, "seeds = [1, 2]\n", suite)
+    found = sweep.run()
+    found.assert_outcomes(passed=2)
+    assert "WARNING: toy: seed: the program never sees it: the command names {parameters} nowhere" in found.stdout.str()
+    space = '[space]\nmethod = "random"\nsamples = 5\nseed = 1\n[space.parameters.loss]\nvalues = [0.25, 0.5]\n'
+    (sweep.directory / "suite.toml").write_text(SUITE + space)
+    found = sweep.run("--gpueval-session", "drawn")
+    found.assert_outcomes(passed=2)
+    assert "WARNING: toy: the space gives 2 points and not 5: the space has no more that differ" in found.stdout.str()

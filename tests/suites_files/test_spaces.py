@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pytest_gpueval.errors import MissingExtra, SuiteError
 from pytest_gpueval.suites.load import validated
-from pytest_gpueval.suites.spaces import MOST_POINTS, SpaceEntry, drawn, points
+from pytest_gpueval.suites.spaces import MOST_POINTS, SpaceEntry, drawn
 
 METHODS = ["random", "sobol", "halton", "latin"]
 MIXED = {
@@ -25,6 +25,10 @@ MIXED = {
     "width": {"min": 64, "max": 512, "step": 64},
     "model": {"values": ["base", "hc"]},
 }
+
+
+def points(space, where="space"):
+    return drawn(space, where).points
 
 
 def space(parameters, method="grid", **more):
@@ -202,7 +206,7 @@ def test_a_space_is_read_without_scipy_numpy_and_simpleeval():
     code = """
 import sys
 from pytest_gpueval.suites import arguments, constraints, run_ids, spaces, sweep_csv
-spaces.points(spaces.SpaceEntry.model_validate({"parameters": {"a": {"min": 1, "max": 3}}}))
+spaces.drawn(spaces.SpaceEntry.model_validate({"parameters": {"a": {"min": 1, "max": 3}}}))
 print(sorted({"scipy", "numpy", "simpleeval", "pytest"} & set(sys.modules)))
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "[]\n"

@@ -22,22 +22,20 @@ class Scores:
     """How many predictions have which score, to four decimals, and how many of them are hits."""
 
     def __init__(self) -> None:
-        self._total: dict[float, int] = {}
-        self._hits: dict[float, int] = {}
+        self._total: Counter[float] = Counter()
+        self._hits: Counter[float] = Counter()
 
     def add(self, scored: Iterable[tuple[float, bool]]) -> None:
         """Count predictions: their scores, and whether they are hits."""
-        for (score, hit), times in Counter(scored).items():
-            key = round(score, 4)
-            self._total[key] = self._total.get(key, 0) + times
-            if hit:
-                self._hits[key] = self._hits.get(key, 0) + times
+        pairs = [(round(score, 4), hit) for score, hit in scored]
+        self._total.update([key for key, _ in pairs])
+        self._hits.update([key for key, hit in pairs if hit])
 
     def steps(self) -> list[Step]:
         """For each score, from the lowest on: hits and predictions that have it or more, where they are not too few."""
         steps, hits, total = [], 0, 0
         for score in sorted(self._total, reverse=True):
-            hits += self._hits.get(score, 0)
+            hits += self._hits[score]
             total += self._total[score]
             steps.append((score, hits, total))
         return [step for step in reversed(steps) if step[2] >= _FEWEST]

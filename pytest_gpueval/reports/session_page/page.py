@@ -41,6 +41,7 @@ def page(record: Mapping[str, Any], cases: Sequence[CasePage], sections: Sequenc
             sweep=bool(rows) and all(row.sweep for row in rows),
             timeline=timeline(record),
             totals=_totals(cases),
+            shared=_shared(cases),
         )
     )
     style, script = _asset("session.css"), _asset("session.js")
@@ -99,6 +100,14 @@ def _totals(cases: Sequence[CasePage]) -> list[tuple[str, str]]:
     if errors:
         found.append(("samples without an answer", f"{errors:,}"))
     return found
+
+
+def _shared(cases: Sequence[CasePage]) -> Mapping[str, str]:
+    """What is said of where all of several cases come from: once on the page, not with each."""
+    if len(cases) < 2:
+        return {}
+    everywhere = set.intersection(*(set(case.provenance) for case in cases))
+    return {name: value for name, value in cases[0].provenance if (name, value) in everywhere}
 
 
 def _tone(outcome: str) -> str:

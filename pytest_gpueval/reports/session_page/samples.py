@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from .curves import Confidences, Detections, matched
 from .packing import Redact, clean_value, cleaned, packed
@@ -57,8 +58,8 @@ class _Judged:
     prediction: Any = None
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(NamedTuple):
+    number: int
     record: Mapping[str, Any]
     judged: _Judged
     given: Given | None
@@ -87,12 +88,14 @@ class Collector:
         self._confidences = Confidences()
         self._scored: list[tuple[float, bool]] = []
         self._bins: Counter[int] = Counter()
-        # Full chunks are packed at once: memory does not grow with the texts.
+        # Full chunks are packed at once, beside the next one's making: memory does not grow with the texts.
         self._waiting: list[_Kept] = []
+        self._packer = ThreadPoolExecutor(1, "packer")
+        self._packing: tuple[list[_Kept], int, Future[str]] | None = None
         self._blocks: list[str] = []
         self._columns: dict[str, list[Any]] = {name: [] for name in ("number", "id", "state", "score", "ms", "of")}
         self._counts = [0, 0, 0, 0]
-        self._kept_right = 0
+        self._kept = self._kept_right = 0
         self._held = 0
         self._seen = 0
         self._note: str | None = None
@@ -101,22 +104,16 @@ class Collector:
         """A line of results.jsonl, and what the split says of it, where that can be read."""
         self._seen += 1
         judged = self._judged(record, given)
-        latency = record.get("latency_ms")
+        latency, state = record.get("latency_ms"), judged.state
         if latency is not None:
-            self._bins[math.floor(math.log(max(latency, 1e-3)) / _WIDTH)] += 1
-        self._counts[judged.state] += 1
-        right = judged.state == RIGHT
-        if len(self._columns["id"]) >= MOST_SAMPLES or (right and self._kept_right >= MOST_RIGHT):
+            self._bins[math.floor(math.log(latency if latency > _LEAST_MS else _LEAST_MS) / _WIDTH)] += 1
+        self._counts[state] += 1
+        right = state == RIGHT
+        if self._kept >= MOST_SAMPLES or (right and self._kept_right >= MOST_RIGHT):
             return
+        self._kept += 1
         self._kept_right += right
-        columns = self._columns
-        columns["number"].append(self._seen)
-        columns["id"].append(record["id"])
-        columns["state"].append(judged.state)
-        columns["score"].append(None if judged.score is None else round(judged.score, 3))
-        columns["ms"].append(_short(latency))
-        columns["of"].append(judged.labels)
-        self._waiting.append(_Kept(record, judged, given if self._shown(judged.state) else None))
+        self._waiting.append(_Kept(self._seen, record, judged, given if self._shown(state) else None))
         if len(self._waiting) == CHUNK:
             self._flush()
 
@@ -124,9 +121,10 @@ class Collector:
         """All of them, packed. `note`: why there are no texts, where that is so."""
         if self._waiting:
             self._flush()
+        self._settle()
+        self._packer.shutdown()
         columns = dict(self._columns)
-        kept = len(columns["id"])
-        if kept == self._seen:  # numbers are the places
+        if self._kept == self._seen:  # numbers are the places
             columns["number"] = []
         facts = {"task": self._task, "labels": cleaned(list(self._names), self._redact), "chunk": CHUNK}
         columns["id"] = cleaned(columns["id"], self._redact)
@@ -135,7 +133,7 @@ class Collector:
         return Samples(
             blocks=[first, *self._blocks],
             seen=self._seen,
-            kept=kept,
+            kept=self._kept,
             texts=self._held,
             wrong=self._counts[WRONG],
             support=dict(self._support),
@@ -206,19 +204,38 @@ class Collector:
     # What the browser gets.
 
     def _flush(self) -> None:
-        """Pack the rows that wait; without texts where they do not fit any more."""
+        """Have the rows that wait packed; without texts where earlier ones did not fit any more."""
+        self._settle()
         self._detections.add(self._scored)
         self._scored = []
         rows = self._waiting
+        self._list(rows)
         held = 0 if self._note else sum(row.given is not None for row in rows)
-        block = packed(self._details(rows, texts=not self._note))
+        self._packing = rows, held, self._packer.submit(packed, self._details(rows, texts=not self._note))
+        self._waiting = []
+
+    def _settle(self) -> None:
+        """Take what was packed; without texts where they do not fit."""
+        if self._packing is None:
+            return
+        rows, held, packing = self._packing
+        self._packing, block = None, packing.result()
         if len(block) > self._budget.left and held:
             block, held = packed(self._details(rows, texts=False)), 0
             self._note = "The page would be too large with all texts: some are left out."
         self._budget.left -= len(block)
         self._held += held
         self._blocks.append(block)
-        self._waiting = []
+
+    def _list(self, rows: Sequence[_Kept]) -> None:
+        """What the browser filters and sorts by, a column at a time."""
+        columns = self._columns
+        columns["number"] += [row.number for row in rows]
+        columns["id"] += [row.record["id"] for row in rows]
+        columns["state"] += [row.judged.state for row in rows]
+        columns["score"] += [None if row.judged.score is None else round(row.judged.score, 3) for row in rows]
+        columns["ms"] += [_short(row.record.get("latency_ms")) for row in rows]
+        columns["of"] += [row.judged.labels for row in rows]
 
     def _details(self, rows: Sequence[_Kept], *, texts: bool) -> dict[str, Any]:
         """What is shown of each row. All that is text is redacted here; offsets and labels' numbers need not be."""
@@ -267,6 +284,7 @@ class Collector:
 
 
 _WIDTH: Final = math.log(1.02)
+_LEAST_MS: Final = 1e-3
 
 
 def _short(value: float | None) -> float | None:
