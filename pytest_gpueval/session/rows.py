@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_gpueval.errors import Conflict
-from pytest_gpueval.reports.table import Figure, Row
+from pytest_gpueval.reports.table import Beside, Figure, Row
 from pytest_gpueval.runs import records
 from pytest_gpueval.runs.directory import read_summary
 from pytest_gpueval.runs.records import SessionRun, Summary, VerdictRecord
@@ -53,26 +53,29 @@ def _cells(gate: VerdictRecord) -> tuple[str, ...]:
     interval = "" if change.low is None or change.high is None else f" [{change.low:+.4g}, {change.high:+.4g}]"
     detects = "-" if change.detectable is None else f"{change.detectable:.4g}"
     known = "-" if change.baseline is None else f"{change.baseline:.4g}{unit}"
-    p = "-" if change.p_adjusted is None else _p(change.p_adjusted).removeprefix("p ")
+    p = "-" if change.p_adjusted is None else _p(change.p_adjusted)
     return (gate.outcome, name, known, value, f"{change.difference:+.4g}{interval}", p, bound, detects)
 
 
-def _beside(summary: Summary) -> str:
-    """What the first gate against a baseline found, that of the headline metric before others: `-0.011 vs baseline (p 0.21, finds 0.014)`."""
+def _beside(summary: Summary) -> Beside | None:
+    """What the first gate against a baseline found: that of the headline metric before others, quality before speed."""
     known = [gate for gate in summary.gates if gate.change is not None]
     gates = sorted(known, key=lambda gate: (gate.unit is not None, gate.label is not None, gate.metric != summary.headline))
     if not gates or gates[0].change is None:
-        return ""
+        return None
     gate, change = gates[0], gates[0].change
+    digits = "+.3f" if gate.unit is None else "+.3g"
     of = "" if gate.metric == summary.headline and gate.label is None else f"{gate.metric} "
-    told = [_p(change.p_adjusted) if change.p_adjusted is not None else "", f"finds {change.detectable:.3f}" if change.detectable is not None else ""]
-    words = ", ".join(word for word in told if word)
-    outcome = f"{gate.outcome}: " if gate.outcome in ("improved", "inconclusive") else ""
-    return f"{outcome}{of}{change.difference:+.3f} vs baseline" + (f" ({words})" if words else "")
+    return Beside(
+        difference=f"{of}{change.difference:{digits}}",
+        p=_p(change.p_adjusted) if change.p_adjusted is not None else "",
+        finds=f"{change.detectable:{digits[1:]}}" if change.detectable is not None else "",
+        outcome=gate.outcome if gate.outcome in ("improved", "inconclusive") else "",
+    )
 
 
 def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p {value:.2g}"
+    return "<0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def told(runs: Sequence[SessionRun], summaries: Mapping[str, Summary | None]) -> list[tuple[SessionRun, Summary]]:
