@@ -15,6 +15,7 @@ from pytest_gpueval.runs import baselines
 from pytest_gpueval.runs.baselines import Alignment, Baseline, Samples, files, samples, speed
 from pytest_gpueval.runs.baselines.files import missing
 from pytest_gpueval.runs.baselines.speed import SpeedRecord
+from pytest_gpueval.runs.directory import COMPARED
 from pytest_gpueval.runs.files import storage
 
 from . import baseline_sources, foresight
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-# The folder of a session that has what it was compared with.
-KEPT: Final = "compared"
+KEPT: Final = COMPARED
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ DIRECTORY: Final = "baselines"
 # What ends the name of a file that has the speeds of a case.
 SPEED: Final = ".speed.json"
 
+# What the names of a case's files end with.
+ENDINGS: Final = (".json", ".parquet", SPEED)
+
 # What is in a file below the folder of baselines, by its relative path; None where there is no such file. Raises GpuevalError.
 Fetch = Callable[[str], bytes | None]
 
