@@ -12,11 +12,14 @@ from .output import Form, Json, Pretty, form, show_document, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.planning.plan import Plan
+    from pytest_gpueval.session.data import Data
     from pytest_gpueval.session.lanes import Lane
     from pytest_gpueval.session.settings import Settings
+    from pytest_gpueval.suites.load import AnySuite
     from pytest_gpueval.suites.model import Unit
 
 _WIDTH: Final = 120
+_BASELINE_HELP: Final = "Say which gates cannot see the drops that they promise to see, going by these baselines (gates on speed always; by baselines/)."
 
 
 def plan(
@@ -30,12 +33,7 @@ def plan(
     data: Annotated[str, typer.Option(metavar="SOURCE", help="Where rows come from: embedded, hub, or a directory.")] = "embedded",
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Sessions that measured how long items take.")] = Path("reports/evaluations"),
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N rows of each split.")] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE", help="Say which gates cannot see the drops that they promise to see, going by these baselines (those on speed: by baselines/)."
-        ),
-    ] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="SOURCE", help=_BASELINE_HELP)] = None,
     json_: Json = False,  # noqa: FBT002 - command-line switch
     pretty: Pretty = False,  # noqa: FBT002 - command-line switch
 ) -> None:
@@ -53,8 +51,6 @@ def plan(
       gpueval plan guardrails_ru --baseline baselines
     """
     from pytest_gpueval.errors import UsageProblem
-    from pytest_gpueval.session import cases
-    from pytest_gpueval.session.data import Data
     from pytest_gpueval.session.forecast import Forecast
     from pytest_gpueval.session.settings import Settings, runtime_of
 
@@ -78,17 +74,26 @@ def plan(
         )
         if not settings.suite:
             raise UsageProblem("SUITE is empty; `gpueval suites` lists them")
-        suites = [cases.read_suite(path) for path in cases.suite_paths(settings)]
-        cases.check_runtime(suites, settings)
-        chosen = [unit for read in suites for unit in cases.units(read, settings)]
-        rows = Data(settings)
-        rows.check()
-        rows.settle(chosen)
+        suites, chosen, rows = _chosen(settings)
         laid = _lanes(settings, lanes, gpu_name, chosen)
         expected = Forecast(settings, rows, suites, laid)
         made = expected.whole()
         blind = [*(_blind(chosen, baseline, settings) if baseline is not None else ()), *_untimed(chosen, baseline, settings, laid)]
     _print(made, expected.unknown, form(json_, pretty), settings.runtime_words, blind)
+
+
+def _chosen(settings: Settings) -> tuple[list[AnySuite], list[Unit], Data]:
+    """The suites, what would run of them, and their data."""
+    from pytest_gpueval.session import cases
+    from pytest_gpueval.session.data import Data
+
+    suites = [cases.read_suite(path) for path in cases.suite_paths(settings)]
+    cases.check_runtime(suites, settings)
+    chosen = [unit for read in suites for unit in cases.units(read, settings)]
+    rows = Data(settings)
+    rows.check()
+    rows.settle(chosen)
+    return suites, chosen, rows
 
 
 def _blind(chosen: Sequence[Unit], baseline: str, settings: Settings) -> list[str]:

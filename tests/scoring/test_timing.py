@@ -52,7 +52,7 @@ def test_the_interval_is_scipys(n):
 def test_percentiles_are_numpys(values):
     found = latencies(values).percentiles()
     for name, share in (("p50_ms", 0.5), ("p95_ms", 0.95), ("p99_ms", 0.99)):
-        assert found[name] == pytest.approx(np.quantile(values, share, method="inverted_cdf"), rel=0.003, abs=0.001)
+        assert found[name] == pytest.approx(np.quantile(values, share, method="inverted_cdf"), rel=0.003, abs=0.002)
 
 
 def test_blocks_of_calls_have_batch_means_with_students_t():
