@@ -94,10 +94,10 @@ def test_the_new_suite_of_the_readme_runs(pytester):
 def test_the_suite_file_of_the_readme_is_valid():
     from pytest_gpueval.hosts.declared import HostsFile
     from pytest_gpueval.suites.load import validated
-    from pytest_gpueval.suites.schema import ComparisonEntry, DatasetEntry, GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
+    from pytest_gpueval.suites.schema import SPEED, ComparisonEntry, DatasetEntry, GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
     from pytest_gpueval.suites.sweep_schema import SweepFile
 
-    suite, columns, judged, gates, policy, runtimes, sweep, data, hosts = blocks("toml")
+    suite, columns, judged, gates, speed, policy, runtimes, sweep, data, hosts = blocks("toml")
     assert validated(HostsFile, tomllib.loads(hosts), "README").hosts["gpu-a"].gpus == "0-7"
     reviews = {**tomllib.loads(suite)["datasets"]["reviews"], **tomllib.loads(columns)["datasets"]["reviews"]}
     assert validated(DatasetEntry, reviews, "README").columns == {"text": "body", "label": "target"}
@@ -105,6 +105,8 @@ def test_the_suite_file_of_the_readme_is_valid():
     assert validated(SuiteFile, tomllib.loads(suite), "README").task == "classification"
     against = validated(SuiteFile, {**tomllib.loads(suite), **tomllib.loads(gates)}, "README")
     assert [gate.is_paired for gate in against.gates] == [True, True] and against.comparison == ComparisonEntry(), "what it says are the defaults"
+    timed = validated(SuiteFile, {**tomllib.loads(suite), **tomllib.loads(speed)}, "README")
+    assert {gate.metric for gate in timed.gates if gate.is_speed} == set(SPEED), "all there are"
     told = tomllib.loads(judged)
     judge = validated(JudgeEntry, told["judge"], "README")
     assert (judge.pattern, judge.right) == (JudgeEntry(runtime="x").pattern, JudgeEntry(runtime="x").right), "what it says are the defaults"

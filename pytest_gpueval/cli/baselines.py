@@ -65,19 +65,26 @@ def show_(
       gpueval baselines show guardrails_ru meddies-fast --from git:v1.2 --pretty
     """
     with user_errors():
-        baseline = _source(source).get(suite, case)
+        found = _source(source)
+        baseline, speed = found.get(suite, case), found.speed(suite, case)
         samples = baseline.samples
         scored = len(samples) - samples.table.column("parts").null_count
     record = baseline.record
     if form(json_, pretty) is not Form.TABLE:
         told = {**record.model_dump(mode="json"), "samples": len(samples), "samples_sha256": samples.sha256, "scored": scored, "source": baseline.where}
+        told["speed"] = speed.model_dump(mode="json")["machines"] if speed is not None else {}
         show_document(told, form(json_, pretty))
         return
     from pytest_gpueval.reports.table import plain
+    from pytest_gpueval.suites.schema import SPEED
 
     of, rows = record.dataset, [("", record.metrics), *record.label_metrics.items()]
     figures = [{"label": label, "metric": name, **_figure(figure)} for label, found in rows for name, figure in found.items()]
     show(figures, ("label", "metric", "value", "interval", "documents"), Form.TABLE)
+    if speed is not None:
+        rows_of = [(key, metric, getattr(entry, metric), entry.runs.get(metric)) for key, entry in speed.machines.items() for metric in SPEED]
+        timed = [{"machine": key, "metric": name, **_speed(found), "runs": len(runs or "1")} for key, name, found, runs in rows_of if found is not None]
+        show(timed, ("machine", "metric", "value", "interval", "runs"), Form.TABLE)
     lines = [
         f"samples: {len(samples):,}, {scored:,} of them scored",
         f"data:    {of.repo or of.name}/{of.split}, {of.rows:,} rows, SHA-256 {of.sha256[:12]}" + (f", revision {of.revision[:12]}" if of.revision else ""),
@@ -113,6 +120,14 @@ def _row(baseline: Baseline) -> dict[str, Any]:
 def _figure(figure: Any) -> dict[str, Any]:
     interval = None if figure.low is None or figure.high is None else f"[{figure.low:.3f}, {figure.high:.3f}]"
     return {"value": None if figure.value is None else round(figure.value, 4), "interval": interval, "documents": figure.n}
+
+
+def _speed(figure: Any) -> dict[str, Any]:
+    """A figure with its interval, or a number that is what it is."""
+    if isinstance(figure, float):
+        return {"value": f"{figure:,.0f}", "interval": None}
+    value = None if figure.value is None else f"{figure.value:.4g}"
+    return {"value": value, "interval": None if figure.low is None or figure.high is None else f"[{figure.low:.4g}, {figure.high:.4g}]"}
 
 
 def _commit(commit: str | None, *, dirty: bool | None) -> str:

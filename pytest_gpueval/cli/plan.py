@@ -12,11 +12,14 @@ from .output import Form, Json, Pretty, form, show_document, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.planning.plan import Plan
+    from pytest_gpueval.session.data import Data
     from pytest_gpueval.session.lanes import Lane
     from pytest_gpueval.session.settings import Settings
+    from pytest_gpueval.suites.load import AnySuite
     from pytest_gpueval.suites.model import Unit
 
 _WIDTH: Final = 120
+_BASELINE_HELP: Final = "Say which gates cannot see the drops that they promise to see, going by these baselines (gates on speed always; by baselines/)."
 
 
 def plan(
@@ -30,9 +33,7 @@ def plan(
     data: Annotated[str, typer.Option(metavar="SOURCE", help="Where rows come from: embedded, hub, or a directory.")] = "embedded",
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Sessions that measured how long items take.")] = Path("reports/evaluations"),
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N rows of each split.")] = None,
-    baseline: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Say which gates cannot see the drops that they promise to see, going by these baselines.")
-    ] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="SOURCE", help=_BASELINE_HELP)] = None,
     json_: Json = False,  # noqa: FBT002 - command-line switch
     pretty: Pretty = False,  # noqa: FBT002 - command-line switch
 ) -> None:
@@ -50,8 +51,6 @@ def plan(
       gpueval plan guardrails_ru --baseline baselines
     """
     from pytest_gpueval.errors import UsageProblem
-    from pytest_gpueval.session import cases
-    from pytest_gpueval.session.data import Data
     from pytest_gpueval.session.forecast import Forecast
     from pytest_gpueval.session.settings import Settings, runtime_of
 
@@ -75,16 +74,26 @@ def plan(
         )
         if not settings.suite:
             raise UsageProblem("SUITE is empty; `gpueval suites` lists them")
-        suites = [cases.read_suite(path) for path in cases.suite_paths(settings)]
-        cases.check_runtime(suites, settings)
-        chosen = [unit for read in suites for unit in cases.units(read, settings)]
-        rows = Data(settings)
-        rows.check()
-        rows.settle(chosen)
-        expected = Forecast(settings, rows, suites, _lanes(settings, lanes, gpu_name, chosen))
+        suites, chosen, rows = _chosen(settings)
+        laid = _lanes(settings, lanes, gpu_name, chosen)
+        expected = Forecast(settings, rows, suites, laid)
         made = expected.whole()
-        blind = _blind(chosen, baseline, settings) if baseline is not None else []
+        blind = [*(_blind(chosen, baseline, settings) if baseline is not None else ()), *_untimed(chosen, baseline, settings, laid)]
     _print(made, expected.unknown, form(json_, pretty), settings.runtime_words, blind)
+
+
+def _chosen(settings: Settings) -> tuple[list[AnySuite], list[Unit], Data]:
+    """The suites, what would run of them, and their data."""
+    from pytest_gpueval.session import cases
+    from pytest_gpueval.session.data import Data
+
+    suites = [cases.read_suite(path) for path in cases.suite_paths(settings)]
+    cases.check_runtime(suites, settings)
+    chosen = [unit for read in suites for unit in cases.units(read, settings)]
+    rows = Data(settings)
+    rows.check()
+    rows.settle(chosen)
+    return suites, chosen, rows
 
 
 def _blind(chosen: Sequence[Unit], baseline: str, settings: Settings) -> list[str]:
@@ -97,6 +106,21 @@ def _blind(chosen: Sequence[Unit], baseline: str, settings: Settings) -> list[st
     there = set(source.cases())
     keys = {(case.suite, case.whole_id) for case in cases}
     return foresight.warnings(cases, {key: source.get(*key) for key in keys & there})
+
+
+def _untimed(chosen: Sequence[Unit], baseline: str | None, settings: Settings, laid: Sequence[Lane]) -> list[str]:
+    """Gates on changes of speed that have nothing to compare with on these machines; without `baseline`, in the folder of baselines."""
+    from pytest_gpueval.runs.baselines import DIRECTORY
+    from pytest_gpueval.session import baseline_sources, speed
+    from pytest_gpueval.suites.model import Case
+
+    cases = [unit for unit in chosen if isinstance(unit, Case) and any(gate.is_speed and gate.is_paired for gate in unit.gates)]
+    if not cases:
+        return []
+    own = baseline_sources.Folder(settings.root / DIRECTORY, DIRECTORY)
+    source = own if baseline is None else baseline_sources.source(baseline, settings.root, settings.output_dir, option="--baseline ")
+    known = {key: found for key in [(case.suite, case.whole_id) for case in cases] if (found := source.speed(*key)) is not None}
+    return speed.warnings(cases, known, [lane.gpu_name or speed.cpu() for lane in laid if lane.gpu_name != ""])
 
 
 def _lanes(settings: Settings, number: int | None, gpu_name: str | None, chosen: Sequence[Unit]) -> list[Lane]:

@@ -64,7 +64,8 @@ class Verdict:
     """What a gate said.
 
     `outcome` is "pass", "fail" or "unscored" (the metric is undefined on this data; counts as a failure). Against a baseline, with a `change`, it
-    may also be "improved", or "inconclusive" where the rows cannot tell.
+    may also be "improved", or "inconclusive" where the rows cannot tell. `note` says why there was nothing to judge by; then, too, it is
+    "inconclusive", and `tolerated` whether the case passes. `unit` is that of speed and memory, whose figures are of a machine.
     """
 
     metric: str
@@ -76,11 +77,15 @@ class Verdict:
     n: int
     outcome: str
     change: Change | None = None
+    note: str | None = None
+    tolerated: bool = False
+    unit: str | None = None
 
     @property
     def ok(self) -> bool:
         """Whether the gate lets the case pass."""
-        return self.outcome in ("pass", "improved") or (self.outcome == "inconclusive" and self.change is not None and self.change.tolerated)
+        tolerated = self.change.tolerated if self.change is not None else self.tolerated
+        return self.outcome in ("pass", "improved") or (self.outcome == "inconclusive" and tolerated)
 
     @property
     def name(self) -> str:
@@ -97,10 +102,14 @@ def judge(gates: Iterable[Bounds], overall: Mapping[str, Measured], labels: Mapp
     return [_verdict(gate, labels.get(gate.label, {}) if gate.label else overall) for gate in gates]
 
 
-def _verdict(gate: Bounds, metrics: Mapping[str, Measured]) -> Verdict:
+def bounds_of(gate: Bounds) -> str:
+    """`>= 0.8`, `<= 40000 (whole interval)`."""
     bound = " and ".join(f"{sign} {limit:.15g}" for sign, limit in ((">=", gate.min), ("<=", gate.max)) if limit is not None)
-    if gate.judge == "interval":
-        bound += " (whole interval)"
+    return bound + (" (whole interval)" if gate.judge == "interval" else "")
+
+
+def _verdict(gate: Bounds, metrics: Mapping[str, Measured]) -> Verdict:
+    bound = bounds_of(gate)
     found = metrics.get(gate.metric)
     if found is None or found.value is None:
         return Verdict(gate.metric, gate.label, bound, None, None, None, 0, UNSCORED)

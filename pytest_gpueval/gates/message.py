@@ -7,18 +7,25 @@ from collections.abc import Sequence
 from .bounds import Verdict
 
 _BOUNDS = ("", "metric", "value", "95 % interval", "bound", "documents")
+_SPEEDS = ("", "speed", "baseline", "value", "difference", "interval", "p", "bound", "detects")
 _DROPS = ("", "metric", "baseline", "value", "difference", "interval", "p", "bound", "detects", "documents", "changed")
 
 
 def failure_message(title: str, verdicts: Sequence[Verdict]) -> str:
-    """All verdicts, failed ones first: those on bounds, then those against a baseline."""
+    """All verdicts, failed ones first: those on bounds, then those against a baseline, then those on speed and memory, and why some could not be judged."""
     failed = [verdict for verdict in verdicts if not verdict.ok]
     ordered = [*failed, *(verdict for verdict in verdicts if verdict.ok)]
     lines = [f"{title}: {len(failed)} of {len(verdicts)} gates failed"]
-    if bounds := [verdict for verdict in ordered if not is_paired(verdict)]:
+    speeds = [verdict for verdict in ordered if verdict.unit is not None]
+    if bounds := [verdict for verdict in ordered if not is_paired(verdict) and verdict.unit is None]:
         lines += ["", *_table(_BOUNDS, [_bound_cells(verdict) for verdict in bounds])]
-    if drops := [verdict for verdict in ordered if is_paired(verdict)]:
+    drops = [verdict for verdict in ordered if is_paired(verdict) and verdict.unit is None]
+    if drops:
         lines += ["", *_table(_DROPS, [_drop_cells(verdict) for verdict in drops])]
+    if speeds:
+        lines += ["", *_table(_SPEEDS, [_speed_cells(verdict) for verdict in speeds])]
+        lines += [f"{verdict.name}: {verdict.note}" for verdict in speeds if verdict.note is not None]
+    if drops or any(is_paired(verdict) for verdict in speeds):
         lines += ["", "p: of a change for the worse within the bound, beside all such gates of the suite; detects: the smallest one found with 80 % power"]
     return "\n".join(lines)
 
@@ -55,6 +62,30 @@ def _drop_cells(verdict: Verdict) -> tuple[str, ...]:
         str(verdict.n),
         str(change.changed),
     )
+
+
+def _speed_cells(verdict: Verdict) -> tuple[str, ...]:
+    """Figures of a machine are of any size: four digits, and differences as shares of the baseline too."""
+    change = verdict.change
+    first = verdict.outcome.upper(), f"{verdict.name} [{verdict.unit}]"
+    if change is None or change.baseline is None:
+        interval = "-" if verdict.low is None or verdict.high is None else f"[{verdict.low:.4g}, {verdict.high:.4g}]"
+        return (*first, "-", _figure(verdict.value), "-", interval, "-", verdict.bound, "-")
+    share = f" ({change.difference / change.baseline:+.1%})" if change.baseline else ""
+    return (
+        *first,
+        _figure(change.baseline),
+        _figure(verdict.value),
+        f"{change.difference:+.4g}{share}",
+        "-" if change.low is None or change.high is None else f"[{change.low:+.4g}, {change.high:+.4g}]",
+        "-" if change.p_adjusted is None else f"{change.p_adjusted:.3g}",
+        verdict.bound,
+        "-" if change.detectable is None else f"{change.detectable:.4g}",
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -6,6 +6,7 @@ import logging
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ BROKEN = (paramiko.SSHException, OSError, EOFError)
 # When we ask for new keys: after 2**32 blocks of AES (RFC 4344, 3.2), as OpenSSH does, and not after 512 MiB as paramiko: a channel whose end comes after
 # paramiko asked, and before it was answered, makes it wait for itself.
 _REKEY_BYTES = 1 << 36
+# How long a server may take to notice that a session has ended.
+_LET_GO_S = 10.0
+_AGAIN_S = 0.05
 # paramiko logs every broken connection with a traceback; without a handler Python prints that on stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -130,13 +134,19 @@ class Link:
 
     def channel(self, timeout_s: float | None = None) -> paramiko.Channel:
         """A new session on it. Raises Unreachable."""
-        try:
-            return self._transport.open_session(timeout=timeout_s or self._patience.connect_s)
-        except paramiko.ChannelException as error:
-            raise Unreachable(f"{self.name}: the server opens no more sessions on one connection: {error.text}. Its MaxSessions may be too small.") from None
-        except BROKEN as error:
-            self.give_up(error)
-            raise self.broken() from None
+        limit = time.monotonic() + _LET_GO_S
+        while True:
+            try:
+                return self._transport.open_session(timeout=timeout_s or self._patience.connect_s)
+            except paramiko.ChannelException as error:
+                if time.monotonic() >= limit:
+                    raise Unreachable(
+                        f"{self.name}: the server opens no more sessions on one connection: {error.text}. Its MaxSessions may be too small."
+                    ) from None
+                time.sleep(_AGAIN_S)  # one that has ended counts there until its process is collected, which nobody announces
+            except BROKEN as error:
+                self.give_up(error)
+                raise self.broken() from None
 
     def tunnel(self, host: str, port: int) -> paramiko.Channel:
         """A way on from there to another server. Raises Unreachable."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .table import Row, headers, plain, value_with_interval
+from .table import VERDICTS, Row, headers, plain, value_with_interval
 
 
 def session(record: Mapping[str, Any], rows: Sequence[Row], sections: Sequence[str] = ()) -> str:
@@ -27,6 +27,9 @@ def session(record: Mapping[str, Any], rows: Sequence[Row], sections: Sequence[s
         if row.reason:
             lines += ["", f"## {escape(row.case)}: {escape(row.status)}", "", "```text", plain(row.reason).replace("```", "'''"), "```"]
     for row in rows:
+        if row.verdicts:
+            lines += ["", f"## {escape(row.case)}: gates on speed and against a baseline", "", line(VERDICTS), line(["---"] * len(VERDICTS))]
+            lines += [line([escape(cell) for cell in cells]) for cells in row.verdicts]
         if row.labels:
             lines += ["", f"## {escape(row.case)} per label", "", *_labels(row)]
         for name, (header, *counts) in row.counts():

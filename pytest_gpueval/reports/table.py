@@ -14,8 +14,12 @@ LARGEST = 30
 HEADERS = ("dataset", "rows", "metric", "value [95 % CI]", "samples/s", "verdict")
 # Of sweeps: a run is a row, and one value of a metric has no interval.
 SWEEP_HEADERS = ("row", "steps", "metric", "value", "time", "verdict")
+# Of gates against a baseline, and on speed.
+VERDICTS = ("verdict", "metric", "baseline", "value", "difference", "p", "bound", "detects")
+# Beside a baseline.
+BESIDE = ("vs baseline", "p", "finds")
 # Columns of numbers.
-NUMBERS = frozenset({"rows", "steps", "samples/s", "time"})
+NUMBERS = frozenset({"rows", "steps", "samples/s", "time", *BESIDE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,22 @@ class Figure:
     value: float | None
     low: float | None
     high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the first gate against a baseline found, in texts; `outcome` only where it says more than the case's status, `finds`: the smallest drop it sees."""
+
+    difference: str
+    p: str
+    finds: str
+    outcome: str = ""
+
+    @property
+    def words(self) -> str:
+        """`-0.011 vs baseline (p 0.21, finds 0.014)`."""
+        told = ", ".join(word for word in (f"p {self.p}" if self.p else "", f"finds {self.finds}" if self.finds else "") if word)
+        return (f"{self.outcome}: " if self.outcome else "") + f"{self.difference} vs baseline" + (f" ({told})" if told else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +70,17 @@ class Row:
     gates: int = 0
     tables: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     sweep: bool = False
-    beside: str = ""  # what the gates against a baseline found, in words
+    beside: Beside | None = None
+    verdicts: Sequence[Sequence[str]] = ()  # of gates against a baseline and on speed, the texts under VERDICTS
 
-    def cells(self) -> tuple[str, ...]:
-        """The texts under HEADERS."""
+    def cells(self, *, apart: bool = False) -> tuple[str, ...]:
+        """The texts under HEADERS; `apart`: what stands beside a baseline has columns of its own."""
         rows = f"{self.scored:,}"
         notes = [f"{n} {what}" for n, what in ((self.errors, "errors"), (self.skipped, "skipped")) if n]
         rate = clock(self.seconds) if self.sweep else f"{self.samples_per_s:,.0f}" if self.samples_per_s is not None else "-"
-        verdict = f"{self.status}, {self.gates or 'no'} gate{'s' if self.gates != 1 else ''}" + (f", {self.beside}" if self.beside else "") + (", reused" if self.reused else "")
+        beside = "" if self.beside is None else self.beside.outcome if apart else self.beside.words
+        told = [f"{self.gates or 'no'} gate{'s' if self.gates != 1 else ''}", beside, "reused" if self.reused else ""]
+        verdict = ", ".join([self.status, *(words for words in told if words)])
         return (self.case, f"{rows} ({', '.join(notes)})" if notes else rows, self.headline or "-", self.value(), rate, verdict)
 
     def value(self) -> str:
@@ -84,6 +107,22 @@ class Row:
 def headers(rows: Sequence[Row]) -> tuple[str, ...]:
     """The headers of `Row.cells`: those of sweeps where there is nothing else."""
     return SWEEP_HEADERS if rows and all(row.sweep for row in rows) else HEADERS
+
+
+def columns(rows: Sequence[Row], width: int) -> tuple[list[str], list[list[str]]]:
+    """The headers and the texts of a table on a screen of this width: beside a baseline with BESIDE, of which the last are left out where they do not fit."""
+    names = list(headers(rows))
+    if not any(row.beside for row in rows):
+        return names, [list(row.cells()) for row in rows]
+    place = HEADERS.index("value [95 % CI]") + 1
+    cells = [list(row.cells(apart=True)) for row in rows]
+    found = [(row.beside.difference, row.beside.p, row.beside.finds) if row.beside else ("", "", "") for row in rows]
+    table: list[list[str]] = []
+    for most in range(len(BESIDE), 0, -1):
+        table = [[*line[:place], *beside[:most], *line[place:]] for line, beside in zip([names, *cells], [BESIDE, *found], strict=True)]
+        if sum(max(map(len, column)) + 2 for column in zip(*table, strict=True)) - 2 <= width:
+            break
+    return table[0], table[1:]
 
 
 def number(value: float) -> str:

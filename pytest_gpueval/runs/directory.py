@@ -22,6 +22,9 @@ from .redact import Redactor, arguments
 
 COMMAND, METADATA, SUMMARY, LOG, RESULTS = "command.sh", "run_metadata.json", "summary.json", "stdout.log", "results.jsonl"
 
+# The folder of a session that has what it was compared with.
+COMPARED = "compared"
+
 # What must be equal for an earlier run's results to count as this run's.
 IDENTITY = ("suite", "case", "shard", "task", "dataset", "runtime", "model", "judge", "policy", "scoring", "gates", "limit", "parameters", "program")
 

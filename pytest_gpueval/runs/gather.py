@@ -18,14 +18,14 @@ from pydantic import ValidationError
 
 from pytest_gpueval.errors import Conflict, StorageError, UsageProblem
 
-from . import ownership, validate
-from .directory import COMMAND, LOG, METADATA, RESULTS, SUMMARY, read_summary
+from . import baselines, ownership, validate
+from .directory import COMMAND, COMPARED, LOG, METADATA, RESULTS, SUMMARY, read_summary
 from .merge import Found, Plan, Session
 from .ownership import LOCK, OWNER
 from .records import RunMetadata, SessionRecord
 
 SESSION, JUNIT = "session.json", "junit.xml"
-_OURS = frozenset({SESSION, JUNIT, LOCK, OWNER, "report.md", "report.html", "servers"})
+_OURS = frozenset({SESSION, JUNIT, LOCK, OWNER, "report.md", "report.html", "servers", COMPARED})
 # What `cases.run_id` makes; a name from elsewhere could lead out of the directory, or steer the terminal.
 _RUN_ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
 _BLOCK = 1 << 26
@@ -79,6 +79,7 @@ def write(plan: Plan, files: Mapping[str, str]) -> list[str]:
         session.mkdir()
         for run_id, run in plan.taken.items():
             _copy_directory(run.path, session / run_id, skipped)
+            _copy_compared(run, session / COMPARED, skipped)
         for name, text in files.items():
             with (session / name).open("w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
@@ -134,7 +135,7 @@ def _session(path: Path, name: str, held: ExitStack, notes: list[str]) -> Sessio
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
         if entry.is_symlink():
             notes.append(f"{_quoted(entry.path)}: is a link; not followed")
-        elif entry.is_dir() and not entry.name.startswith("."):
+        elif entry.is_dir() and not entry.name.startswith(".") and entry.name != COMPARED:
             directory = Path(entry.path)
             if not os.path.lexists(directory / METADATA):
                 notes.append(f"{_quoted(entry.path)}: has no {METADATA}, so it is no run; not copied")
@@ -286,6 +287,24 @@ def _copy_directory(source: Path, copy: Path, skipped: list[str]) -> None:
             _copy_file(source / entry.name, copy / entry.name)
         else:
             skipped.append(f"{_quoted(entry.path)}: is no regular file; not copied")
+
+
+def _copy_compared(run: Found, copy: Path, skipped: list[str]) -> None:
+    """Copy what a run was compared with, if it was; of runs of one case, as its shards, once."""
+    place = run.path.parent / COMPARED / run.metadata.suite
+    told = run.metadata.baseline is not None and run.metadata.shard is None
+    safe = _RUN_ID.fullmatch(run.metadata.suite) and _RUN_ID.fullmatch(run.metadata.case) and not (place.is_symlink() or place.parent.is_symlink())
+    if not told or not safe or not place.is_dir():
+        return
+    (copy / run.metadata.suite).mkdir(parents=True, exist_ok=True)
+    for ending in baselines.ENDINGS:
+        source, target = place / f"{run.metadata.case}{ending}", copy / run.metadata.suite / f"{run.metadata.case}{ending}"
+        if not os.path.lexists(source) or target.exists():
+            continue
+        if _is_regular(source):
+            _copy_file(source, target)
+        else:
+            skipped.append(f"{_quoted(str(source))}: is no regular file; not copied")
 
 
 def _copy_file(source: Path, copy: Path) -> None:

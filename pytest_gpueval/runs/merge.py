@@ -21,7 +21,7 @@ _EXITS = (0, 5, 1, 2, 4, 3)
 # Statuses without a verdict: the run can be gone on with, or says nothing about the model.
 _OPEN = frozenset({"interrupted", "skipped", "error", "crashed", "oom", "timeout"})
 # What two runs of one item must say alike.
-_RESULTS = ("ok", "status", "headline", "metrics", "labels", "gates", "rows")
+_RESULTS = ("ok", "status", "headline", "metrics", "labels", "rows")
 # What decides the results of a suite, and is the same in every session of it.
 _OPTIONS = ("limit", "policy", "runtime", "model", "judge")
 _CARRIED = ("--gpueval-split", "--gpueval-runtime", "--gpueval-policy", "--gpueval-data", "--gpueval-limit", "--gpueval-on-bad-row")
@@ -180,6 +180,8 @@ def _contradiction(one: Found, other: Found) -> list[str]:
     if one.summary is None or other.summary is None:
         return []
     unlike = [key for key in _RESULTS if getattr(one.summary, key) != getattr(other.summary, key)]
+    here, there = ([gate for gate in run.gates if gate.unit is None] for run in (one.summary, other.summary))  # those with a unit are of the machine
+    unlike += ["gates"] if here != there else []
     return unlike + [key for key in IDENTITY if getattr(one.metadata, key) != getattr(other.metadata, key)]
 
 

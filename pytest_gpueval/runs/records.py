@@ -54,6 +54,9 @@ class VerdictRecord(Record):
     n: int
     outcome: Literal["pass", "fail", "unscored", "improved", "inconclusive"]
     change: ChangeRecord | None = Field(None, description="of a gate against a baseline, where both sides have the metric")
+    note: str | None = Field(None, description="why there was nothing to judge by, where the outcome is inconclusive without a change")
+    tolerated: bool = Field(False, description="whether the case passes then")
+    unit: str | None = Field(None, description="of a figure of speed or memory")
 
 
 class RowCounts(Record):
@@ -71,6 +74,27 @@ class Latency(Record):
     p50_ms: float
     p95_ms: float
     p99_ms: float
+
+
+class Speed(Record):
+    """How fast a run was, and what that depends on beside the model. Of each figure `n` counts what told its interval: blocks of calls, or calls."""
+
+    device: str = Field(description="model of the GPU, or 'cpu: <model> (<cores> cores)'; or 'a server elsewhere'")
+    gpus: int = Field(description="GPUs of one worker; 0 on the CPU")
+    workers: int = Field(description="workers of the session, which share a machine")
+    runtime: str = Field(description="name of the runtime in the suite")
+    batch: dict[str, Any] = Field(description="settings that decide how many rows are on their way together")
+    rows: int = Field(description="rows that were measured: all, unless the run was continued or limited")
+    samples_per_s: Figure | None = None
+    latency_p95_ms: Figure | None = None
+    gpu_peak_memory_mib: float | None = None
+
+    @property
+    def key(self) -> str:
+        """What must be equal for two speeds to be compared, in words; those of one GPU model sort together."""
+        many = f" x {self.gpus}" if self.gpus > 1 else ""
+        batch = "".join(f", {name} {value}" for name, value in sorted(self.batch.items()))
+        return f"{self.device}{many}, {self.workers} worker{'s' if self.workers != 1 else ''}, runtime {self.runtime}{batch}"
 
 
 class Tokens(Record):
@@ -116,6 +140,7 @@ class Summary(Record):
     samples_per_s: float | None = Field(None, description="of the rows that this run computed, start-up excluded")
     startup_s: float | None = Field(None, description="seconds to load the model, where this run was the one that did")
     latency: Latency | None = None
+    speed: Speed | None = None
     tokens: Tokens | None = None
     judge_tokens: Tokens | None = Field(None, description="what a language model read and wrote that judged the rows")
     gpu: dict[str, float] | None = Field(None, description="peak memory, utilisation and energy, where sampled")

@@ -131,6 +131,11 @@ def against_same_rows(churn: float, growth: float, rows: float, margin: float = 
     return margin + half + math.sqrt(half * half + k * (churn + growth * margin))
 
 
+def least_apart(margin: float, error: float, alpha: float = ALPHA) -> float:
+    """How much worse than `margin` a figure must truly be to be found so, where the difference of two measurements has this standard error."""
+    return margin + (NormalDist().inv_cdf(1 - alpha) + Z_POWER) * error
+
+
 def paired(spread: Spread, value: float, rows: float, *, margin: float = 0.0, churn: float | None = None, alpha: float = ALPHA) -> float:
     """The same from a baseline alone: its figure, what a row contributes, and a churn (else an assumed one); infinity where no drop is large enough."""
     drop = against_same_rows(churn_of(spread, value) if churn is None else churn, spread.binomial, rows, margin, alpha)

@@ -9,8 +9,10 @@ from typing import Protocol
 from pytest_gpueval.errors import UsageProblem, valid_values
 from pytest_gpueval.hosts import git
 from pytest_gpueval.runs import baselines
-from pytest_gpueval.runs.baselines import Baseline, files
-from pytest_gpueval.runs.baselines.baseline import runs_of
+from pytest_gpueval.runs.baselines import Baseline, files, speed
+from pytest_gpueval.runs.baselines.baseline import read_metadata, runs_of
+from pytest_gpueval.runs.baselines.speed import SpeedRecord
+from pytest_gpueval.runs.directory import read_summary
 
 GIT = "git:"
 _SESSION = "session.json"
@@ -27,6 +29,9 @@ class Source(Protocol):
     def get(self, suite: str, case: str) -> Baseline:
         """The baseline of a case. Raises UsageProblem where there is none, DataError for a damaged one; StorageError, Conflict."""
 
+    def speed(self, suite: str, case: str) -> SpeedRecord | None:
+        """How fast a case was; None where nobody knows. Raises DataError for a damaged file; StorageError, Conflict."""
+
     def cases(self) -> list[tuple[str, str]]:
         """(suite, case) of all there are."""
 
@@ -41,6 +46,10 @@ class Folder:
     def get(self, suite: str, case: str) -> Baseline:
         """As Source."""
         return baselines.read(self._path, suite, case)
+
+    def speed(self, suite: str, case: str) -> SpeedRecord | None:
+        """As Source."""
+        return speed.read(self._path, suite, case)
 
     def cases(self) -> list[tuple[str, str]]:
         """As Source."""
@@ -57,6 +66,13 @@ class Session:
     def get(self, suite: str, case: str) -> Baseline:
         """As Source."""
         return baselines.from_session(self._path, suite, case)
+
+    def speed(self, suite: str, case: str) -> SpeedRecord | None:
+        """As Source."""
+        run = runs_of(self._path).get((suite, case))
+        summary = read_summary(run) if run is not None else None
+        entry = speed.of_run(read_metadata(run), summary) if run is not None and summary is not None else None
+        return None if entry is None else speed.record(suite, case, entry)
 
     def cases(self) -> list[tuple[str, str]]:
         """As Source."""
@@ -79,6 +95,10 @@ class Commit:
             raise files.missing(suite, case, f"{self._place} ({self._sha[:12]})", [name for of, name in self.cases() if of == suite])
         return found
 
+    def speed(self, suite: str, case: str) -> SpeedRecord | None:
+        """As Source."""
+        return speed.fetched(self._blob, suite, case, self._place)
+
     def cases(self) -> list[tuple[str, str]]:
         """As Source."""
         folders = git.names(self._sha, baselines.DIRECTORY, self._root)
@@ -86,7 +106,7 @@ class Commit:
             (suite, Path(name).stem)
             for suite in folders
             for name in git.names(self._sha, f"{baselines.DIRECTORY}/{suite}", self._root)
-            if name.endswith(".json")
+            if name.endswith(".json") and not name.endswith(files.SPEED)
         ]
 
     def _blob(self, name: str) -> bytes | None:

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_gpueval.errors import GpuevalError, StorageError
 from pytest_gpueval.runs import baselines
+from pytest_gpueval.runs.baselines import speed
 from pytest_gpueval.runs.baselines.baseline import from_run, no_verdict, read_metadata
 from pytest_gpueval.suites.model import Case, Unit
 
@@ -21,6 +22,8 @@ from .rows import is_own_test, summary_or_none
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_gpueval.runs.records import RunMetadata, Summary
 
     from .controller import Controller
     from .data import Data
@@ -77,9 +80,19 @@ class BaselineUpdate:
         task = registry.task(case, self._controller.config.hook)
         samples = found.samples.with_hashes(baselines.text_hashes(split.read(row_columns(task, split))))
         written = baselines.write(self._directory, replace(found, _read=lambda: samples))
+        if any(gate.is_speed and gate.is_paired for gate in case.gates):
+            written |= self._update_speed(case, metadata, summary)
         (self._written if written else self._unchanged)[case.suite] += 1
         if summary.status == "failed":
             self._failed.append(f"{case.suite}/{case.id}")
+
+    def _update_speed(self, case: Case, metadata: RunMetadata, summary: Summary) -> bool:
+        """Keep how fast the run was where it was measured, beside other machines. Raises DataError, StorageError."""
+        entry = speed.of_run(metadata, summary)
+        if entry is None:
+            self._notes.append(f"no speed of {case.suite}/{case.id}: its run did not measure all rows at one go; run it again with --gpueval-force")
+            return False
+        return speed.write(self._directory, speed.record(case.suite, case.id, entry))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None, None, None]:

@@ -12,11 +12,14 @@ import orjson
 
 from pytest_gpueval.errors import GpuevalError, UsageProblem
 from pytest_gpueval.runs import baselines
-from pytest_gpueval.runs.baselines import Alignment, Baseline, Samples, files, samples
+from pytest_gpueval.runs.baselines import Alignment, Baseline, Samples, files, samples, speed
 from pytest_gpueval.runs.baselines.files import missing
+from pytest_gpueval.runs.baselines.speed import SpeedRecord
+from pytest_gpueval.runs.directory import COMPARED
 from pytest_gpueval.runs.files import storage
 
 from . import baseline_sources, foresight
+from . import speed as speeds
 
 if TYPE_CHECKING:
     from pytest_gpueval.datasets.parquet import ParquetSplit
@@ -27,8 +30,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-# The folder of a session that has what it was compared with.
-KEPT: Final = "compared"
+KEPT: Final = COMPARED
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Compared:
 
     found: Mapping[tuple[str, str], Baseline] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    speeds: Mapping[tuple[str, str], SpeedRecord] = field(default_factory=dict)
 
     def keep(self, session_dir: Path) -> None:
         """Write them into the session's directory: its workers, wherever they are, and its reports see what the controller saw. Raises StorageError."""
@@ -46,6 +49,8 @@ class Compared:
                 shutil.rmtree(directory)
         for baseline in self.found.values():
             baselines.write(directory, replace(baseline))  # a copy: what is read to be written need not stay in memory
+        for known in self.speeds.values():
+            speed.write(directory, known)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,14 @@ def resolve(settings: Settings, cases: Sequence[Case], redactor: Redactor, *, ce
         found[key] = baseline
     if lacking and certain and not settings.update_baseline:
         raise _lacking(lacking, sorted(there), f"--gpueval-baseline {settings.baseline}: {source.words}")
-    return Compared(found, [*notes, *foresight.warnings(cases, found)])
+    timed = [case for case in cases if any(gate.is_speed and gate.is_paired for gate in case.gates)]
+    known = {key: known for key in [(case.suite, case.whole_id) for case in timed] if (known := source.speed(*key)) is not None}
+    return Compared(found, [*notes, *foresight.warnings(cases, found), *speeds.warnings(timed, known)], known)
+
+
+def speed_of(case: Case, settings: Settings, session_dir: Path) -> SpeedRecord | None:
+    """How fast a case was that is compared; None where nobody knows, or nothing was asked for. Raises DataError for a damaged file."""
+    return None if settings.baseline is None else speed.read(session_dir / KEPT, case.suite, case.whole_id)
 
 
 def baseline_of(case: Case, settings: Settings, session_dir: Path) -> Baseline | None:

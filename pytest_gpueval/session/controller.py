@@ -191,6 +191,7 @@ class Controller:
             cutting=self._cutting,
             gpu_name=self._gpu_name(lane),
             one_at_a_time=self._allocation.by_xdist,
+            workers=len(self._allocation.lanes) or max(1, lanes.xdist_workers(self.config.option)),
         )
 
     @cached_property
@@ -274,13 +275,9 @@ class Controller:
         """What runs, on what data, with which runtime, where."""
         found = [f"gpueval: {line}" for line in (*self._allocation.notes, *self._data.notes)]
         if self._suites:
-            where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else self._processes()
+            where = lanes.describe(self._allocation.lanes) if self._allocation.lanes else lanes.processes_in_words(self.config.option)
             found += header.lines(self._suites, self._forecast.units, self._data, self.settings, where)
         return [*found, f"gpueval: session {shown(self.session_dir)}"]
-
-    def _processes(self) -> str:
-        workers = len(getattr(self.config.option, "tx", None) or ()) if getattr(self.config.option, "dist", "no") != "no" else 0
-        return f"{workers} xdist worker{'s' if workers > 1 else ''}" if workers else "one process"
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:

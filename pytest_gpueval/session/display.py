@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_gpueval.reports import schedule
-from pytest_gpueval.reports.table import NUMBERS, Row, clock, headers, plain
+from pytest_gpueval.reports.table import NUMBERS, Row, clock, columns, plain
 
 # A table of more runs tells nobody anything, and takes seconds to lay out.
 MOST_ROWS = 100
@@ -183,10 +183,10 @@ class Display:
         bad = [row for row in rows if not row.ok]
         listed = rows if len(rows) <= MOST_ROWS else bad[:MOST_ROWS]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in headers(rows):
+        names, lines = columns(listed, self._console().width)
+        for name in names:
             table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=name != "verdict")
-        for row in listed:
-            *cells, verdict = row.cells()
+        for row, (*cells, verdict) in zip(listed, lines, strict=True):
             table.add_row(*cells, Text(verdict, style="green" if row.ok else "bold red"))
         if listed:
             self._console().print(table)

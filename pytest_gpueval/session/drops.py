@@ -14,6 +14,7 @@ from pytest_gpueval.reports.changed import ChangedLabel, ChangedSample
 from pytest_gpueval.scoring.task import BadRow
 
 from .comparison import row_columns
+from .foresight import rules_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +100,7 @@ def judge(case: Case, task: Task, scored: Scored, clusters: Sequence[Hashable] |
     """What the gates against a baseline say. `clusters`: what each sample belongs to. Raises MissingExtra."""
     from pytest_gpueval.scoring.paired import Asked, differences  # noqa: PLC0415 - heavy
 
-    own = [gate for gate in case.gates if gate.is_paired]
+    own = [gate for gate in case.gates if gate.is_paired and not gate.is_speed]
     rules = rules_of(case)
     asked = []
     for gate in own:
@@ -109,12 +110,6 @@ def judge(case: Case, task: Task, scored: Scored, clusters: Sequence[Hashable] |
     entry = case.comparison
     found = differences(task, scored.baseline, scored.now, asked, level=rules.own_level, sides=entry.sides, resamples=entry.resamples, clusters=clusters)
     return gates.judge_drops(own, found, rules)
-
-
-def rules_of(case: Case) -> gates.Rules:
-    """How the suite lets them decide."""
-    entry = case.comparison
-    return gates.Rules(entry.level, entry.correction, max(1, case.comparisons), entry.inconclusive == "pass")
 
 
 def clusters_of(split: ParquetSplit, column: str, places: Sequence[int]) -> list[Hashable]:

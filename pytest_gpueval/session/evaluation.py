@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from pytest_gpueval.runtimes.base import Answer, Runtime
 from pytest_gpueval.scoring.estimates import MeanMoments
 from pytest_gpueval.scoring.task import BadPrediction, BadRow, Metrics, Sample, SampleMetric, Task
 from pytest_gpueval.scoring.terms import OWN as _EXTRA
+from pytest_gpueval.scoring.timing import Latencies, Pace
 from pytest_gpueval.suites.model import Shard
 
 _BAD_ROWS = "Mend the data, or count such rows without scoring them: --gpueval-on-bad-row skip"
@@ -48,34 +48,6 @@ class Tally:
         return self.scored + self.errors + self.skipped
 
 
-class Latencies:
-    """Percentiles from a histogram with 2 % wide bins: flat memory, whatever the number of samples."""
-
-    _WIDTH = math.log(1.02)
-
-    def __init__(self) -> None:
-        self._bins: dict[int, int] = {}
-
-    def add(self, ms: float) -> None:
-        """Add one latency."""
-        key = int(math.log(max(ms, 1e-3)) / self._WIDTH)
-        self._bins[key] = self._bins.get(key, 0) + 1
-
-    def percentiles(self) -> dict[str, float] | None:
-        """p50, p95 and p99 in milliseconds, or None without a latency."""
-        total = sum(self._bins.values())
-        if not total:
-            return None
-        found: dict[str, float] = {}
-        seen = 0
-        wanted = deque((("p50_ms", 0.50), ("p95_ms", 0.95), ("p99_ms", 0.99)))
-        for key in sorted(self._bins):
-            seen += self._bins[key]
-            while wanted and seen >= wanted[0][1] * total:
-                found[wanted.popleft()[0]] = round(math.exp((key + 0.5) * self._WIDTH), 3)
-        return found
-
-
 class Evaluation:
     """Streams a split through a runtime. Iterate over it once; then ask for `metrics()`."""
 
@@ -100,6 +72,7 @@ class Evaluation:
         self.task = task
         self.tally = Tally()
         self.latencies = Latencies()
+        self.pace = Pace()
         self.seconds = 0.0
         self.fresh = 0
         self.fresh_tokens = 0
@@ -158,6 +131,7 @@ class Evaluation:
             if ahead:
                 runtime = self._runtime()
                 begin = time.perf_counter()  # loading the model is not serving
+                self.pace.begin(begin)
                 for answer in runtime.answers(chain(ahead, rows)):
                     self._write_skipped(writer)
                     self._waiting.popleft()
@@ -262,6 +236,7 @@ class Evaluation:
         writer.write(record)
         self._fold(record)
         self.fresh += 1
+        self.pace.add(answer.latency_ms, time.perf_counter())
         return None if error is not None else (sample, prediction)
 
     def _tell(self, note: str) -> None:

@@ -16,11 +16,12 @@ from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.errors import DataError, GpuevalError, ModelFault, UsageProblem, valid_values
 from pytest_gpueval.runs.directory import SUMMARY
 from pytest_gpueval.runs.files import back_up
-from pytest_gpueval.runs.records import Attempt, Figure, Latency, RowCounts, Status, Summary, Tokens, VerdictRecord
+from pytest_gpueval.runs.records import Attempt, Figure, Latency, RowCounts, Speed, Status, Summary, Tokens, VerdictRecord
 from pytest_gpueval.runs.redact import arguments
 from pytest_gpueval.suites.model import Case
+from pytest_gpueval.suites.schema import SPEED
 
-from . import cases, comparison, drops, join, registry
+from . import cases, comparison, drops, join, registry, speed
 from .evaluation import Evaluation
 from .run import Run, Surroundings
 
@@ -39,6 +40,8 @@ class EvaluationRun(Run):
         self.evaluation: Evaluation | None = None
         self.startup_s: float | None = None
         self._joined: join.Joined | None = None
+        self._speed: Speed | None = None
+        self._told: list[str] = []  # what judging it has told
 
     @cached_property
     def split(self) -> ParquetSplit:
@@ -58,7 +61,7 @@ class EvaluationRun(Run):
     def _is_as_judged(self) -> bool:
         """Whether a verdict here was one beside the same baseline."""
         there, here = self.directory.baseline() or {}, self._compared_with() or {}
-        return bool(there.get("samples_sha256") == here.get("samples_sha256"))
+        return all(there.get(key) == here.get(key) for key in ("samples_sha256", "speed"))
 
     def begin(self) -> None:
         """As `Run.begin`; what joins this shard has then to be judged anew."""
@@ -127,11 +130,11 @@ class EvaluationRun(Run):
         extra = registry.metrics(self._worker.hooks)
         own = set(evaluation.task.counts().metrics().overall)
         for name in extra:
-            if name in own:
+            if name in own | set(SPEED):
                 raise UsageProblem(f"conftest.py adds a metric {name!r}, which task {self.case.task} has already; give it another name")
         for gate in self.case.gates:
-            if gate.label is None and gate.metric not in own | set(extra):
-                hint = valid_values(gate.metric, own | set(extra), what="metrics")
+            if gate.label is None and gate.metric not in own | set(extra) | set(SPEED):
+                hint = valid_values(gate.metric, own | set(extra) | set(SPEED), what="metrics")
                 raise UsageProblem(f"suite {self.case.suite!r}: a gate of {self.case.id} names metric {gate.metric!r}, which does not exist. {hint}")
 
     def judge(self) -> None:
@@ -142,13 +145,31 @@ class EvaluationRun(Run):
             return
         self._judge_errors(self.evaluation)
         metrics = self.evaluation.metrics()
-        verdicts = gates.judge([gate for gate in self.case.gates if not gate.is_paired], metrics.overall, metrics.labels)
-        beside = self._beside_baseline() if any(gate.is_paired for gate in self.case.gates) else None
+        own = [gate for gate in self.case.gates if not gate.is_speed]
+        verdicts = gates.judge([gate for gate in own if not gate.is_paired], metrics.overall, metrics.labels)
+        beside = self._beside_baseline() if any(gate.is_paired for gate in own) else None
+        timed = self._judge_speed(self.evaluation)
+        self._told = [*(beside.notes if beside else ()), *speed.words(timed)]
         if beside is None:
-            self._judged(verdicts)
-            return
-        self.evaluation.notes += beside.notes
-        self._judged([*verdicts, *beside.verdicts()], self._details_of(beside))
+            self._judged([*verdicts, *timed])
+        else:
+            self._judged([*verdicts, *beside.verdicts(), *timed], self._details_of(beside))
+
+    def _judge_speed(self, evaluation: Evaluation) -> list[gates.Verdict]:
+        """What the gates on speed and memory say. Raises MissingExtra, DataError."""
+        if not any(gate.is_speed for gate in self.case.gates):
+            return []
+        self._speed, known = self._measured(evaluation), comparison.speed_of(self.case, self._worker.settings, self._worker.session_dir)
+        return speed.judge(self.case, self._speed, self.split.sha256, known, compared=self.baseline is not None)
+
+    def _measured(self, evaluation: Evaluation) -> Speed | None:
+        """How fast this run was; one that is gone through again from its results was as fast as it was."""
+        if self._joined is not None:
+            return speed.with_latencies(self._joined.speed, evaluation)
+        if not evaluation.fresh:
+            return self.before.speed if self.before is not None else None
+        worker = self._worker
+        return speed.measured(evaluation, speed.conditions(self.case, worker.settings, worker.gpu, worker.workers), worker.usage())
 
     def _beside_baseline(self) -> drops.Beside | None:
         """What the gates against a baseline look at; None where there is none. Raises UsageProblem, DataError."""
@@ -158,7 +179,7 @@ class EvaluationRun(Run):
     def _details_of(self, beside: drops.Beside) -> Callable[[Sequence[gates.Verdict]], str]:
         clean, command = self.directory.redactor.text, shlex.join(arguments(self._worker.command(self.nodeid), self.directory.redactor))
         texts = self._worker.settings.report_texts != "no"
-        return lambda verdicts: beside.details(verdicts, self.directory.results_path, clean, command, texts=texts)
+        return lambda verdicts: beside.details([one for one in verdicts if one.unit is None], self.directory.results_path, clean, command, texts=texts)
 
     def _judge_errors(self, evaluation: Evaluation) -> None:
         tally = evaluation.tally
@@ -201,9 +222,10 @@ class EvaluationRun(Run):
             startup_s=joined.startup_s if joined else self.startup_s,
             gpu=joined.gpu if joined else self._worker.usage(),
             latency=Latency(**latencies) if latencies else None,
+            speed=self._speed or (self._measured(evaluation) if evaluation is not None else None),
             tokens=_tokens(evaluation),
             judge_tokens=_judge_tokens(evaluation),
-            notes=joined.notes if joined else evaluation.notes if evaluation is not None else [],
+            notes=[*(joined.notes if joined else evaluation.notes if evaluation is not None else ()), *self._told],
             attempts=len(self.earlier) + 1,
             ends=[*self.earlier, Attempt(outcome=status, reason=reason, seconds=round(seconds, 3))] if self.earlier else [],
             error=error,
@@ -214,8 +236,8 @@ class EvaluationRun(Run):
         return not isinstance(error, join.NoVerdict)
 
     def _news(self, summary: Summary) -> Sequence[str]:
-        """Its own: what joins shards only repeats what they have said."""
-        return () if self._joined else summary.notes
+        """Its own: what joins shards only repeats what they have said, but for the verdict."""
+        return self._told if self._joined else summary.notes
 
     def _own_properties(self) -> list[tuple[str, Any]]:
         shard = [("gpueval.shard", self.case.shard.id)] if self.case.shard else []
@@ -241,7 +263,9 @@ class EvaluationRun(Run):
         if self.case.shard is not None or (baseline := self.baseline) is None:
             return None
         record = baseline.record
-        return {"where": baseline.where, "commit": record.commit, "samples_sha256": record.samples_sha256}
+        found = {"where": baseline.where, "commit": record.commit, "samples_sha256": record.samples_sha256}
+        known = comparison.speed_of(self.case, self._worker.settings, self._worker.session_dir)
+        return {**found, "speed": hashlib.sha256(known.as_text().encode()).hexdigest()} if known is not None else found
 
     def _model(self) -> dict[str, Any]:
         """What decides the predictions beside the data. Options are hashed as they are: what is redacted elsewhere counts here."""

@@ -25,9 +25,15 @@ def warnings(cases: Iterable[Case], baselines: Mapping[tuple[str, str], Baseline
     for case in cases:
         baseline = baselines.get((case.suite, case.whole_id))
         for gate in case.gates if baseline is not None else ():
-            line = _line(case, gate, baseline) if gate.is_paired and baseline is not None else None
+            line = _line(case, gate, baseline) if gate.is_paired and not gate.is_speed and baseline is not None else None
             found += [f"{case.suite}/{case.whole_id}: {line}"] if line else []
     return found
+
+
+def rules_of(case: Case) -> Rules:
+    """How the suite lets its gates against a baseline decide."""
+    entry = case.comparison
+    return Rules(entry.level, entry.correction, max(1, case.comparisons), entry.inconclusive == "pass")
 
 
 def _line(case: Case, gate: Gate, baseline: Baseline) -> str | None:
@@ -40,8 +46,7 @@ def _line(case: Case, gate: Gate, baseline: Baseline) -> str | None:
     spread = power.spread_of(Estimate(figure.value, figure.low, figure.high, figure.n), record.rows.scored)
     if spread is None or not margin:
         return None
-    entry = case.comparison
-    level = Rules(entry.level, entry.correction, max(1, case.comparisons)).own_level / (1 if entry.sides == "one" else 2)
+    level = rules_of(case).own_level / (1 if case.comparison.sides == "one" else 2)
     least = power.against_same_rows(power.churn_of(spread, figure.value), spread.binomial, record.rows.scored, margin, level)
     if math.isfinite(least) and least <= PROMISED * margin:
         return None

@@ -11,8 +11,9 @@ from pathlib import Path
 from pytest_gpueval.errors import Conflict, RuntimeFault
 from pytest_gpueval.runs.directory import RESULTS, unlike
 from pytest_gpueval.runs.files import storage
-from pytest_gpueval.runs.records import Summary
+from pytest_gpueval.runs.records import Speed, Summary
 
+from . import speed
 from .rows import summary_or_none
 
 
@@ -29,6 +30,7 @@ class Joined:
     startup_s: float | None
     gpu: dict[str, float] | None
     notes: list[str]
+    speed: Speed | None = None
 
 
 def join(name: str, shards: Sequence[Path], target: Path) -> Joined:
@@ -77,6 +79,7 @@ def _together(summaries: Sequence[Summary]) -> Joined:
         startup_s=round(sum(startups), 3) if startups else None,
         gpu=_usage([summary.gpu for summary in summaries if summary.gpu]),
         notes=[f"{summary.run_id}: {note}" for summary in summaries for note in summary.notes],
+        speed=speed.joined(summaries),
     )
 
 

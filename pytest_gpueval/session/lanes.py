@@ -106,6 +106,17 @@ def start_by_xdist(laid: Sequence[Lane], config: pytest.Config, guards: Mapping[
         option.maxworkerrestart = str(2 * len(laid))
 
 
+def xdist_workers(option: Any) -> int:
+    """Workers that xdist alone starts; 0 without it."""
+    return len(getattr(option, "tx", None) or ()) if getattr(option, "dist", "no") != "no" else 0
+
+
+def processes_in_words(option: Any) -> str:
+    """What runs the items where there are no lanes."""
+    workers = xdist_workers(option)
+    return f"{workers} xdist worker{'s' if workers > 1 else ''}" if workers else "one process"
+
+
 def describe(laid: Sequence[Lane]) -> str:
     """The lanes in words: `2 CPU lanes`, `8 x NVIDIA H100`."""
     devices = {device.uuid: device.name for lane in laid for device in lane.gpus}

@@ -24,7 +24,9 @@ def page_of(path: Path, row: Row, samples: Samples | None = None) -> CasePage:
     provenance = tuple(_provenance(metadata(path)))
     if summary is None:
         return CasePage(row, samples=samples, provenance=provenance)
-    gates = [Gate(gate.metric, gate.label, gate.bound, Figure(gate.value, gate.low, gate.high), gate.n, gate.outcome) for gate in summary.gates]
+    gates = [
+        Gate(gate.metric, gate.label, gate.bound, Figure(gate.value, gate.low, gate.high), gate.n, gate.outcome, gate.unit, gate.note) for gate in summary.gates
+    ]
     return CasePage(
         row,
         latency=summary.latency.model_dump() if summary.latency else None,
@@ -55,13 +57,14 @@ def _comparison(path: Path, summary: Summary) -> Comparison | None:
             detectable=change.detectable,
             n=gate.n,
             outcome=gate.outcome,
+            unit=gate.unit,
         )
         for gate, change in paired
     ]
     where = metadata(path).get("baseline") or {}
-    return Comparison(
-        str(where.get("where", "?")), changes, note=f"p beside all such gates of the suite; {paired[0][1].changed:,} samples count otherwise than they did"
-    )
+    changed = [change.changed for gate, change in paired if gate.unit is None]
+    words = f"; {changed[0]:,} samples count otherwise than they did" if changed else ""
+    return Comparison(str(where.get("where", "?")), changes, note=f"p beside all such gates of the suite{words}")
 
 
 def metadata(path: Path) -> Mapping[str, Any]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_gpueval.errors import Conflict
-from pytest_gpueval.reports.table import Figure, Row
+from pytest_gpueval.reports.table import Beside, Figure, Row
 from pytest_gpueval.runs import records
 from pytest_gpueval.runs.directory import read_summary
-from pytest_gpueval.runs.records import SessionRun, Summary
+from pytest_gpueval.runs.records import SessionRun, Summary, VerdictRecord
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import without_shard
 from pytest_gpueval.suites.sweep import PROGRAM
@@ -38,24 +38,44 @@ def row(run: SessionRun, summary: Summary, label: str) -> Row:
         tables=summary.tables,
         sweep=run.runtime == PROGRAM,
         beside=_beside(summary),
+        verdicts=[_cells(gate) for gate in summary.gates if gate.change is not None or gate.unit is not None],
     )
 
 
-def _beside(summary: Summary) -> str:
-    """What the first gate against a baseline found, that of the headline metric before others: `-0.011 vs baseline (p 0.21, finds 0.014)`."""
-    gates = sorted((gate for gate in summary.gates if gate.change is not None), key=lambda gate: (gate.label is not None, gate.metric != summary.headline))
+def _cells(gate: VerdictRecord) -> tuple[str, ...]:
+    """A verdict under `reports.table.VERDICTS`."""
+    change, unit = gate.change, f" {gate.unit}" if gate.unit else ""
+    name = f"{gate.metric}[{gate.label}]" if gate.label else gate.metric
+    value = "-" if gate.value is None else f"{gate.value:.4g}{unit}"
+    bound = f"{gate.bound} ({gate.note})" if gate.note else gate.bound
+    if change is None:
+        return (gate.outcome, name, "-", value, "-", "-", bound, "-")
+    interval = "" if change.low is None or change.high is None else f" [{change.low:+.4g}, {change.high:+.4g}]"
+    detects = "-" if change.detectable is None else f"{change.detectable:.4g}"
+    known = "-" if change.baseline is None else f"{change.baseline:.4g}{unit}"
+    p = "-" if change.p_adjusted is None else _p(change.p_adjusted)
+    return (gate.outcome, name, known, value, f"{change.difference:+.4g}{interval}", p, bound, detects)
+
+
+def _beside(summary: Summary) -> Beside | None:
+    """What the first gate against a baseline found: that of the headline metric before others, quality before speed."""
+    known = [gate for gate in summary.gates if gate.change is not None]
+    gates = sorted(known, key=lambda gate: (gate.unit is not None, gate.label is not None, gate.metric != summary.headline))
     if not gates or gates[0].change is None:
-        return ""
+        return None
     gate, change = gates[0], gates[0].change
+    digits = "+.3f" if gate.unit is None else "+.3g"
     of = "" if gate.metric == summary.headline and gate.label is None else f"{gate.metric} "
-    told = [_p(change.p_adjusted) if change.p_adjusted is not None else "", f"finds {change.detectable:.3f}" if change.detectable is not None else ""]
-    words = ", ".join(word for word in told if word)
-    outcome = f"{gate.outcome}: " if gate.outcome in ("improved", "inconclusive") else ""
-    return f"{outcome}{of}{change.difference:+.3f} vs baseline" + (f" ({words})" if words else "")
+    return Beside(
+        difference=f"{of}{change.difference:{digits}}",
+        p=_p(change.p_adjusted) if change.p_adjusted is not None else "",
+        finds=f"{change.detectable:{digits[1:]}}" if change.detectable is not None else "",
+        outcome=gate.outcome if gate.outcome in ("improved", "inconclusive") else "",
+    )
 
 
 def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p {value:.2g}"
+    return "<0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def told(runs: Sequence[SessionRun], summaries: Mapping[str, Summary | None]) -> list[tuple[SessionRun, Summary]]:

@@ -54,6 +54,7 @@ class Surroundings(Protocol):
     name: str
     gpus: list[str]
     gpu: dict[str, str | None] | None
+    workers: int
 
     def runtime(self, case: Case, fixture: Fixture, /) -> tuple[Runtime, float | None]:
         """The started runtime of a case, and the seconds it took to start if this call started it."""
@@ -104,6 +105,7 @@ class Run(ABC):
         self.directory = RunDirectory(worker.session_dir / run_id, worker.redactor)
         self.summary: Summary | None = None
         self.reused = False
+        self.before: Summary | None = None  # of a run that ended here, and is gone through again
         self.verdicts: list[gates.Verdict] = []
         # How the attempts before this one ended, in this session, and whether another may follow.
         self.earlier: list[Attempt] = []
@@ -152,6 +154,7 @@ class Run(ABC):
             beginning = self.directory.begin(self._metadata(), self._worker.command(self.nodeid), force=self._forced, reuse=self._may_be_reused)
         self.reused = beginning.state == "finished"
         self.summary = beginning.summary if self.reused else None
+        self.before = beginning.summary
         self._begun = not self.reused
         self._worker.usage(begin=True)
 

@@ -258,7 +258,7 @@ def _judged(case: Case, measured: tuple[str, Summary] | None, against: Against) 
 
     Only gates with `min` count, and of these only those whose metric was measured, if any was.
     """
-    gates = [gate for gate in case.gates if gate.min is not None]
+    gates = [gate for gate in case.gates if gate.min is not None and not gate.is_speed]
     if measured is not None:
         session, summary = measured
         found: list[Judged] = []

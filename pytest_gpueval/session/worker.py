@@ -53,6 +53,7 @@ class Orders:
     cutting: str
     gpu_name: str | None = None
     one_at_a_time: bool = False
+    workers: int = 1
 
 
 class Worker:
@@ -64,6 +65,7 @@ class Worker:
         self.session_dir = Path(orders.session_dir)
         self.code = dict(orders.code)
         self.name = orders.lane
+        self.workers = orders.workers
         self.redactor = redactor
         self.hooks = config.hook
         self.gpus = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.startswith(("GPU-", "MIG-"))]

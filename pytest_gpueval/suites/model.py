@@ -208,7 +208,7 @@ class Suite:
             "comparison": self.file.comparison,
         }
         cases = [self._case(name, dataset, common) for name, dataset in self.file.datasets.items() if split in dataset.splits]
-        comparisons = sum(gate.is_paired for case in cases for gate in case.gates)
+        comparisons = sum(gate.is_tested for case in cases for gate in case.gates)
         return [replace(case, comparisons=comparisons) for case in cases]
 
     def _case(self, name: str, dataset: DatasetEntry, common: Mapping[str, Any]) -> Case:
@@ -285,8 +285,8 @@ def _merged(general: Iterable[Gate], own: Iterable[Gate]) -> tuple[Gate, ...]:
 
 
 def _under(gates: tuple[Gate, ...], policys: list[Gate] | None) -> tuple[Gate, ...]:
-    """Under a policy with gates of its own: those, and the others' drops; a change of policy must not escape the gates that see what it costs."""
+    """Under a policy with gates of its own: those, and of the others drops and speed; a change of policy must not escape the gates that see what it costs."""
     if policys is None:
         return gates
     own = {gate.key for gate in policys}
-    return (*policys, *(gate for gate in gates if gate.is_paired and gate.key not in own))
+    return (*policys, *(gate for gate in gates if (gate.is_paired or gate.is_speed) and gate.key not in own))

@@ -22,6 +22,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Margin = Annotated[float, Field(ge=0)]
 
 
+# What gates can judge beside the metrics of a task: its name -> whether less is better.
+SPEED: Mapping[str, bool] = {"samples_per_s": False, "latency_p95_ms": True, "gpu_peak_memory_mib": True}
+
+
 class Strict(BaseModel):
     """No unknown keys, no silent conversions: `rows = "800"` is an error, not 800."""
 
@@ -31,7 +35,7 @@ class Strict(BaseModel):
 class Gate(Strict):
     """A bound on a metric, or on how far it may fall or rise from a baseline's."""
 
-    metric: str = Field(description="for example strict.f1, char.recall, document.false_positive_rate, accuracy")
+    metric: str = Field(description="for example strict.f1, document.false_positive_rate, accuracy; or samples_per_s, latency_p95_ms, gpu_peak_memory_mib")
     label: str | None = Field(None, description="judge this label's figure instead of the overall one")
     min: float | None = None
     max: float | None = None
@@ -54,12 +58,27 @@ class Gate(Strict):
             raise ValueError("'relative' is of 'max_drop' and 'max_rise'")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"'min' {self.min:g} is above 'max' {self.max:g}")
+        if self.is_speed and self.label is not None:
+            raise ValueError(f"{self.metric!r} is of the whole run; leave out 'label'")
+        if self.is_speed and (self.max_drop if SPEED[self.metric] else self.max_rise) is not None:
+            wrong, right = ("max_drop", "max_rise") if SPEED[self.metric] else ("max_rise", "max_drop")
+            raise ValueError(f"of {self.metric!r} {'less' if SPEED[self.metric] else 'more'} is better: write {right!r} instead of {wrong!r}")
         return self
 
     @property
     def is_paired(self) -> bool:
         """Whether it looks at a baseline."""
         return self.max_drop is not None or self.max_rise is not None
+
+    @property
+    def is_speed(self) -> bool:
+        """Whether it looks at time or memory, which differ from machine to machine."""
+        return self.metric in SPEED
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether it looks at a baseline and may be wrong by chance; memory is what it is."""
+        return self.is_paired and self.metric != "gpu_peak_memory_mib"
 
     @property
     def key(self) -> tuple[str, str | None, bool]:

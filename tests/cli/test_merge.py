@@ -105,6 +105,25 @@ def test_three_sessions_become_one_that_pytest_takes_for_its_own(toy, sessions, 
     assert result.stdout.str().count("reused") >= 3
 
 
+def test_baselines_come_along(toy):
+    """Of each case once, and nothing through links or names that lead elsewhere; a session that was not compared has nothing."""
+    toy.run("--gpueval-suite", "toy", "--gpueval-update-baseline", "--gpueval-session", "first").assert_outcomes(passed=3)
+    for name in DATASETS[:2]:
+        options = ("--gpueval-baseline", "baselines", "--gpueval-session", f"m-{name}")
+        toy.run("--gpueval-suite", "toy", "-k", f"{name}-fast", *options).assert_outcomes(passed=1, deselected=2)
+    toy.run("--gpueval-suite", "toy", "-k", "three-fast", "--gpueval-session", "m-three").assert_outcomes(passed=1, deselected=2)
+    (toy.session("m-one") / "compared/toy/one-fast.speed.json").write_text("{}\n")
+    linked = toy.session("m-two") / "compared/toy/two-fast.parquet"
+    linked.unlink()
+    linked.symlink_to("/etc/passwd")
+    result = merge(toy.output / "whole", *(toy.session(f"m-{name}") for name in DATASETS))
+    assert result.exit_code == 0, result.output
+    assert "compared" not in result.output.replace(str(linked), "") and "two-fast.parquet: is no regular file; not copied" in result.output
+    found = tree(toy.output / "whole/compared")
+    assert sorted(found) == ["toy/one-fast.json", "toy/one-fast.parquet", "toy/one-fast.speed.json", "toy/two-fast.json"]
+    assert found["toy/one-fast.parquet"] == (toy.session("m-one") / "compared/toy/one-fast.parquet").read_bytes()
+
+
 def test_again_is_nothing_to_do_and_something_else_is_refused(toy, sessions):
     target = toy.output / "all"
     first = merge(target, *sessions)

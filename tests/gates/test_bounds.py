@@ -65,7 +65,20 @@ def test_gates_of_labels():
     labels = {"A": {"f1": measured(0.9)}, "B": {"f1": measured(0.1)}}
     verdicts = judge([gate(label="A", min=0.5), gate(label="B", min=0.5), gate(min=0.5), gate(label="C", min=0.5)], {"f1": measured(0.6)}, labels)
     assert [(verdict.name, verdict.outcome) for verdict in verdicts] == [("f1[A]", "pass"), ("f1[B]", "fail"), ("f1", "pass"), ("f1[C]", "unscored")]
-    expected = {"metric": "f1", "label": "A", "bound": ">= 0.5", "value": 0.9, "low": None, "high": None, "n": 10, "outcome": "pass", "change": None}
+    expected = {
+        "metric": "f1",
+        "label": "A",
+        "bound": ">= 0.5",
+        "value": 0.9,
+        "low": None,
+        "high": None,
+        "n": 10,
+        "outcome": "pass",
+        "change": None,
+        "note": None,
+        "tolerated": False,
+        "unit": None,
+    }
     assert verdicts[0].as_dict() == expected
 
 

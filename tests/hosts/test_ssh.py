@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -335,3 +336,18 @@ def test_a_file_of_512_mib_comes_to_its_end(sshd, tmp_path):
         assert host.get(str(source), Path("/dev/null")) == 512 << 20
         assert host.run(["true"]).code == 0
     assert logins(sshd) == before, "the connection lived on"
+
+
+def test_a_server_of_few_sessions(tmp_path, monkeypatch):
+    """One that has just ended may count there for a moment: what comes next waits for that, and not for one that goes on."""
+    monkeypatch.setattr("pytest_gpueval.hosts.link._LET_GO_S", 1.0)
+    with running(tmp_path / "server", "MaxSessions 1") as server, server.host() as host:
+        with ThreadPoolExecutor(1) as pool:
+            going_on = pool.submit(host.run, ["sh", "-c", f"echo >{tmp_path}/on; while [ -e {tmp_path}/on ]; do sleep 0.1; done"])
+            wait_for((tmp_path / "on").exists)
+            with pytest.raises(Unreachable, match=r"opens no more sessions on one connection: .*MaxSessions may be too small"):
+                host.run(["true"])
+            (tmp_path / "on").unlink()
+            assert going_on.result().code == 0
+        monkeypatch.undo()
+        assert [host.run(["true"]).code for _ in range(20)] == [0] * 20

@@ -8,7 +8,7 @@ import pytest
 from pytest_gpueval.reports import markdown
 from pytest_gpueval.reports.session_page import CasePage
 from pytest_gpueval.reports.session_page import page as session_page
-from pytest_gpueval.reports.table import HEADERS, Figure, Row, plain, value_with_interval
+from pytest_gpueval.reports.table import BESIDE, HEADERS, Beside, Figure, Row, columns, plain, value_with_interval
 
 HOSTILE = (
     "<script>alert('x')</script> a|b `c` ``` *d* [e](https://evil.example) &lt; "
@@ -180,3 +180,16 @@ def test_tables_of_counts_are_shown_unless_they_are_too_large_for_a_page():
     assert "large" not in text
     page = Page(html(record(), [shown]))
     assert not page.open and "b" not in page.tags and "<b>" in page.text and "1,200" in page.text
+
+
+@pytest.mark.parametrize(("width", "most"), [(200, 3), (117, 3), (116, 2), (110, 2), (109, 1), (10, 1)])
+def test_what_stands_beside_a_baseline_has_columns_as_far_as_they_fit(width, most):
+    """Those on the right go first; the difference itself stays."""
+    rows = [row(gates=3, beside=Beside("-0.011", "0.21", "0.014", "inconclusive")), row(case="other-fast")]
+    names, (first, second) = columns(rows, width)
+    place = HEADERS.index("value [95 % CI]") + 1
+    assert names == [*HEADERS[:place], *BESIDE[:most], *HEADERS[place:]]
+    assert first[place : place + most] == ["-0.011", "0.21", "0.014"][:most] and second[place : place + most] == [""] * most
+    assert first[-1] == "passed, 3 gates, inconclusive" and second[-1] == "passed, no gates"
+    assert rows[0].cells()[-1] == "passed, 3 gates, inconclusive: -0.011 vs baseline (p 0.21, finds 0.014)"
+    assert columns([row()], width) == (list(HEADERS), [list(row().cells())])

@@ -38,7 +38,7 @@ def untimed(lines: list[dict]) -> list[dict]:
 
 
 def untimed_summary(summary: dict) -> dict:
-    return {key: value for key, value in summary.items() if key not in ("seconds", "startup_s", "samples_per_s", "latency", "gpu")}
+    return {key: value for key, value in summary.items() if key not in ("seconds", "startup_s", "samples_per_s", "latency", "speed", "gpu")}
 
 
 def test_finished_runs_are_reused(toy):

@@ -155,6 +155,21 @@ def test_what_json_cannot_hold_is_read_again(suite, option):
             "gates[0].judge: unknown 'intervall'. Did you mean 'interval'? Valid values: interval, value.",
             id="choice",
         ),
+        pytest.param(
+            ('metric = "accuracy"\nmin = 0.5', 'metric = "samples_per_s"\nmax_rise = 0.5'),
+            "gates[0]: of 'samples_per_s' more is better: write 'max_drop' instead of 'max_rise'",
+            id="rise of a rate",
+        ),
+        pytest.param(
+            ('metric = "accuracy"\nmin = 0.5', 'metric = "latency_p95_ms"\nmax_drop = 0.5'),
+            "gates[0]: of 'latency_p95_ms' less is better: write 'max_rise' instead of 'max_drop'",
+            id="drop of a latency",
+        ),
+        pytest.param(
+            ('metric = "accuracy"\nmin = 0.5', 'metric = "gpu_peak_memory_mib"\nlabel = "positive"\nmax = 5'),
+            "gates[0]: 'gpu_peak_memory_mib' is of the whole run; leave out 'label'",
+            id="memory of a label",
+        ),
         pytest.param(("min = 0.5\n", ""), "gates[0]: a gate needs 'min', 'max', 'max_drop' or 'max_rise'", id="gate without bounds"),
         pytest.param(("min = 0.4", "min = 4"), "datasets.reviews.gates[0]: 'min' 4 is above 'max' 1", id="min above max"),
         pytest.param(("min = 0.5\n", "min = nan\n"), "gates[0].min: expected a finite number, found nan", id="bound that nothing can reach"),

@@ -114,3 +114,22 @@ def test_two_gates_on_one_metric_both_count():
     assert [gate.judge for gate in suite(gates=gates).cases()[0].gates] == ["value", "interval"]
     own = suite(gates=[{"metric": "f1", "max": 1}], datasets={"one": {"splits": {"fast": {}}, "gates": gates}})
     assert [gate.judge for gate in own.cases()[0].gates] == ["value", "interval"]
+
+
+def test_gates_on_speed_are_no_metrics_policys():
+    """Under a policy with gates of its own they stay, like drops. Memory is what it is: it has no part in the level that all tests share."""
+    general = [
+        {"metric": "samples_per_s", "max_drop": 0.1, "relative": True},
+        {"metric": "gpu_peak_memory_mib", "max": 40_000.0},
+        {"metric": "gpu_peak_memory_mib", "max_rise": 0.1, "relative": True},
+        {"metric": "f1", "min": 0.5},
+    ]
+    file = suite(gates=general, datasets={"one": {"splits": {"fast": {}}}}, policies={"own": {"gates": [{"metric": "f1", "min": 0.2}]}}, policy="own")
+    (case,) = file.cases()
+    assert [(gate.metric, gate.is_speed, gate.is_tested) for gate in case.gates] == [
+        ("f1", False, False),
+        ("samples_per_s", True, True),
+        ("gpu_peak_memory_mib", True, False),
+        ("gpu_peak_memory_mib", True, False),
+    ]
+    assert case.comparisons == 1

@@ -11,7 +11,7 @@ from pytest_gpueval.reports.table import Figure, Row
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What one gate said."""
+    """What one gate said. `unit`: of speed and memory; `note`: why there was nothing to judge by."""
 
     metric: str
     label: str | None
@@ -19,6 +19,8 @@ class Gate:
     figure: Figure
     n: int
     outcome: str
+    unit: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Change:
     detectable: float | None
     n: int
     outcome: str
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

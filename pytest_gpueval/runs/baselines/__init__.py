@@ -6,12 +6,13 @@ without the results: no dates, no host.
 
 from .alignment import Alignment, align
 from .baseline import Baseline, from_run, from_session
-from .files import DIRECTORY, cases_of, read, remembered, write
+from .files import DIRECTORY, ENDINGS, cases_of, read, remembered, write
 from .records import BaselineRecord, DatasetRecord, differences
 from .samples import Samples, text_hash, text_hashes
 
 __all__ = [
     "DIRECTORY",
+    "ENDINGS",
     "Alignment",
     "Baseline",
     "BaselineRecord",

@@ -17,6 +17,12 @@ from .baseline import Baseline
 # The folder beside suites/.
 DIRECTORY: Final = "baselines"
 
+# What ends the name of a file that has the speeds of a case.
+SPEED: Final = ".speed.json"
+
+# What the names of a case's files end with.
+ENDINGS: Final = (".json", ".parquet", SPEED)
+
 # What is in a file below the folder of baselines, by its relative path; None where there is no such file. Raises GpuevalError.
 Fetch = Callable[[str], bytes | None]
 
@@ -32,8 +38,8 @@ def write(directory: Path, baseline: Baseline) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # One that is read between the two, or after a crash there, is refused: the document has the hash of the table.
-        _replace(table, lambda path: samples.write_parquet(found, path))
-        _replace(document, lambda path: path.write_text(record.as_text(), encoding="utf-8"))
+        put(table, lambda path: samples.write_parquet(found, path))
+        put(document, lambda path: path.write_text(record.as_text(), encoding="utf-8"))
     except OSError as error:
         raise StorageError(f"{folder}: the baseline of {record.case} cannot be written: {error.strerror or error}") from None
     return True
@@ -41,7 +47,7 @@ def write(directory: Path, baseline: Baseline) -> bool:
 
 def read(directory: Path, suite: str, case: str) -> Baseline:
     """A case's baseline below `directory`. Raises UsageProblem where there is none, DataError for a damaged one or another's; StorageError."""
-    found = fetched(lambda name: _bytes(directory / name), suite, case, str(directory))
+    found = fetched(lambda name: contents(directory / name), suite, case, str(directory))
     if found is None:
         raise missing(suite, case, str(directory), cases_of(directory, suite))
     table = directory / suite / f"{case}.parquet"
@@ -75,12 +81,12 @@ def fetched(fetch: Fetch, suite: str, case: str, place: str) -> Baseline | None:
 
 def cases_of(directory: Path, suite: str) -> list[str]:
     """The cases of a suite that have a baseline below `directory`."""
-    return sorted(path.stem for path in (directory / suite).glob("*.json"))
+    return sorted(path.stem for path in (directory / suite).glob("*.json") if not path.name.endswith(SPEED))
 
 
 def suites_of(directory: Path) -> list[str]:
     """The suites that have baselines below `directory`."""
-    return sorted({path.parent.name for path in directory.glob("*/*.json")})
+    return sorted({path.parent.name for path in directory.glob("*/*.json") if not path.name.endswith(SPEED)})
 
 
 def missing(suite: str, case: str, place: str, others: list[str]) -> UsageProblem:
@@ -101,7 +107,7 @@ def _is_there(directory: Path, baseline: Baseline) -> bool:
     return False
 
 
-def _replace(path: Path, fill: Callable[[Path], object]) -> None:
+def put(path: Path, fill: Callable[[Path], object]) -> None:
     """Have `fill` write another file, and put it in the place of `path` once it is on disk. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -113,7 +119,8 @@ def _replace(path: Path, fill: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _bytes(path: Path) -> bytes | None:
+def contents(path: Path) -> bytes | None:
+    """The bytes of a file; None where there is none. Raises StorageError."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

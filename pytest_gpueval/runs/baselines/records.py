@@ -66,7 +66,7 @@ class BaselineRecord(Record):
 
     def as_text(self) -> str:
         """The file: keys sorted, a figure on one line."""
-        return _text(self.model_dump(mode="json"), 0) + "\n"
+        return pretty(self.model_dump(mode="json"), 0) + "\n"
 
     def same_results(self, other: BaselineRecord) -> bool:
         """Whether all but the commit is equal."""
@@ -169,10 +169,10 @@ def _require_finite(record: BaselineRecord, where: str) -> None:
                     raise DataError(f"{where}: {key} of metric {name!r}{of} is {number}, not a finite number (null is for what has no meaning).\n{AGAIN}.")
 
 
-def _text(value: Any, depth: int) -> str:
+def pretty(value: Any, depth: int = 0) -> str:
     """JSON with sorted keys; a figure, a list of scalars and what is empty stand on one line."""
     if isinstance(value, dict) and value and not set(value) <= set(Figure.model_fields):
-        inner = ",\n".join(f"{' ' * (depth + 1)}{_scalar(key)}: {_text(value[key], depth + 1)}" for key in sorted(value))
+        inner = ",\n".join(f"{' ' * (depth + 1)}{_scalar(key)}: {pretty(value[key], depth + 1)}" for key in sorted(value))
         return f"{{\n{inner}\n{' ' * depth}}}"
     return _scalar(value)
 
