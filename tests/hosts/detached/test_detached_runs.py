@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -285,23 +286,43 @@ HYDRA = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+beat, end = os.open(sys.argv[2], os.O_CREAT | os.O_WRONLY | os.O_APPEND), time.monotonic() + 60
 open(sys.argv[1], "w").write(str(os.getpid()))
 if os.fork():
-    time.sleep(600)
-while True:                             # another pid, and another session, every few milliseconds
+    time.sleep(float(sys.argv[3]))
+    sys.exit()
+while time.monotonic() < end:           # another pid, and another session, every few milliseconds
     if os.fork():
         os._exit(0)
     os.setsid()
+    os.write(beat, b".")
     time.sleep(0.005)
 """
 
 
 def test_stop_meets_what_forks_all_the_time(agent, tmp_path):
-    agent.submit(what([sys.executable, "-c", HYDRA, str(tmp_path / "pid")]), {})
-    pid_in(tmp_path / "pid")
-    nonce = nonce_of(agent)
+    """No look at all processes is sure to meet it: whether it lives, it says itself, by its beat."""
+    beat = tmp_path / "beat"
+    agent.submit(what([sys.executable, "-c", HYDRA, str(tmp_path / "pid"), str(beat), "60"]), {})
+    wait_for(lambda: beat.exists() and beat.stat().st_size > 20)
     assert agent.stop("one", grace_s=0).run.state is State.CANCELLED
-    assert wait_for(lambda: not carriers(nonce))
+    assert is_silent(beat)
+
+
+def test_what_forks_all_the_time_is_met_by_no_look_and_ends_with_its_run(agent, tmp_path):
+    """The runner becomes the parent of each new one, and that is enough: here it finds nobody by looking."""
+    beat = tmp_path / "beat"
+    assert "LOOKS = 4" in bundle.source()
+    agent = Agent(agent.host, agent.root, source=bundle.source().replace("LOOKS = 4", "LOOKS = 0"))
+    agent.submit(what([sys.executable, "-c", HYDRA, str(tmp_path / "pid"), str(beat), "0.2"]), {})
+    assert ended(agent).state is State.PASSED and beat.stat().st_size > 0
+    assert is_silent(beat)
+
+
+def is_silent(beat):
+    size = beat.stat().st_size
+    time.sleep(1.0)  # two hundred beats
+    return beat.stat().st_size == size
 
 
 def test_what_a_command_leaves_ends_with_it(agent, tmp_path):

@@ -10,6 +10,7 @@ from typing import Any, Callable
 
 MARKER = "GPUEVAL_DETACHED"
 POLL_S = 0.02
+LOOKS = 4
 SETTLE_S = 20.0  # until what was killed must be gone
 
 
@@ -111,6 +112,20 @@ def family(nonce: str, runner: dict[str, Any] | None, spare: set[tuple[int, int]
     return [table[pid][0] for pid in found if pid in table and pid != os.getpid() and table[pid][0].identity not in spare]
 
 
+def children() -> list[int]:
+    """The pids of this process's own children: at once where the kernel lists them, else by a look at everybody."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children", "rb") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return [
+            process.pid
+            for process in map(look, (int(name) for name in os.listdir("/proc") if name.isdecimal()))
+            if process is not None and process.parent == me
+        ]
+
+
 def send(process: Process, number: int) -> None:
     """Signal this very process; nobody if it has ended, whoever has its pid now."""
     handle = -1
@@ -135,7 +150,8 @@ def end(find: Callable[[], list[Process]], grace_s: float, wait: Callable[[float
     """TERM, grace, then STOP and KILL until nobody is found. Returns how many were asked, how many killed, and pids that outlived it."""
 
     def look_again() -> list[Process]:
-        return find() or find()  # a look is not one moment: who is forked during one, by somebody who ends, is met by the next
+        # A look is not one moment: who is forked during one, by somebody who ends, is met by the next.
+        return next(filter(None, (find() for _ in range(LOOKS))), [])
 
     asked: set[tuple[int, int]] = set()
     killed: set[tuple[int, int]] = set()

@@ -17,13 +17,14 @@ import urllib.parse
 from typing import Any
 
 from .files import Run, back_up, read_bytes, write_json, write_text
-from .processes import Process, end, family, identity, mark_of, prctl, step
+from .processes import SETTLE_S, Process, children, end, family, identity, mark_of, prctl, step
 
 KEPT = ("command.sh", "stdout.log", "log.md", "summary.json", "results.jsonl")  # what another run in this directory left is moved aside
 LEFTOVERS_S = 5.0  # between TERM and KILL for what a command leaves behind
 GRACE_S = 10.0  # the same where a signal asked the runner to end
 RESULTS = 1 << 18
 LEAST_SECRET = 6
+QUIET = 4  # looks that find only children of other runs, before we leave them alone
 _SECRET_NAME = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)$", re.IGNORECASE)
 _BLOT = b"<redacted>"
 
@@ -170,6 +171,7 @@ class Runner:
         except OSError as error:
             self.error = str(error)
         asked, killed, left = end(self._others, GRACE_S if self.asked else LEFTOVERS_S, self.turn)
+        left = left or self._strike()
         while self.output >= 0 and self._read():
             pass
         self._show(self.blotter.feed(b"", last=True))
@@ -187,6 +189,22 @@ class Runner:
     def _others(self) -> list[Process]:
         self._reap()
         return family(self.claim["nonce"], identity(os.getpid()), self.run.spare(self.claim))
+
+    def _strike(self) -> list[int]:
+        """Kill at sight whatever becomes our child, until the kernel says that we have none; gives those that outlive it.
+
+        What forks and ends all the time is met by no look at all processes. But whoever it leaves is ours in that moment.
+        """
+        limit, quiet = time.monotonic() + SETTLE_S, 0
+        living: list[int] = []
+        while self._reap() and quiet < QUIET and time.monotonic() < limit:
+            found = children()
+            living = [pid for pid in found if mark_of(pid) in (None, self.claim["nonce"])]  # one that ends has no environment; other runs have theirs
+            for pid in living:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)  # nobody else can have its pid before we collect it
+            quiet = quiet + 1 if found and not living else 0
+        return living
 
     def _spawn(self) -> None:
         """Fork the command. We have one thread: Python may run between fork and exec."""
@@ -226,14 +244,17 @@ class Runner:
                 self._read()
         self._reap()
 
-    def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while True:
+    def _reap(self) -> bool:
+        """Collect the dead. False once no child is left, alive or dead: the kernel's word."""
+        while True:
+            try:
                 pid, how = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    return
-                if pid == self.child:
-                    self.code = -os.WTERMSIG(how) if os.WIFSIGNALED(how) else os.WEXITSTATUS(how)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.child:
+                self.code = -os.WTERMSIG(how) if os.WIFSIGNALED(how) else os.WEXITSTATUS(how)
 
     def _read(self) -> bool:
         """Take a piece of output; False where there is none right now, or no more."""
