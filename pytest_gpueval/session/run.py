@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from filelock import FileLock, Timeout
 
 from pytest_gpueval import __version__, gates
 from pytest_gpueval.errors import Conflict, GateFailure, UsageProblem
+from pytest_gpueval.runs import ownership
 from pytest_gpueval.runs.capture import Capture
 from pytest_gpueval.runs.directory import LOG, Beginning, RunDirectory
 from pytest_gpueval.runs.files import storage
@@ -114,7 +114,7 @@ class Run(ABC):
         self.fixture: Fixture = _no_fixture
         self._worker = worker
         self._begun = False
-        self._lock: FileLock | None = None
+        self._hold: ownership.Hold | None = None
         self._log = Capture(self.path / LOG, worker.redactor)
         self._started = time.perf_counter()
 
@@ -191,11 +191,10 @@ class Run(ABC):
         """Hold the directory until `finish`: a worker whose session was killed may still be writing here for a moment. Raises Conflict."""
         with storage(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._lock or FileLock(self.path / ".lock")
             try:
-                self._lock.acquire(timeout=_PATIENCE_S)
-            except Timeout:
-                raise Conflict(f"{self.path}: another process is still writing this run.\nEnd it, or choose another --gpueval-session.") from None
+                self._hold = ownership.Hold(self.path, patience_s=_PATIENCE_S)
+            except ownership.Taken as taken:
+                raise Conflict(f"{self.path}: {taken}.\nEnd it, or choose another --gpueval-session.") from None
 
     @contextmanager
     def phase(self) -> Iterator[None]:
@@ -233,8 +232,8 @@ class Run(ABC):
 
     def leave(self) -> None:
         """Let the directory go without a word in it."""
-        if self._lock is not None:
-            self._lock.release()
+        if self._hold is not None:
+            self._hold.release()
 
     def properties(self) -> list[tuple[str, Any]]:
         """What JUnit gets: builtin values only, small."""
