@@ -148,4 +148,4 @@ def clock(seconds: float) -> str:
 
 def plain(text: str) -> str:
     """Text without what steers a terminal, or turns the direction of what follows."""
-    return _CONTROL.sub("", text.replace("\r\n", "\n"))
+    return text if text.isprintable() else _CONTROL.sub("", text.replace("\r\n", "\n"))  # as a rule it is, which is sooner seen

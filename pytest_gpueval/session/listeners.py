@@ -52,15 +52,16 @@ class Listeners:
         """In the main thread: call the hooks for the runs that ended."""
         while self._waiting:
             run = self._waiting.popleft()
+            if not self._of_runs or run.run_id in self._told:
+                continue
             summary = summary_or_none(self._session_dir / run.run_id)
-            if summary is None or run.run_id in self._told:
+            if summary is None:
                 continue
             self._told.add(run.run_id)
-            if self._of_runs:
-                finished = _finished(self._session_dir, run, summary)
-                for verdict in finished.verdicts:
-                    self._call(_VERDICT, verdict=verdict)
-                self._call(_RUN, run=finished)
+            finished = _finished(self._session_dir, run, summary)
+            for verdict in finished.verdicts:
+                self._call(_VERDICT, verdict=verdict)
+            self._call(_RUN, run=finished)
 
     def session(self, record: Mapping[str, Any]) -> None:
         """The session has ended with this record, without secrets."""

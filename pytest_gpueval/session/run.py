@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -196,11 +196,9 @@ class Run(ABC):
             except ownership.Taken as taken:
                 raise Conflict(f"{self.path}: {taken}.\nEnd it, or choose another --gpueval-session.") from None
 
-    @contextmanager
-    def phase(self) -> Iterator[None]:
+    def phase(self) -> AbstractContextManager[None]:
         """Capture what one phase of the item writes into stdout.log."""
-        with self._log.phase() if self._begun else nullcontext():
-            yield
+        return self._log.phase() if self._begun else nullcontext()
 
     def finish(self, status: Status, reason: str | None = None, error: BaseException | None = None) -> None:
         """Write summary.json, once the outcome is known, with what was raised if anything was. A reused run keeps its own."""

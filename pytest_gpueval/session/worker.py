@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -386,13 +386,8 @@ def _resolved(path: Path) -> Path:
     return path.resolve()
 
 
-@contextmanager
-def _phase(run: Run | None) -> Iterator[None]:
-    if run is None:
-        yield
-        return
-    with run.phase():
-        yield
+def _phase(run: Run | None) -> AbstractContextManager[None]:
+    return run.phase() if run is not None else nullcontext()
 
 
 def _driver() -> str | None:

@@ -131,7 +131,8 @@ def test_a_gate_on_a_new_metric_fails_and_one_that_cannot_be_is_named(toy):
     toy.append(GATE.format(metric="pass@5", bounds="min = 0.99"))
     result = toy.run("--gpueval-suite", "toy")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*'pass@5', which does not exist. Did you mean 'pass@2'? Valid metrics: accuracy, pass@1, pass@2, unparsable."])
+    known = "accuracy, gpu_peak_memory_mib, latency_p95_ms, pass@1, pass@2, samples_per_s, unparsable"
+    result.stdout.fnmatch_lines([f"*'pass@5', which does not exist. Did you mean 'pass@2'? Valid metrics: {known}."])
 
 
 def test_counts_reach_the_summary_and_the_reports(toy):
