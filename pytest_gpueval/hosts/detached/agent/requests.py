@@ -72,7 +72,9 @@ def launch(message: dict[str, Any]) -> dict[str, Any]:
         if claim is None:
             claim = new_claim(run, request)
         notes = []
-        if not again:
+        if again and run.part(claim, "runner") is not None:
+            until_begun(run, claim)  # of a submit that was cut off a moment ago
+        elif not again:
             step("claimed")
             notes = start(run, claim, message)
             step("started")
@@ -150,19 +152,24 @@ def start(run: Run, claim: dict[str, Any], message: dict[str, Any]) -> list[str]
         with open(run.place(claim, "runner.err"), "ab") as errors:
             subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
     step("spawned")
+    until_begun(run, claim, said)
+    if ends_at_logout("/"):
+        notes.append("this account's processes end when it logs out: `loginctl enable-linger` on the host changes that")
+    return notes
+
+
+def until_begun(run: Run, claim: dict[str, Any], said: str = "") -> None:
+    """Wait until the command has been started, or its runner is gone. Raises Refused, with what was said, where there is no runner."""
     limit = time.monotonic() + START_S
     while run.part(claim, "started") is None and run.part(claim, "exit") is None:
         runner = run.part(claim, "runner")
         if time.monotonic() > limit or (runner is not None and not lives(runner)):
             if runner is not None:
                 break
-            with contextlib.suppress(OSError), open(run.place(claim, "runner.err"), encoding="utf-8", errors="replace") as errors_:
-                said += errors_.read()[-2000:]
+            with contextlib.suppress(OSError), open(run.place(claim, "runner.err"), encoding="utf-8", errors="replace") as errors:
+                said += errors.read()[-2000:]
             raise Refused("fault", f"{run.id}: its runner has not begun within {START_S:g} s. {said}".strip())
         time.sleep(POLL_S)
-    if ends_at_logout("/"):
-        notes.append("this account's processes end when it logs out: `loginctl enable-linger` on the host changes that")
-    return notes
 
 
 def ends_at_logout(root: str) -> bool:
