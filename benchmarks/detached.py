@@ -6,7 +6,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ from pytest_gpueval.hosts.detached.states import State
 from pytest_gpueval.hosts.detached.submission import Submission, submission
 from pytest_gpueval.hosts.local import LocalHost
 
-from .measure import Figure, RunFailed, print_table
+from .measure import Figure, RunFailed, print_table, seconds
 
 RUNS, LIVING = 50, 10
 TARGET_S = 1.0
@@ -57,9 +57,9 @@ def _settle(agent: Agent) -> None:
 def _figures(agent: Agent, names: Sequence[str], rounds: int) -> list[Figure]:
     together, apart, nothing = [], [], []
     for _ in range(rounds):
-        together.append(_seconds(lambda: _check(agent.status(names, tail_lines=5))))
-        apart.append(_seconds(lambda: _check([run for name in names for run in agent.status([name], tail_lines=5)])))
-        nothing.append(_seconds(lambda: agent.status([])))
+        together.append(seconds(lambda: _check(agent.status(names, tail_lines=5))))
+        apart.append(seconds(lambda: _check([run for name in names for run in agent.status([name], tail_lines=5)])))
+        nothing.append(seconds(lambda: agent.status([])))
     least, ratio = min(together), statistics.median(b / a for a, b in zip(together, apart, strict=True))
     rows = [
         (f"one request for {RUNS}", f"{least:.2f} s", f"{statistics.median(together):.2f} s"),
@@ -77,12 +77,6 @@ def _check(runs: Sequence[object]) -> None:
     states = [getattr(run, "state", None) for run in runs]
     if len(states) != RUNS or states.count(State.RUNNING) != LIVING:
         raise RunFailed(f"of {RUNS} runs {states.count(State.RUNNING)} live, {len(states)} are known")
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from pytest_gpueval.hosts.ssh import SshHost
 from pytest_gpueval.hosts.workers import spec_python
 from tests.sshd import Sshd, running
 
-from .measure import Figure, print_table
+from .measure import Figure, print_table, seconds
 
 TARGET_RATIO, TARGET_TRIP_MS = 0.8, 5.0
 _ECHO = "for item in channel: channel.send(item)"
@@ -57,12 +56,12 @@ def _files(server: Sshd, place: Path, size: int, repeats: int) -> list[Figure]:
             "put": lambda: host.put(source, str(target)),
             "scp to there": lambda: subprocess.run([*scp, source, f"{there}:{target}"], check=True),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in turns}
+        taken: dict[str, list[float]] = {name: [] for name in turns}
         for _ in range(repeats):
             for name, turn in turns.items():
                 target.unlink(missing_ok=True)
-                seconds[name].append(_timed(turn))
-    rates = {name: size / statistics.median(found) / 1e6 for name, found in seconds.items()}
+                taken[name].append(seconds(turn))
+    rates = {name: size / statistics.median(found) / 1e6 for name, found in taken.items()}
     print_table(
         f"A file of {size >> 20} MiB, {repeats} times, scp's connection included",
         ("", "MB/s, median"),
@@ -88,7 +87,7 @@ def _commands(server: Sshd, repeats: int) -> list[Figure]:
             "ssh": lambda: subprocess.run(["ssh", "-F", server.config, "-p", str(server.port), there, "true"], check=True),
             "local": lambda: LocalHost().run(["true"]),
         }
-        found = {name: 1000 * statistics.median(_timed(turn) for _ in range(repeats)) for name, turn in turns.items()}
+        found = {name: 1000 * statistics.median(seconds(turn) for _ in range(repeats)) for name, turn in turns.items()}
     print_table(f"A command that does nothing, median of {repeats}", ("", "ms"), [(name, f"{ms:.1f}") for name, ms in found.items()])
     ratio = found["on an open connection"] / found["ssh"]
     return [Figure("a command on an open connection, over ssh", "", f"{ratio:.2f} x", ok=None)]
@@ -103,20 +102,13 @@ def _workers(server: Sshd, repeats: int) -> list[Figure]:
             found: dict[str, float] = {}
             for name, command in commands.items():
                 channel = group.makegateway(f"popen//python={spec_python(command)}").remote_exec(_ECHO)
-                trips = [_timed(lambda channel=channel: (channel.send(b"x" * 1000), channel.receive())) for _ in range(repeats)]  # type: ignore[misc]
+                trips = [seconds(lambda channel=channel: (channel.send(b"x" * 1000), channel.receive())) for _ in range(repeats)]  # type: ignore[misc]
                 found[name] = 1000 * statistics.median(trips)
     finally:
         group.terminate(timeout=30)
     print_table(f"1 kB to a worker and back, median of {repeats}", ("", "ms"), [(name, f"{ms:.2f}") for name, ms in found.items()])
     more = found["through SSH"] - found["local"]
     return [Figure("a message to a worker and back, above a local one", f"<= {TARGET_TRIP_MS:g} ms", f"{more:.2f} ms", more <= TARGET_TRIP_MS)]
-
-
-def _timed(turn: Callable[[], object]) -> float:
-    """Seconds."""
-    begin = time.perf_counter()
-    turn()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -55,6 +55,13 @@ class Figure:
         return self.name, self.target, self.measured, {True: "ok", False: "over", None: ""}[self.ok]
 
 
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
 # What would make children differ from a user's own run: pytest's and coverage's settings, and a ban on cached bytecode.
 DROPPED = ("PYTEST_", "COVERAGE_", "PYTHONDONTWRITEBYTECODE")
 

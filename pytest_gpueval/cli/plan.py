@@ -114,7 +114,7 @@ def _untimed(chosen: Sequence[Unit], baseline: str | None, settings: Settings, l
     from pytest_gpueval.session import baseline_sources, speed
     from pytest_gpueval.suites.model import Case
 
-    cases = [unit for unit in chosen if isinstance(unit, Case) and any(gate.is_speed and gate.is_paired for gate in unit.gates)]
+    cases = [unit for unit in chosen if isinstance(unit, Case) and unit.speed_gates]
     if not cases:
         return []
     own = baseline_sources.Folder(settings.root / DIRECTORY, DIRECTORY)

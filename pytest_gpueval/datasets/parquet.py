@@ -101,13 +101,11 @@ class ParquetSplit:
         return self._repeats[stop]
 
     def _searched(self, stop: int) -> Repeats:
-        column = self.names.get("id", "id")
-        if stop <= FEW:  # sooner searched than remembered
-            return find(lambda: self._ids(stop), stop)
-        if distinct.known(self.sha256, column, stop):
+        column, lasting = self.names.get("id", "id"), stop > FEW  # fewer are sooner searched than remembered
+        if lasting and distinct.known(self.sha256, column, stop):
             return Repeats()
         found = find(lambda: self._ids(stop), stop)
-        if not found.rows:
+        if lasting and not found.rows:
             distinct.remember(self.sha256, column, stop)
         return found
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, Self
 
-_NONE: Mapping[str, str] = MappingProxyType({})
+# Of variables, where none are added.
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Host(Protocol):
     name: str
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = _NONE, directory: str | None = None
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = NOTHING, directory: str | None = None
     ) -> Done:
         """Run a program there to its end. `environment` adds to what it has; a secret goes through `stdin`, never through argv."""
 

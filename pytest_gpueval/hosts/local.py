@@ -8,17 +8,14 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self
 
 from pytest_gpueval.errors import StorageError
 
-from .host import Done
-
-_NONE: Mapping[str, str] = MappingProxyType({})
+from .host import NOTHING, Done
 
 
-def call(argv: Sequence[str], cwd: Path, timeout_s: float = 30, *, stdin: bytes = b"", environment: Mapping[str, str] = _NONE) -> Done:
+def call(argv: Sequence[str], cwd: Path, timeout_s: float = 30, *, stdin: bytes = b"", environment: Mapping[str, str] = NOTHING) -> Done:
     """Run a program to its end."""
     try:
         done = subprocess.run(argv, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=timeout_s, env=os.environ | environment)  # noqa: S603 - an argv list
@@ -38,13 +35,13 @@ def run(argv: Sequence[str], cwd: Path, timeout_s: float = 30) -> str | None:
 class LocalHost:
     """The machine we are on, as a host among others. Relative paths count from `directory`, or from where we are."""
 
-    def __init__(self, name: str = "local", *, directory: str | None = None, environment: Mapping[str, str] = _NONE) -> None:
+    def __init__(self, name: str = "local", *, directory: str | None = None, environment: Mapping[str, str] = NOTHING) -> None:
         self.name = name
         self._directory = Path(directory).expanduser() if directory else Path.cwd()
         self._environment = dict(environment)
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = _NONE, directory: str | None = None
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = NOTHING, directory: str | None = None
     ) -> Done:
         """As Host says."""
         place = self._directory / (Path(directory).expanduser() if directory else "")

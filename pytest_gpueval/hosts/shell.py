@@ -14,17 +14,17 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from pytest_gpueval.errors import UsageProblem
 
-_NONE: Mapping[str, str] = MappingProxyType({})
+from .host import NOTHING
+
 # A word of a command is at most 32 pages on Linux (MAX_ARG_STRLEN in man 2 execve), its end included, and sshd passes the whole string as one.
 MOST_COMMAND = 131_071
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-def script(argv: Sequence[str], *, mark: str, environment: Mapping[str, str] = _NONE, directory: str | None = None) -> str:
+def script(argv: Sequence[str], *, mark: str, environment: Mapping[str, str] = NOTHING, directory: str | None = None) -> str:
     """A POSIX script that becomes the program: it writes the mark, its process id and a newline to stdout, the mark and a newline to stderr.
 
     Where the program cannot be started, `<mark>!` follows on stderr behind what the shell says. Raises UsageProblem for what no shell can pass on.

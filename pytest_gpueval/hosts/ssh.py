@@ -10,20 +10,18 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_gpueval.errors import MissingExtra, StorageError, Unreachable, UsageProblem
 
 from . import ssh_config
 from .address import Ssh, parsed
-from .host import Done
+from .host import NOTHING, Done
 
 if TYPE_CHECKING:
     from .link import Link, Patience
     from .ssh_exchange import Exchange
 
-_NONE: Mapping[str, str] = MappingProxyType({})
 # sshd's MaxSessions is 10; two are left to end programs whose time is over.
 _SESSIONS = 8
 _MOST_JUMPS = 8
@@ -61,7 +59,7 @@ class SshHost:
         address: Ssh,
         *,
         directory: str | None = None,
-        environment: Mapping[str, str] = _NONE,
+        environment: Mapping[str, str] = NOTHING,
         python: str = "python3",
         host_key: str | None = None,
         config: Path | None = None,
@@ -76,7 +74,7 @@ class SshHost:
         self._sessions = threading.BoundedSemaphore(_SESSIONS)
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = _NONE, directory: str | None = None
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = NOTHING, directory: str | None = None
     ) -> Done:
         """As Host says. A program whose time is over is killed there. Raises Unreachable, AccessDenied."""
         with self._sessions, self._started(argv, timeout_s=timeout_s, environment=environment, directory=directory) as program:
@@ -180,7 +178,7 @@ class SshHost:
         self.close()
 
     def _started(
-        self, argv: Sequence[str], *, timeout_s: float | None, environment: Mapping[str, str] = _NONE, directory: str | None = None, **more: Any
+        self, argv: Sequence[str], *, timeout_s: float | None, environment: Mapping[str, str] = NOTHING, directory: str | None = None, **more: Any
     ) -> Exchange:
         link = self._connected()  # first: it says how to get paramiko
         from .ssh_exchange import Exchange  # noqa: PLC0415 - an extra

@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
-from types import MappingProxyType
 from typing import Self
 
 from pytest_gpueval.errors import AccessDenied
 
 from . import shell
+from .host import NOTHING
 from .link import BROKEN, Link
 
-_NONE: Mapping[str, str] = MappingProxyType({})
 CHUNK = 1 << 20
 # Of a program that is not wanted any more.
 _KILL_S = 10.0
@@ -45,7 +44,7 @@ class Exchange:
         link: Link,
         argv: Sequence[str],
         *,
-        environment: Mapping[str, str] = _NONE,
+        environment: Mapping[str, str] = NOTHING,
         directory: str | None = None,
         timeout_s: float | None = None,
         on_stderr: Callable[[bytes], None] | None = None,

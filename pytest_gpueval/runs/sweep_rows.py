@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -28,24 +28,18 @@ def read(session: Path, make: Callable[..., Row]) -> list[Row]:
     `make` is called with the fields of a row (`reports.sweep.SweepRow`): a class of the reports, which this room does not know. A run that did not end, or
     whose summary cannot be read, is a row with a status that says so. Raises UsageProblem where there is no run of a sweep, or one whose metadata is broken.
     """
-    others: dict[str, int] = {}
-    rows = rows_of(run_directories(session), make, others)
-    if not rows:
-        found = "; there are runs of " + ", ".join(f"{task} ({count})" for task, count in sorted(others.items())) if others else ""
-        raise UsageProblem(f"{session}: there is no run of a sweep at or below it{found}.\nGive the directory that a sweep's session wrote.")
-    return rows
-
-
-def rows_of(directories: Iterable[Path], make: Callable[..., Row], others: dict[str, int] | None = None) -> list[Row]:
-    """The rows that these run directories hold, as `read` makes them. Runs of other tasks are counted in `others`. Raises UsageProblem for broken metadata."""
     rows = []
-    for directory in directories:
+    others: dict[str, int] = {}
+    for directory in run_directories(session):
         metadata = _object(directory / METADATA)
         task = str(metadata.get("task"))
         if task == TASK:
-            rows.append(make(**_row(directory, metadata)))
-        elif others is not None:
+            rows.append(make(**fields(directory, metadata)))
+        else:
             others[task] = others.get(task, 0) + 1
+    if not rows:
+        found = "; there are runs of " + ", ".join(f"{task} ({count})" for task, count in sorted(others.items())) if others else ""
+        raise UsageProblem(f"{session}: there is no run of a sweep at or below it{found}.\nGive the directory that a sweep's session wrote.")
     return rows
 
 
@@ -76,7 +70,8 @@ def check(path: Path, *, force: bool) -> None:
         raise Conflict(f"{path}: exists already.\nChoose another --output FILE, or replace it with --force.")
 
 
-def _row(directory: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def fields(directory: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a row, from its run's directory and what run_metadata.json there says."""
     summary: Mapping[str, Any] = {}
     reason = None
     try:

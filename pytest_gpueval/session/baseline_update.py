@@ -80,7 +80,7 @@ class BaselineUpdate:
         task = registry.task(case, self._controller.config.hook)
         samples = found.samples.with_hashes(baselines.text_hashes(split.read(row_columns(task, split))))
         written = baselines.write(self._directory, replace(found, _read=lambda: samples))
-        if any(gate.is_speed and gate.is_paired for gate in case.gates):
+        if case.speed_gates:
             written |= self._update_speed(case, metadata, summary)
         (self._written if written else self._unchanged)[case.suite] += 1
         if summary.status == "failed":

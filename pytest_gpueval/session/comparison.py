@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-KEPT: Final = COMPARED
-
-
 @dataclass(frozen=True)
 class Compared:
     """The baselines of a session, and what a reader should know of them."""
@@ -43,7 +40,7 @@ class Compared:
 
     def keep(self, session_dir: Path) -> None:
         """Write them into the session's directory: its workers, wherever they are, and its reports see what the controller saw. Raises StorageError."""
-        directory = session_dir / KEPT
+        directory = session_dir / COMPARED
         if directory.exists():
             with storage(directory):
                 shutil.rmtree(directory)
@@ -87,14 +84,14 @@ def resolve(settings: Settings, cases: Sequence[Case], redactor: Redactor, *, ce
         found[key] = baseline
     if lacking and certain and not settings.update_baseline:
         raise _lacking(lacking, sorted(there), f"--gpueval-baseline {settings.baseline}: {source.words}")
-    timed = [case for case in cases if any(gate.is_speed and gate.is_paired for gate in case.gates)]
+    timed = [case for case in cases if case.speed_gates]
     known = {key: known for key in [(case.suite, case.whole_id) for case in timed] if (known := source.speed(*key)) is not None}
     return Compared(found, [*notes, *foresight.warnings(cases, found), *speeds.warnings(timed, known)], known)
 
 
 def speed_of(case: Case, settings: Settings, session_dir: Path) -> SpeedRecord | None:
     """How fast a case was that is compared; None where nobody knows, or nothing was asked for. Raises DataError for a damaged file."""
-    return None if settings.baseline is None else speed.read(session_dir / KEPT, case.suite, case.whole_id)
+    return None if settings.baseline is None else speed.read(session_dir / COMPARED, case.suite, case.whole_id)
 
 
 def baseline_of(case: Case, settings: Settings, session_dir: Path) -> Baseline | None:
@@ -104,7 +101,7 @@ def baseline_of(case: Case, settings: Settings, session_dir: Path) -> Baseline |
     """
     if settings.baseline is None:
         return None
-    directory = session_dir / KEPT
+    directory = session_dir / COMPARED
     found = baselines.remembered(directory, case.suite, case.whole_id)
     if found is None:
         if settings.update_baseline:

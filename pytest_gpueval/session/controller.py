@@ -434,8 +434,10 @@ class Controller:
 
     def _redacted(self) -> dict[str, Any]:
         """The record without secrets. The plan is added last: it is the largest part, and was made public when it was made."""
-        record: dict[str, Any] = self.redactor.value(self._record.model_dump(mode="json", exclude={"runs"}))
-        record["runs"] = self.redactor.records(self._record.model_dump(mode="json", include={"runs"})["runs"])
+        told = self._record.model_dump(mode="json")
+        runs = told.pop("runs")
+        record: dict[str, Any] = self.redactor.value(told)
+        record["runs"] = self.redactor.records(runs)
         record["plan"] = self._plan
         return record
 

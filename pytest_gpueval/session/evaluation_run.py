@@ -27,6 +27,7 @@ from .run import Run, Surroundings
 
 if TYPE_CHECKING:
     from pytest_gpueval.runs.baselines import Baseline
+    from pytest_gpueval.runs.baselines.speed import SpeedRecord
     from pytest_gpueval.runtimes.base import Runtime
     from pytest_gpueval.scoring.estimates import Estimate
 
@@ -62,6 +63,11 @@ class EvaluationRun(Run):
         """Whether a verdict here was one beside the same baseline."""
         there, here = self.directory.baseline() or {}, self._compared_with() or {}
         return all(there.get(key) == here.get(key) for key in ("samples_sha256", "speed"))
+
+    @cached_property
+    def _known_speed(self) -> SpeedRecord | None:
+        """How fast the case was that it is compared with; None where nobody knows, or nothing was asked for. Raises DataError for a damaged file."""
+        return comparison.speed_of(self.case, self._worker.settings, self._worker.session_dir)
 
     def begin(self) -> None:
         """As `Run.begin`; what joins this shard has then to be judged anew."""
@@ -159,8 +165,8 @@ class EvaluationRun(Run):
         """What the gates on speed and memory say. Raises MissingExtra, DataError."""
         if not any(gate.is_speed for gate in self.case.gates):
             return []
-        self._speed, known = self._measured(evaluation), comparison.speed_of(self.case, self._worker.settings, self._worker.session_dir)
-        return speed.judge(self.case, self._speed, self.split.sha256, known, compared=self.baseline is not None)
+        self._speed = self._measured(evaluation)
+        return speed.judge(self.case, self._speed, self.split.sha256, self._known_speed, compared=self.baseline is not None)
 
     def _measured(self, evaluation: Evaluation) -> Speed | None:
         """How fast this run was; one that is gone through again from its results was as fast as it was."""
@@ -264,7 +270,7 @@ class EvaluationRun(Run):
             return None
         record = baseline.record
         found = {"where": baseline.where, "commit": record.commit, "samples_sha256": record.samples_sha256}
-        known = comparison.speed_of(self.case, self._worker.settings, self._worker.session_dir)
+        known = self._known_speed
         return {**found, "speed": hashlib.sha256(known.as_text().encode()).hexdigest()} if known is not None else found
 
     def _model(self) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,9 +14,8 @@ import pytest
 
 from pytest_gpueval.hookspecs import Figure, RunFinished, SessionFinished, Verdict
 from pytest_gpueval.runs import records
-from pytest_gpueval.runs.directory import METADATA
 
-from .rows import summary_or_none
+from .rows import metadata, summary_or_none
 
 if TYPE_CHECKING:
     from pytest_gpueval.runs.records import SessionRun, Summary
@@ -103,7 +102,7 @@ def _name_of(plugin: object) -> str:
 def _finished(session_dir: Path, run: SessionRun, summary: Summary) -> RunFinished:
     """A run as its files tell it."""
     path = session_dir / run.run_id
-    metadata = _metadata(path)
+    provenance = deepcopy(dict(metadata(path)))  # a hook may change its own
     place: dict[str, Any] = {"session": session_dir.name, "suite": run.suite, "case": run.case, "run_id": run.run_id, "reused": run.reused}
     verdicts = []
     for verdict in summary.gates:
@@ -114,7 +113,7 @@ def _finished(session_dir: Path, run: SessionRun, summary: Summary) -> RunFinish
         **place,
         **{key: getattr(summary, key) for key in ("status", "ok", "failure", "reason", "headline", "seconds", "samples_per_s", "attempts")},
         nodeid=run.nodeid,
-        shard=metadata.get("shard"),
+        shard=provenance.get("shard"),
         metrics=_figures(summary.metrics),
         labels={label: _figures(figures) for label, figures in summary.labels.items()},
         verdicts=verdicts,
@@ -123,20 +122,11 @@ def _finished(session_dir: Path, run: SessionRun, summary: Summary) -> RunFinish
         rows_skipped=summary.rows.skipped,
         worker=run.worker,
         gpu=run.gpu,
-        parameters=metadata.get("parameters") or {},
+        parameters=provenance.get("parameters") or {},
         path=str(path),
-        provenance=metadata,
+        provenance=provenance,
     )
 
 
 def _figures(figures: Mapping[str, records.Figure]) -> dict[str, Figure]:
     return {name: Figure(figure.value, figure.low, figure.high, figure.n) for name, figure in figures.items()}
-
-
-def _metadata(path: Path) -> dict[str, Any]:
-    """run_metadata.json; empty where it cannot be read, which the run's own outcome tells."""
-    try:
-        found = json.loads((path / METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpueval.errors import Conflict
 from pytest_gpueval.reports.session_page import CasePage, Change, Comparison, Gate, Samples
 from pytest_gpueval.reports.table import Figure, Row
-from pytest_gpueval.runs.directory import read_metadata
 
-from .rows import summary_or_none
+from .rows import metadata, summary_or_none
 
 if TYPE_CHECKING:
     from pytest_gpueval.runs.records import Summary
@@ -65,14 +63,6 @@ def _comparison(path: Path, summary: Summary) -> Comparison | None:
     changed = [change.changed for gate, change in paired if gate.unit is None]
     words = f"; {changed[0]:,} samples count otherwise than they did" if changed else ""
     return Comparison(str(where.get("where", "?")), changes, note=f"p beside all such gates of the suite{words}")
-
-
-def metadata(path: Path) -> Mapping[str, Any]:
-    """run_metadata.json of a run, shared; empty where it cannot be read."""
-    try:
-        return read_metadata(path) or {}
-    except Conflict:
-        return {}
 
 
 def _provenance(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

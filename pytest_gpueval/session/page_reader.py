@@ -16,8 +16,8 @@ from pytest_gpueval.scoring.task import Task
 from pytest_gpueval.suites.model import Case, Unit, without_shard
 
 from . import registry
-from .page_cases import metadata
 from .page_samples import of_run
+from .rows import metadata
 
 if TYPE_CHECKING:
     from pluggy import HookRelay

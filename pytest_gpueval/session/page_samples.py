@@ -16,7 +16,7 @@ from pytest_gpueval.scoring.task import BadRow, Task
 from pytest_gpueval.suites.garbage import no_garbage
 from pytest_gpueval.suites.model import Shard
 
-from .page_cases import metadata
+from .rows import metadata
 
 Split = Callable[[], tuple[ParquetSplit, Task]]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pytest_gpueval.errors import Conflict
 from pytest_gpueval.reports.table import Beside, Figure, Row
 from pytest_gpueval.runs import records
-from pytest_gpueval.runs.directory import read_summary
+from pytest_gpueval.runs.directory import read_metadata, read_summary
 from pytest_gpueval.runs.records import SessionRun, Summary, VerdictRecord
 from pytest_gpueval.suites.load import FILE_NAME
 from pytest_gpueval.suites.model import without_shard
@@ -107,6 +108,14 @@ def summary_or_none(path: Path) -> Summary | None:
         return read_summary(path)
     except Conflict:
         return None
+
+
+def metadata(path: Path) -> Mapping[str, Any]:
+    """run_metadata.json of a run, shared; empty where it cannot be read."""
+    try:
+        return read_metadata(path) or {}
+    except Conflict:
+        return {}
 
 
 def _figures(metrics: Mapping[str, records.Figure]) -> dict[str, Figure]:

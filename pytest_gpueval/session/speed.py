@@ -187,7 +187,7 @@ def warnings(cases: Iterable[Case], known: Mapping[tuple[str, str], SpeedRecord]
     """Before a session: gates on changes of speed that have no baseline, or none of these `devices`, or cannot see what they promise to see."""
     found = []
     for case in cases:
-        own = [gate for gate in case.gates if gate.is_speed and gate.is_paired]
+        own = case.speed_gates
         there = known.get((case.suite, case.whole_id))
         name = f"{case.suite}/{case.whole_id}"
         if own and (there is None or not there.machines):

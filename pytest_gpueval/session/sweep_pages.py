@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_gpueval.errors import GpuevalError
 from pytest_gpueval.runs import sweep_rows
-from pytest_gpueval.runs.directory import METADATA, read_metadata
 from pytest_gpueval.suites.sweep import PROGRAM
 
-from .rows import is_own_test
+from .rows import is_own_test, metadata
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -34,32 +32,25 @@ def of_runs(runs: Sequence[SessionRun], path_of: Callable[[str], Path]) -> Sweep
     # A row that a test of the user's own ran too is shown as its suite runs it.
     by_suite: dict[str, dict[str, SessionRun]] = {}
     for run in sorted(runs, key=lambda run: not is_own_test(run.nodeid)):
-        if run.runtime == PROGRAM and (path_of(run.run_id) / METADATA).is_file():
+        if run.runtime == PROGRAM and metadata(path_of(run.run_id)):  # what is wrong with others, `gpueval runs validate` tells
             by_suite.setdefault(run.suite, {})[run.case] = run
     place = {run.run_id: number for number, run in enumerate(runs)}
     for suite, cases in by_suite.items():
         from pytest_gpueval.reports import sweep  # noqa: PLC0415 - evaluations need none of it
 
         paths = [path_of(run.run_id) for run in sorted(cases.values(), key=lambda run: place[run.run_id])]
-        rows = _sweep(suite, paths)
-        if rows is not None:
-            page = f"sweep-{suite}.html"
-            found.pages[page] = sweep.html(rows)  # of files that hold no secrets
-            found.sections.append(sweep.section(rows, page=page))
-            found.texts.append(sweep.markdown(rows, level=2))
+        rows, page = _sweep(suite, paths), f"sweep-{suite}.html"
+        found.pages[page] = sweep.html(rows)  # of files that hold no secrets
+        found.sections.append(sweep.section(rows, page=page))
+        found.texts.append(sweep.markdown(rows, level=2))
     return found
 
 
-def _sweep(suite: str, paths: Sequence[Path]) -> Sweep | None:
-    """The rows in these directories; None where none can be read."""
+def _sweep(suite: str, paths: Sequence[Path]) -> Sweep:
+    """The rows in these directories, one at least."""
     from pytest_gpueval.reports.sweep import Sweep, SweepRow  # noqa: PLC0415
 
-    rows, scoring = [], None
-    for path in paths:
-        try:
-            rows += sweep_rows.rows_of([path], SweepRow)
-            scoring = scoring or (read_metadata(path) or {}).get("scoring")
-        except GpuevalError:
-            continue  # what is wrong with it, `gpueval runs validate` tells
-    scoring = scoring or {}
-    return Sweep(suite, scoring.get("metric"), "max" if scoring.get("goal") == "max" else "min", rows) if rows else None
+    said = [metadata(path) for path in paths]
+    scoring = said[0].get("scoring") or {}
+    rows = [SweepRow(**sweep_rows.fields(path, told)) for path, told in zip(paths, said, strict=True)]
+    return Sweep(suite, scoring.get("metric"), "max" if scoring.get("goal") == "max" else "min", rows)

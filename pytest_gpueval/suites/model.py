@@ -158,6 +158,11 @@ class Case:
         return f"{self.dataset}-{self.split}"
 
     @property
+    def speed_gates(self) -> list[Gate]:
+        """Its gates on changes of speed and memory, which need a baseline of the same machine."""
+        return [gate for gate in self.gates if gate.is_speed and gate.is_paired]
+
+    @property
     def startup_s(self) -> float | None:
         """Seconds to load the model, as the suite says."""
         return self.runtime.startup_s

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from pytest_gpueval.processes.identity import Identity
+
 
 class State(StrEnum):
     """Where a run is."""
@@ -23,15 +25,6 @@ class State(StrEnum):
     def ended(self) -> bool:
         """Whether nothing more will come of it."""
         return self in (State.PASSED, State.FAILED, State.LOST, State.CANCELLED)
-
-
-@dataclass(frozen=True, slots=True)
-class Who:
-    """A process of one boot of a host; `started` is in clock ticks since that boot."""
-
-    pid: int
-    started: int
-    boot: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +45,9 @@ class Facts:
     boot: str
     host: str
     claimed_on: str
-    launcher: Who
+    launcher: Identity
     launcher_now: int | None
-    runner: Who | None
+    runner: Identity | None
     runner_now: int | None
     started: bool
     stop_asked: bool
@@ -131,7 +124,7 @@ def _not_begun(facts: Facts) -> Outcome:
     return Outcome(State.QUEUED, "its submit was cut off; submit it again: it starts once")
 
 
-def _gone(facts: Facts, runner: Who) -> Outcome:
+def _gone(facts: Facts, runner: Identity) -> Outcome:
     """The runner said nothing about its end, and does not live."""
     if facts.stop_asked and not facts.processes:
         return Outcome(State.CANCELLED, "a stop was asked for")
@@ -148,9 +141,9 @@ def _restarted(facts: Facts) -> str:
     return "the host was restarted"
 
 
-def _lives(facts: Facts, who: Who, now: int | None) -> bool:
+def _lives(facts: Facts, who: Identity, now: int | None) -> bool:
     return who.boot == facts.boot and who.started == now
 
 
-def _who(record: Mapping[str, Any]) -> Who:
-    return Who(record["pid"], record["started"], record["boot"])
+def _who(record: Mapping[str, Any]) -> Identity:
+    return Identity(record["pid"], record["started"], record["boot"])

@@ -12,8 +12,9 @@ from typing import Any, Final
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.runs.redact import Redactor, arguments, is_secret_name
 
+from .agent.files import RUN_ID, RUN_ID_WORDS
+
 DEFAULT_ROOT: Final = "~/gpueval-runs"
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -73,8 +74,8 @@ def submission(
 
 def checked(run_id: str) -> str:
     """The run id, if it is one. Raises UsageProblem."""
-    if not _RUN_ID.fullmatch(run_id):
-        raise UsageProblem(f"--run-id {run_id!r}: use letters, digits, '.', '_' and '-', at most 64, a letter or digit first")
+    if not RUN_ID.fullmatch(run_id):
+        raise UsageProblem(f"--run-id {run_id!r}: {RUN_ID_WORDS}")
     return run_id
 
 

@@ -106,7 +106,7 @@ class Collector:
         judged = self._judged(record, given)
         latency, state = record.get("latency_ms"), judged.state
         if latency is not None:
-            self._bins[math.floor(math.log(latency if latency > _LEAST_MS else _LEAST_MS) / _WIDTH)] += 1
+            self._bins[math.floor(math.log(max(latency, _LEAST_MS)) / _WIDTH)] += 1
         self._counts[state] += 1
         right = state == RIGHT
         if self._kept >= MOST_SAMPLES or (right and self._kept_right >= MOST_RIGHT):

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import orjson
 from pydantic import Field, ValidationError
@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from pytest_gpueval.errors import DataError
 from pytest_gpueval.runs.records import Figure, Record, RowCounts, RunMetadata, Summary
 
+Kind = TypeVar("Kind", bound=Record)
 SCHEMA_VERSION: Final = 1
 AGAIN: Final = "Write it anew: run its suite with --gpueval-update-baseline"
 
@@ -106,10 +107,7 @@ def of_run(metadata: RunMetadata, summary: Summary, where: str) -> BaselineRecor
 
 def parse(data: bytes, where: str) -> BaselineRecord:
     """Read a file's bytes. Raises DataError for what is no baseline, is of another schema, or holds a figure that is not finite."""
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error}).\nA conflict of a merge, NaN, or a part that is missing? {AGAIN}.") from None
+    value = document(data, where)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
         raise DataError(f"{where}: not a baseline: it has no schema_version.\n{AGAIN}.")
@@ -117,13 +115,26 @@ def parse(data: bytes, where: str) -> BaselineRecord:
         raise DataError(f"{where}: has schema {version}; this pytest-gpueval knows schemas up to {SCHEMA_VERSION}: update it (pip install -U pytest-gpueval).")
     if version < SCHEMA_VERSION:
         raise DataError(f"{where}: has schema {version}, which is too old to be read; {SCHEMA_VERSION} is needed.\n{AGAIN}.")
+    found = validated(BaselineRecord, value, where)
+    _require_finite(found, where)
+    return found
+
+
+def document(data: bytes, where: str) -> Any:
+    """The JSON of a file. Raises DataError."""
     try:
-        found = BaselineRecord.model_validate(value)
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON ({error}).\nA conflict of a merge, NaN, or a part that is missing? {AGAIN}.") from None
+
+
+def validated(model: type[Kind], value: Any, where: str) -> Kind:
+    """The record that a document is. Raises DataError for the first thing that is wrong."""
+    try:
+        return model.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}.\n{AGAIN}.") from None
-    _require_finite(found, where)
-    return found
 
 
 def differences(baseline: BaselineRecord, now: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -8,15 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import orjson
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pytest_gpueval.errors import DataError, StorageError
 from pytest_gpueval.runs.records import Record, RunMetadata, Speed, Summary
 
 from . import files
 from .files import Fetch
-from .records import AGAIN, pretty
+from .records import AGAIN, document, pretty, validated
 
 SCHEMA_VERSION: Final = 1
 # Runs whose figures are kept, the newest last; those of a machine that was another a year ago fall out.
@@ -99,18 +98,11 @@ def write(directory: Path, found: SpeedRecord) -> bool:
 
 def parse(data: bytes, where: str, suite: str, case: str) -> SpeedRecord:
     """Read a file's bytes. Raises DataError for what is no such file, is of another schema or another case, or has an entry under a key not its own."""
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error}).\nA conflict of a merge, NaN, or a part that is missing? {AGAIN}.") from None
+    value = document(data, where)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(f"{where}: has schema {version}; this pytest-gpueval knows schema {SCHEMA_VERSION}. Update it, or remove the file.\n{AGAIN}.")
-    try:
-        found = SpeedRecord.model_validate(value)
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        raise DataError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}.\n{AGAIN}.") from None
+    found = validated(SpeedRecord, value, where)
     if (found.suite, found.case) != (suite, case):
         raise DataError(f"{where}: is of {found.suite}/{found.case}, not of {suite}/{case}: it was copied or renamed.\n{AGAIN}.")
     for key, entry in found.machines.items():

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpueval.hosts.detached.states import Exit, Facts, Outcome, State, Who, judge
+from pytest_gpueval.hosts.detached.states import Exit, Facts, Outcome, State, judge
+from pytest_gpueval.processes.identity import Identity
 
 NOW, BEFORE = "boot-now", "boot-before"
-RUNNER, LAUNCHER = Who(100, 5000, NOW), Who(90, 4000, NOW)
+RUNNER, LAUNCHER = Identity(100, 5000, NOW), Identity(90, 4000, NOW)
 PLAIN = Facts(
     boot=NOW,
     host="gpu-a",

@@ -14,6 +14,7 @@ from .processes import POLL_S, Refused, lives
 
 STATE = ".gpueval"
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RUN_ID_WORDS = "use letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
 LOCK_S = 20.0
 TAIL = 1 << 18
 
@@ -73,7 +74,7 @@ class Run:
 
     def __init__(self, root: str, run_id: str) -> None:
         if not RUN_ID.fullmatch(run_id):
-            raise Refused("usage", f"run id {run_id!r}: use letters, digits, '.', '_' and '-', at most 64, a letter or digit first")
+            raise Refused("usage", f"run id {run_id!r}: {RUN_ID_WORDS}")
         self.id = run_id
         self.directory = os.path.join(root, run_id)
         self.state = os.path.join(self.directory, STATE)

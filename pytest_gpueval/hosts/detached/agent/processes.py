@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 MARKER = "GPUEVAL_DETACHED"
 POLL_S = 0.02
@@ -89,10 +89,14 @@ def mark_of(pid: int) -> str | None:
         return None
 
 
+def everyone() -> Iterator[Process]:
+    """Every process, alive or dead, one after the other."""
+    return filter(None, map(look, (int(name) for name in os.listdir("/proc") if name.isdecimal())))
+
+
 def marks() -> dict[int, tuple[Process, str | None]]:
     """Every process that lives, with its marker."""
-    everyone = map(look, (int(name) for name in os.listdir("/proc") if name.isdecimal()))
-    return {process.pid: (process, mark_of(process.pid)) for process in everyone if process is not None and not process.dead}
+    return {process.pid: (process, mark_of(process.pid)) for process in everyone() if not process.dead}
 
 
 def family(nonce: str, runner: dict[str, Any] | None, spare: set[tuple[int, int]]) -> list[Process]:
@@ -119,11 +123,7 @@ def children() -> list[int]:
         with open(f"/proc/{me}/task/{me}/children", "rb") as file:
             return [int(word) for word in file.read().split()]
     except OSError:
-        return [
-            process.pid
-            for process in map(look, (int(name) for name in os.listdir("/proc") if name.isdecimal()))
-            if process is not None and process.parent == me
-        ]
+        return [process.pid for process in everyone() if process.parent == me]
 
 
 def send(process: Process, number: int) -> None:
