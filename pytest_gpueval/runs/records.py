@@ -7,9 +7,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION: Final = 1
+from pytest_gpueval.suites.model import Status
 
-Status = Literal["passed", "failed", "error", "crashed", "oom", "timeout", "interrupted", "skipped"]
+SCHEMA_VERSION: Final = 1
 
 
 class Record(BaseModel):

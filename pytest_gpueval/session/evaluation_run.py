@@ -16,9 +16,9 @@ from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.errors import DataError, GpuevalError, ModelFault, UsageProblem, valid_values
 from pytest_gpueval.runs.directory import SUMMARY
 from pytest_gpueval.runs.files import back_up
-from pytest_gpueval.runs.records import Attempt, Figure, Latency, RowCounts, Speed, Status, Summary, Tokens, VerdictRecord
+from pytest_gpueval.runs.records import Attempt, Figure, Latency, RowCounts, Speed, Summary, Tokens, VerdictRecord
 from pytest_gpueval.runs.redact import arguments
-from pytest_gpueval.suites.model import Case
+from pytest_gpueval.suites.model import Case, Status
 from pytest_gpueval.suites.schema import SPEED
 
 from . import cases, comparison, drops, join, registry, speed

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import pytest
 
 from pytest_gpueval.errors import GateFailure, GpuevalError
-from pytest_gpueval.runs.records import Status
+from pytest_gpueval.suites.model import Status
 
 # The exit status of pytest where all that failed are the machines. pytest's own end at 6; 1 stays "tests failed".
 INFRASTRUCTURE_EXIT: Final = 10

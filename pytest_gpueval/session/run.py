@@ -18,7 +18,7 @@ from pytest_gpueval.runs import ownership
 from pytest_gpueval.runs.capture import Capture
 from pytest_gpueval.runs.directory import LOG, Beginning, RunDirectory
 from pytest_gpueval.runs.files import storage
-from pytest_gpueval.runs.records import Attempt, RunMetadata, Status, Summary
+from pytest_gpueval.runs.records import Attempt, RunMetadata, Summary
 
 from . import attempts, failures, provenance
 from .rows import is_own_test
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_gpueval.runs.baselines import Baseline
     from pytest_gpueval.runs.redact import Redactor
     from pytest_gpueval.runtimes.base import Runtime
-    from pytest_gpueval.suites.model import Case, Unit
+    from pytest_gpueval.suites.model import Case, Status, Unit
 
     from .servers import Fixture
     from .settings import Settings

@@ -20,7 +20,8 @@ from pytest_gpueval.errors import Conflict, GpuevalError, UsageProblem
 from pytest_gpueval.runs import results
 from pytest_gpueval.runs.directory import LOG, METADATA, RESULTS, SUMMARY, read_metadata
 from pytest_gpueval.runs.files import back_up, storage, write_json
-from pytest_gpueval.runs.records import Attempt, Figure, RowCounts, RunMetadata, Status, Summary, VerdictRecord
+from pytest_gpueval.runs.records import Attempt, Figure, RowCounts, RunMetadata, Summary, VerdictRecord
+from pytest_gpueval.suites.model import Status
 from pytest_gpueval.suites.schema import Gate
 from pytest_gpueval.sweeps import outcome, output
 from pytest_gpueval.sweeps.outcome import End, Outcome

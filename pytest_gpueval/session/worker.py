@@ -19,10 +19,9 @@ from pytest_gpueval.errors import Conflict, GateFailure, GpuevalError, RuntimeFa
 from pytest_gpueval.gpus import health, nvml
 from pytest_gpueval.gpus.nvml import Reading
 from pytest_gpueval.gpus.sampling import Sampler, Usage
-from pytest_gpueval.runs.records import Status
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.base import Runtime
-from pytest_gpueval.suites.model import Case
+from pytest_gpueval.suites.model import Case, Status
 from pytest_gpueval.suites.sweep import Row
 
 from . import attempts, cases, comparison, failures, provenance, registry, shards, xdist_seam

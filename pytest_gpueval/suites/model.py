@@ -12,6 +12,8 @@ from pytest_gpueval.errors import UsageProblem, valid_values
 
 from .schema import ComparisonEntry, DatasetEntry, Gate, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
 
+# How a run may end.
+Status = Literal["passed", "failed", "error", "crashed", "oom", "timeout", "interrupted", "skipped"]
 _SHARD = re.compile(r"-[0-9]+of[0-9]+$")
 
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from pytest_gpueval.suites.model import Status
 from pytest_gpueval.suites.sweep_schema import Fault, RetryEntry
 
 Kind = Literal["passed", "stopped", "interrupted"] | Fault
-Status = Literal["passed", "failed", "error", "crashed", "oom", "timeout", "interrupted", "skipped"]
 
 # torch; the CUDA driver and runtime; XLA; cuBLAS and friends that report no memory in words of their own.
 _CUDA_OOM: Final = re.compile(

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from pytest_gpueval.cli.main import app
 from pytest_gpueval.runs import validate
+from pytest_gpueval.session.failures import INFRASTRUCTURE_EXIT
+from tests import memory_group
 from tests.waiting import alive, wait_for
 
 SUITE = """
@@ -144,6 +146,24 @@ def test_how_a_program_ends_is_told_apart(sweep):
         assert reason is None or reason in found[name]["reason"], name
     assert validate.problems(sweep.session) == []
     assert not any(alive(line["pid"]) for line in sweep.ran())
+
+
+if memory_group.possible():  # elsewhere the kernel's own count is read from files alone, in tests/sweeps
+
+    def test_what_the_kernel_kills_for_memory_is_told_apart_and_the_others_go_on(sweep):
+        hungry = "held = [bytearray(b'x' * (1 << 24)) for _ in range(200)]"
+        sweep.make({"a": {"do": hungry}, "b": {}, "c": {"do": "os.kill(os.getpid(), signal.SIGKILL)"}})
+        with memory_group.group(f"gpueval-test-{os.getpid()}", mib=700) as place:
+            joined = sweep.start("-p", "no:xdist", preexec_fn=lambda: (place / "cgroup.procs").write_text(str(os.getpid())))
+            told, _ = joined.communicate(timeout=120)
+        assert joined.returncode == INFRASTRUCTURE_EXIT, told
+        found = {name: sweep.summary(name) for name in "abc"}
+        assert {name: (found[name]["status"], found[name]["ends"][0]["outcome"]) for name in found} == {
+            "a": ("oom", "host_oom"),
+            "b": ("passed", "passed"),
+            "c": ("crashed", "signal"),  # by another hand than the kernel's
+        }
+        assert "memory limit" in found["a"]["reason"] and "memory limit" in told
 
 
 @pytest.mark.parametrize(
