@@ -86,6 +86,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _asked_for(config: pytest.Config) -> bool:
     """Whether an option of ours, or a suite file among the arguments, was given. Cheap: decides whether anything is imported."""
     option = config.option
-    if option.gpueval_suite or option.gpus or option.gpueval_session or config.getini("gpueval_suite"):
+    if option.gpueval_suite or option.gpus or option.gpueval_session or option.gpueval_hosts or config.getini("gpueval_suite"):
         return True
     return any(_SUITE_FILE in argument or Path(argument, _SUITE_FILE).exists() for argument in config.args)

@@ -7,33 +7,24 @@ however it went, the stdin of the supervisor there hangs up, and that ends the p
 
 from __future__ import annotations
 
-import base64
 import os
 import signal
 import sys
 import threading
-import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_gpueval.errors import GpuevalError
-from pytest_gpueval.processes.command import SUPERVISOR
+from pytest_gpueval.processes.command import carried
 
 from .ssh import SshHost
+from .workers import UNKNOWN
 
 if TYPE_CHECKING:
     from .ssh_exchange import Exchange
 
 USAGE = "usage: python -m pytest_gpueval.hosts.relay HOST -- COMMAND..."
-UNKNOWN = 255
 _CHUNK = 1 << 16
-
-
-def supervised(python: str, argv: Sequence[str], grace_s: float = 8.0) -> list[str]:
-    """The command that supervises a program on a host that has nothing of ours: the supervisor's text goes along with it. Pure but for that text."""
-    text = base64.b64encode(zlib.compress(SUPERVISOR.read_bytes(), 9)).decode("ascii")
-    loader = f"import base64,zlib;exec(compile(zlib.decompress(base64.b64decode('{text}')),'supervisor.py','exec'))"
-    return [python, "-I", "-S", "-c", loader, "--grace", f"{grace_s:g}", "--", *argv]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         _write(2, f"{USAGE}\n".encode())
         return 2
     try:
-        with SshHost.of(argv[0]) as host, host.start(supervised(host.python, argv[2:]), on_stderr=lambda data: _write(2, data)) as program:
+        with SshHost.of(argv[0]) as host, host.start(carried(host.python, argv[2:]), on_stderr=lambda data: _write(2, data)) as program:
             threading.Thread(target=_feed, args=(program,), name="gpueval relay stdin", daemon=True).start()
             while data := program.read():
                 _write(1, data)

@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.gpus import devices, leases
 from pytest_gpueval.processes import leftovers
 
@@ -18,6 +18,7 @@ from . import lanes
 from .lanes import Lane
 
 if TYPE_CHECKING:
+    from .away import Away
     from .settings import Settings
 
 RESERVATION = pytest.StashKey[leases.Reservation]()
@@ -28,12 +29,15 @@ _CALLERS = pytest.StashKey[Mapping[str, str]]()
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a session runs on. `by_xdist`: the lanes are xdist's workers; else this process is the only one. `notes` are for its header."""
+    """What a session runs on. `by_xdist`: the lanes are xdist's workers; else this process is the only one. `notes` are for its header.
+
+    `away` are the other hosts that lanes are on.
+    """
 
     lanes: Sequence[Lane] = ()
-    guards: Mapping[str, Path] = field(default_factory=dict)
     notes: Sequence[str] = ()
     by_xdist: bool = False
+    away: Mapping[str, Away] = field(default_factory=dict)
 
 
 def reserve(config: pytest.Config, settings: Settings) -> leases.Reservation:
@@ -100,6 +104,8 @@ def lay(config: pytest.Config, settings: Settings, widths: frozenset[int], items
     run, so nothing is leased.
     """
     spec = settings.gpus
+    if settings.hosts:
+        return _elsewhere(config, settings, widths, items, alone=alone, looks=looks)
     if spec is None:
         if not looks:
             clean_up(config)
@@ -122,8 +128,34 @@ def lay(config: pytest.Config, settings: Settings, widths: frozenset[int], items
         return Allocation(laid, notes=notes)
     if looks:
         return Allocation(laid, notes=notes)
-    lanes.start_by_xdist(laid, config, reservation.leases.guards)
-    return Allocation(laid, reservation.leases.guards, notes, by_xdist=True)
+    guards = reservation.leases.guards
+    lanes.start_by_xdist(laid, config, lambda lane: lanes.command_here(lane, guards))
+    return Allocation(laid, notes, by_xdist=True)
+
+
+def _elsewhere(config: pytest.Config, settings: Settings, widths: frozenset[int], items: int, *, alone: bool, looks: bool) -> Allocation:
+    """The lanes of `--gpueval-hosts`. Raises UsageProblem, Conflict, StorageError, RuntimeFault, Unreachable, AccessDenied."""
+    from . import away  # noqa: PLC0415 - most sessions stay here
+
+    named = away.check(settings, config, alone=alone)
+    if looks:
+        return Allocation(notes=[f"{', '.join(one.name for one in named)}: asked once something is to run"])
+    clean_up(config)
+    processes = lanes.processes(getattr(config.known_args_namespace, "numprocesses", None))
+    hosts = away.take(named, settings, _say)
+    for one in hosts.found.values():
+        config.add_cleanup(one.close)
+    laid, narrow = [], []
+    for one in hosts.found.values():
+        try:
+            laid += one.lanes(widths, processes, items)
+        except UsageProblem as problem:
+            narrow.append(f"{one.name}: {problem}")
+    if not laid:
+        raise UsageProblem("\n".join(narrow))
+    lanes.start_by_xdist(laid, config, lambda lane: hosts.found[lane.host].command(lane))
+    passed_over = [f"{one.name}: GPU {label} {why}; passed over" for one in hosts.found.values() for label, why in one.keeper.have["passed_over"]]
+    return Allocation(laid, [*config.stash.get(CLEANED, ()), *hosts.notes, *narrow, *passed_over], by_xdist=True, away=hosts.found)
 
 
 def _say(reason: str) -> None:

@@ -17,10 +17,15 @@ from pytest_gpueval.runs.records import Attempt
 _FOLDER = ".attempts"
 
 
+def file_of(run_id: str) -> str:
+    """Where the attempts of a run are written down, below the session's directory."""
+    return f"{_FOLDER}/{run_id}.json"
+
+
 def earlier(session_dir: Path, run_id: str) -> list[Attempt]:
     """How the attempts of this session at a run ended, the first one first; empty where it has not been tried."""
     try:
-        return [Attempt(**entry) for entry in json.loads((session_dir / _FOLDER / f"{run_id}.json").read_text(encoding="utf-8"))]
+        return [Attempt(**entry) for entry in json.loads((session_dir / file_of(run_id)).read_text(encoding="utf-8"))]
     except FileNotFoundError:
         return []
 
@@ -30,7 +35,7 @@ def note(directory: RunDirectory, attempt: Attempt) -> None:
 
     Rows that have an answer stay; where some have an error instead, all are asked anew.
     """
-    place = directory.path.parent / _FOLDER / f"{directory.run_id}.json"
+    place = directory.path.parent / file_of(directory.run_id)
     told = [*earlier(directory.path.parent, directory.run_id), attempt]
     with storage(place):
         place.parent.mkdir(exist_ok=True)

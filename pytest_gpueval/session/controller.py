@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pytest_gpueval.suites.load import AnySuite
 
     from .allocation import Allocation
+    from .away import Elsewhere
     from .data import Data
 
 
@@ -68,6 +69,7 @@ class Controller:
         self.retiring: set[str] = set()
         self.again: set[str] = set()  # node ids that their worker gives back
         self.lane_of: Callable[[Any], str] = lambda node: str(node.gateway.id)
+        self.elsewhere: Elsewhere | None = None  # where lanes are on other hosts
         self._channels: list[Any] = []
         self.tell: list[Callable[[Any], None]] = []  # how each worker hears
         self._early_stop = early_stop.EarlyStop(suites)
@@ -236,13 +238,14 @@ class Controller:
     def pytest_configure_node(self, node: Any) -> None:
         """Hand the worker what was decided here, and a channel to report on."""
         channel = node.gateway.newchannel()
-        channel.setcallback(self.hear)
         self._channels.append(channel)
         self.tell.append(channel.send)
         node.workerinput["gpueval"] = asdict(self.orders(self.lane_of(node)))
         node.workerinput["gpueval_pins"] = self._data.pins
         node.workerinput["gpueval_suites"] = self._handed_over
         node.workerinput["gpueval_channel"] = channel
+        away = self.elsewhere.configure(node, self.lane_of(node), channel.send) if self.elsewhere else None
+        channel.setcallback(away or self.hear)
 
     def pytest_keyboard_interrupt(self) -> None:
         """Stop the workers at once; xdist alone would wait for their items."""

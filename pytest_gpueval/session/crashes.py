@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.junitxml import xml_key
 
+from pytest_gpueval.hosts.workers import UNKNOWN
 from pytest_gpueval.runs.directory import RunDirectory
 from pytest_gpueval.runs.records import Attempt, Summary
 
@@ -17,6 +19,9 @@ from .retries import RERUN
 if TYPE_CHECKING:
     from .controller import Controller
 
+# An item goes to another host so often because hosts vanish under it; that is no attempt of the item's own.
+_MOST_LOST = 3
+
 
 class Crashes:
     """Plugin of the controller."""
@@ -25,15 +30,32 @@ class Crashes:
         self._controller = controller
         self._retries = retries
         self._again: set[str] = set()
+        # The lane whose host has just vanished, and how often that happened under an item.
+        self._vanished: str | None = None
+        self._lost: Counter[str] = Counter()
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker is gone; one on another host, perhaps with the link to it."""
+        away, lane = self._controller.elsewhere, self._controller.lane_of(node)
+        lost = away is not None and error is not None and away.host_of(lane) and xdist_seam.process_end(node) == UNKNOWN
+        self._vanished = lane if lost else None
 
     def tried_again(self, nodeid: str) -> bool:
         """Whether an item is to be run again whose worker has just died under it. Its run is made ready for that."""
         run = next((run for run in self._controller.runs.values() if run.nodeid == nodeid and run.status is None), None)
-        if run is None or nodeid in self._again or len(attempts.earlier(self._controller.session_dir, run.run_id)) >= self._retries:
+        if run is None or nodeid in self._again:
             return False
+        vanished = run.worker == self._vanished and self._lost[nodeid] < _MOST_LOST
+        if not vanished and len(attempts.earlier(self._controller.session_dir, run.run_id)) - self._lost[nodeid] >= self._retries:
+            return False
+        self._lost[nodeid] += vanished
         directory = RunDirectory(self._controller.session_dir / run.run_id, self._controller.redactor)
-        ended = Attempt(outcome="crashed", reason=f"its worker {run.worker} died", seconds=round(self._controller.seconds_of(run.run_id), 3))
+        why = f"the host of {run.worker} vanished" if vanished else f"its worker {run.worker} died"
+        ended = Attempt(outcome="crashed", reason=why, seconds=round(self._controller.seconds_of(run.run_id), 3))
         attempts.note(directory, ended)
+        if self._controller.elsewhere:
+            self._controller.elsewhere.changed(run.run_id)
         self._controller.display.note(f"{run.case}: {attempts.words(attempts.earlier(self._controller.session_dir, run.run_id))}; again")
         self._again.add(nodeid)
         return True

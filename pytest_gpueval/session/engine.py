@@ -86,7 +86,11 @@ class Engine:
 
     def _not_started(self, lane: str, problem: BaseException) -> None:
         """A lane could not be started. The others go on, unless it was the last one for items that need so many GPUs."""
-        self._controller.fail(RuntimeFault(f"worker {lane} could not be started: {type(problem).__name__}: {problem}"))
+        fault = RuntimeFault(f"worker {lane} could not be started: {type(problem).__name__}: {problem}")
+        if self._controller.elsewhere:  # what it would have run, the other hosts run
+            self._controller.warnings.append(str(fault))
+        else:
+            self._controller.fail(fault)
         width = len(self._slots.pop(lane).needs)
         if all(len(slot.needs) != width for slot in self._slots.values()):
             self._launcher.stop(f"no worker{f' with {width} GPUs' if width > 1 else ''} could be started")

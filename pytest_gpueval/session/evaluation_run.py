@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from pytest_gpueval import gates
 from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.errors import DataError, GpuevalError, ModelFault, UsageProblem, valid_values
-from pytest_gpueval.runs.directory import SUMMARY
-from pytest_gpueval.runs.files import back_up
 from pytest_gpueval.runs.records import Attempt, Figure, Latency, RowCounts, Speed, Summary, Tokens, VerdictRecord
 from pytest_gpueval.runs.redact import arguments
 from pytest_gpueval.suites.model import Case, Status
@@ -73,7 +71,7 @@ class EvaluationRun(Run):
         """As `Run.begin`; what joins this shard has then to be judged anew."""
         super().begin()
         if self._begun and self.case.shard is not None:  # a verdict on the whole was one on other results
-            back_up(self._worker.session_dir / cases.run_id(replace(self.case, shard=None), self.nodeid, self.case.whole_id, "") / SUMMARY)
+            self._worker.put_aside(cases.run_id(replace(self.case, shard=None), self.nodeid, self.case.whole_id, ""))
 
     @property
     def baseline(self) -> Baseline | None:
@@ -124,6 +122,7 @@ class EvaluationRun(Run):
     def _join(self) -> None:
         """Where the case joins shards: their results are its own, and no model is needed. Raises NoVerdict."""
         if self.case.parts > 1:
+            self._worker.bring(self._shard_runs())
             shards = [self._worker.session_dir / name for name in self._shard_runs()]
             self._joined = join.join(f"{self.case.suite} {self.case.id}", shards, self.directory.results_path)
 

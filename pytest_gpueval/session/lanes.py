@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,15 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One worker process: its name, its GPUs (none on the CPU), and what its environment gets. Lanes that share a GPU take turns."""
+    """One worker process: its name, its GPUs (none on the CPU), and what its environment gets. Lanes that share a GPU take turns.
+
+    `host` is the name of the host that it is on; "" where that is this machine.
+    """
 
     name: str
     gpus: tuple[Device, ...]
     environment: Mapping[str, str]
+    host: str = ""
 
     def spec(self, python: Sequence[str]) -> str:
         """The execnet specification that xdist starts it by, through the command `python`. Raises UsageProblem for what a specification cannot hold."""
@@ -39,7 +43,7 @@ class Lane:
     @property
     def slot(self) -> Slot:
         """The lane as the plan sees it."""
-        return Slot(self.name, frozenset(device.uuid for device in self.gpus))
+        return Slot(self.name, frozenset(f"{self.host}/{device.uuid}" if self.host else device.uuid for device in self.gpus))
 
     @property
     def gpu_name(self) -> str | None:
@@ -48,7 +52,8 @@ class Lane:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form used in session.json."""
-        return {"name": self.name, "gpus": [device.uuid for device in self.gpus], "gpu_name": self.gpu_name}
+        told: dict[str, Any] = {"name": self.name, "gpus": [device.uuid for device in self.gpus], "gpu_name": self.gpu_name}
+        return {**told, "host": self.host} if self.host else told
 
 
 def on_gpus(chosen: Sequence[Device], widths: Collection[int]) -> list[Lane]:
@@ -63,11 +68,11 @@ def on_gpus(chosen: Sequence[Device], widths: Collection[int]) -> list[Lane]:
     return lanes
 
 
-def on_cpu(processes: int | None, most: int, widths: Collection[int], environment: Mapping[str, str] = os.environ) -> list[Lane]:
+def on_cpu(processes: int | None, most: int, widths: Collection[int], environment: Mapping[str, str] = os.environ, *, cores: int | None = None) -> list[Lane]:
     """Lanes that share the CPU cores: `processes` of them, or as many as there are cores and items. Raises UsageProblem for a runtime that needs GPUs."""
     if widths and max(widths) > 1:
         raise UsageProblem(f"a runtime of this suite needs {max(widths)} GPUs at once, and there are only CPU lanes. Choose another --gpueval-runtime.")
-    cores = len(os.sched_getaffinity(0))
+    cores = cores or len(os.sched_getaffinity(0))
     count = processes or max(1, min(cores, most))
     threads = {name: str(max(1, cores // count)) for name in _THREAD_VARIABLES if name not in environment}
     return [Lane(f"cpu{number}", (), {"CUDA_VISIBLE_DEVICES": "", **threads}) for number in range(count)]
@@ -92,15 +97,20 @@ def processes(asked: Any) -> int | None:
     return asked if asked is None else int(asked)
 
 
-def start_by_xdist(laid: Sequence[Lane], config: pytest.Config, guards: Mapping[str, Path]) -> None:
-    """Make the lanes xdist's workers, each under a supervisor that holds its GPUs' guards. Raises UsageProblem for `--tx` or `--dist` beside `--gpus`."""
+def command_here(lane: Lane, guards: Mapping[str, Path]) -> list[str]:
+    """What starts a worker of this machine, under a supervisor that holds its GPUs' guards."""
+    return supervised([sys.executable], leases=[guards[device.uuid] for device in lane.gpus if device.uuid in guards])
+
+
+def start_by_xdist(laid: Sequence[Lane], config: pytest.Config, command: Callable[[Lane], Sequence[str]]) -> None:
+    """Make the lanes xdist's workers, each started by its command. Raises UsageProblem for `--tx` or `--dist` beside `--gpus`."""
     option = config.option
     if option.tx and not option.numprocesses:  # xdist has turned -n into tx by now
         raise UsageProblem("--gpus decides the workers; leave out --tx.")
     if option.dist not in ("no", "load"):
         raise UsageProblem(f"--gpus decides which worker runs what, the longest items first; leave out --dist {option.dist}.")
     option.numprocesses = None  # else xdist replaces tx
-    option.tx = [lane.spec(supervised([sys.executable], leases=[guards[device.uuid] for device in lane.gpus if device.uuid in guards])) for lane in laid]
+    option.tx = [lane.spec(command(lane)) for lane in laid]
     option.dist = "load"
     if option.maxworkerrestart is None:  # unlimited with tx
         option.maxworkerrestart = str(2 * len(laid))
@@ -119,8 +129,8 @@ def processes_in_words(option: Any) -> str:
 
 def describe(laid: Sequence[Lane]) -> str:
     """The lanes in words: `2 CPU lanes`, `8 x NVIDIA H100`."""
-    devices = {device.uuid: device.name for lane in laid for device in lane.gpus}
-    names = list(devices.values())
+    names = list({(lane.host, device.uuid): device.name for lane in laid for device in lane.gpus}.values())
+    on = f" on {', '.join(dict.fromkeys(lane.host for lane in laid))}" if any(lane.host for lane in laid) else ""
     if names:
-        return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
-    return f"{len(laid)} CPU lane{'s' if len(laid) != 1 else ''}"
+        return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names)) + on
+    return f"{len(laid)} CPU lane{'s' if len(laid) != 1 else ''}{on}"

@@ -45,7 +45,9 @@ class Surroundings(Protocol):
     """What a run asks of the process it runs in."""
 
     settings: Settings
+    # Where runs are written, and where that is for the user: the same, but on another host.
     session_dir: Path
+    home: Path
     redactor: Redactor
     hooks: HookRelay
     code: dict[str, Any]
@@ -64,6 +66,12 @@ class Surroundings(Protocol):
 
     def baseline_of(self, case: Case, /) -> Baseline | None:
         """What a case is compared with; None where it is not."""
+
+    def bring(self, names: Sequence[str], /) -> None:
+        """Have here what the session has of other runs."""
+
+    def put_aside(self, run_id: str, /) -> None:
+        """Put the summary of another run aside."""
 
     def model_code(self, case: Case, /) -> str | None:
         """A hash of the code that makes the predictions of a case."""
@@ -241,7 +249,7 @@ class Run(ABC):
         found: list[tuple[str, Any]] = [
             ("gpueval.suite", self.unit.suite),
             *self._own_properties(),
-            ("gpueval.run_dir", str(self.path)),
+            ("gpueval.run_dir", str(self._worker.home / self.directory.run_id)),
             ("gpueval.worker", self._worker.name),
             ("gpueval.status", summary.status),
             ("gpueval.reused", self.reused),

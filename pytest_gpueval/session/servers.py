@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Fixture = Callable[[str], Any]
 T = TypeVar("T")
 
+# Of their logs, below the session's directory.
+FOLDER = "servers"
 TRITON_PYTHON = "GPUEVAL_TRITON_PYTHON"
 MODEL_DIR = "GR_MODEL_DIR"
 _TRITON_FOLDER = ".venv-triton"
@@ -125,7 +127,7 @@ def lent(
     worker: Worker | None = session.config.pluginmanager.getplugin("gpueval-worker")
     if worker is None:
         raise UsageProblem(f"the fixture {name}_server needs a session: add --gpueval-session NAME")
-    server = make(worker.settings, worker.session_dir / "servers" / f"{worker.name}-{name}.log", worker.redactor, changes, MemoryWatch(worker.gpus))
+    server = make(worker.settings, worker.session_dir / FOLDER / f"{worker.name}-{name}.log", worker.redactor, changes, MemoryWatch(worker.gpus))
     yield server
     worker.close_runtimes()  # their connections
     try:

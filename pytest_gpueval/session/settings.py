@@ -47,6 +47,7 @@ OPTIONS = (
     Option("--gpus", "GPUs to use, one worker each: 0-7, 0,2,4, a UUID, all, auto (free GPUs, else CPU lanes) or none (CPU lanes)", metavar="SPEC"),
     Option("--gpus-wait", "wait so long for GPUs that another session holds", default="0", metavar="SECONDS"),
     Option("--gpus-shared", "use GPUs although other programs compute on them", switch=True),
+    Option("--gpueval-hosts", "other machines whose GPUs take part: names of hosts.toml or ssh_config, ssh://..., local", metavar="HOST[,HOST]"),
     Option("--gpueval-split", "split to evaluate (default: the suite's)", metavar="NAME"),
     Option("--gpueval-runtime", "runtime that makes the predictions (default: the suite's)", metavar="NAME"),
     Option("--gpueval-policy", "policy of the suite, or of a TOML or YAML file of your own", metavar="NAME|FILE:NAME"),
@@ -80,7 +81,7 @@ RUNTIME_VARIABLE = "GR_RUNTIME_MODE"
 
 # Options that choose what runs where, and so are not part of the command that runs one item again.
 _OF_THE_SESSION = (
-    *("suite", "gpus", "gpus_wait", "gpus_shared", "force", "refresh", "session", "output_dir"),
+    *("suite", "gpus", "gpus_wait", "gpus_shared", "hosts", "force", "refresh", "session", "output_dir"),
     *("shard_index", "shard_count", "retries", "dry_run", "update_baseline"),
 )
 
@@ -98,6 +99,7 @@ class Settings:
     gpus: str | None = None
     gpus_wait_s: float = 0.0
     gpus_shared: bool = False
+    hosts: tuple[str, ...] = ()
     split: str | None = None
     runtime: str | None = None
     runtime_source: str | None = None
@@ -141,10 +143,11 @@ class Settings:
         return cls(
             root=_root(config),
             here=config.invocation_params.dir,
-            suite=tuple(name.strip() for name in (raw["suite"] or "").split(",") if name.strip()),
+            suite=_names(raw["suite"]),
             gpus=raw["gpus"],
             gpus_wait_s=_seconds("--gpus-wait", raw["gpus_wait"]),
             gpus_shared=bool(raw["gpus_shared"]),
+            hosts=_names(raw["hosts"]),
             split=raw["split"],
             runtime=runtime,
             runtime_source=source,
@@ -218,6 +221,10 @@ def _value(config: pytest.Config, option: Option, given: Any) -> Any:
         return value
     ini = config.getini(option.name)
     return ini if ini not in ("", None) else (False if option.switch else option.default)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _count(flag: str, text: str, least: int = 1) -> int:

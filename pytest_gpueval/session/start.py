@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,15 @@ def pin(early: pytest.Config) -> None:
     """Where this process will run the items itself: hide all GPUs but its own before a conftest.py can start CUDA. Raises UsageError."""
     option = early.known_args_namespace
     spec = option.gpus or early.getini("gpus")
-    if not spec or spec == "none" or "PYTEST_XDIST_WORKER" in os.environ or not _alone(option, early.pluginmanager) or only_looks(option):
+    if (
+        not spec
+        or spec == "none"
+        or option.gpueval_hosts
+        or early.getini("gpueval_hosts")
+        or "PYTEST_XDIST_WORKER" in os.environ
+        or not _alone(option, early.pluginmanager)
+        or only_looks(option)
+    ):
         return
     with user_errors():
         known = Settings.read(early, option)
@@ -103,6 +112,10 @@ def _prepare(config: pytest.Config) -> None:
         config.option.gpueval_runtime = settings.runtime
     suites = suites_of(config)
     cases.check_runtime(suites, settings)
+    if settings.hosts:
+        from . import away  # noqa: PLC0415 - most sessions stay here
+
+        away.check_suites(suites, settings)
     chosen = [unit for suite in suites for unit in cases.units(suite, settings)]
     config.stash[CHOSEN] = chosen
     if not only_looks(config.option):
@@ -192,6 +205,10 @@ def _open_session(config: pytest.Config, suites: list[AnySuite]) -> None:
 
         config.pluginmanager.register(BaselineUpdate(controller, data, expected.units), "gpueval-update-baseline")
     if found.by_xdist:
+        if found.away:
+            from .away import Elsewhere  # noqa: PLC0415 - most sessions stay here
+
+            controller.elsewhere = Elsewhere(controller, found.away, found.lanes)
         engine = Engine(config, controller, found.lanes)
         controller.lane_of = engine.lane
         config.pluginmanager.register(engine, "gpueval-engine")
@@ -228,11 +245,14 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     """In an xdist worker: everything decided comes from the controller."""
     if "gpueval" not in given:
         return
-    channel = given["gpueval_channel"]
+    channel, orders = given["gpueval_channel"], Orders(**given["gpueval"])
+    if orders.away:
+        config.option.basetemp = None  # the controller's is on another machine
+        config.stash[SETTINGS] = replace(config.stash[SETTINGS], data=orders.away["data"] or config.stash[SETTINGS].data)
     cases.take_over(given["gpueval_suites"])
     _end_on_sigterm(config)
     config.stash[DATA] = Data(config.stash[SETTINGS], given["gpueval_pins"])
-    worker = _register_worker(config, config.stash[SETTINGS], Orders(**given["gpueval"]), redactor_of(suites_of(config)), channel.send)
+    worker = _register_worker(config, config.stash[SETTINGS], orders, redactor_of(suites_of(config)), channel.send)
     channel.setcallback(lambda said: worker.hear(said) if isinstance(said, dict) else os.kill(os.getpid(), signal.SIGTERM))
 
 

@@ -19,22 +19,25 @@ from pytest_gpueval.errors import Conflict, GateFailure, GpuevalError, RuntimeFa
 from pytest_gpueval.gpus import health, nvml
 from pytest_gpueval.gpus.nvml import Reading
 from pytest_gpueval.gpus.sampling import Sampler, Usage
+from pytest_gpueval.runs.directory import COMPARED, SUMMARY
+from pytest_gpueval.runs.files import back_up
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.runtimes.base import Runtime
 from pytest_gpueval.suites.model import Case, Status
 from pytest_gpueval.suites.sweep import Row
 
-from . import attempts, cases, comparison, failures, provenance, registry, shards, xdist_seam
+from . import attempts, cases, comparison, failures, provenance, registry, servers, shards, xdist_seam
 from .cutting import Cutting, as_text
 from .data import Data
 from .evaluation_run import EvaluationRun
 from .run import Run
-from .servers import Fixture
 from .settings import Settings
 
 if TYPE_CHECKING:
     from pytest_gpueval.processes.serving import SupervisorServer
     from pytest_gpueval.runs.baselines import Baseline
+
+    from .courier import Sender
 
 RUN = pytest.StashKey[Run]()
 _PROGRESS_EVERY_S = 0.5
@@ -53,6 +56,8 @@ class Orders:
     gpu_name: str | None = None
     one_at_a_time: bool = False
     workers: int = 1
+    # Of a worker on another host: how an item is run again from `here`, where its session_dir is there, where data are on this host.
+    away: Mapping[str, Any] | None = None
 
 
 class Worker:
@@ -88,10 +93,17 @@ class Worker:
         self._last_progress = 0.0
         self._stops: dict[str, str] = {}
         self._shows = config.getoption("capture", "fd") == "no"
+        self._courier: Sender | None = None
+        if orders.away:
+            from .courier import Sender  # noqa: PLC0415 - most sessions stay on their machine
+
+            self._courier = Sender(self.session_dir, send, self.warn)
+        # The session's directory as the user has it.
+        self.home = Path(orders.away["session_dir"]) if orders.away else self.session_dir
 
     # What runs ask of their worker.
 
-    def runtime(self, case: Case, fixture: Fixture) -> tuple[Runtime, float | None]:
+    def runtime(self, case: Case, fixture: servers.Fixture) -> tuple[Runtime, float | None]:
         """The started runtime of a case, kept for the cases after it, and the seconds it took to start if it had to be. Raises RuntimeFault.
 
         `fixture` gives the servers of this process.
@@ -100,7 +112,7 @@ class Worker:
         runtime = self._kept(case, fixture)
         return runtime, round(time.perf_counter() - begin, 3) if len(self._runtimes) > before else None
 
-    def _kept(self, case: Case, fixture: Fixture) -> Runtime:
+    def _kept(self, case: Case, fixture: servers.Fixture) -> Runtime:
         """The started runtime of a case. What a judge judges is kept by itself too: datasets that are not judged have the same model."""
         judge = case.judge.entry.model_dump_json() if case.judge else None
         key = (case.directory, case.runtime_name, case.runtime.model_dump_json(), judge)
@@ -121,6 +133,7 @@ class Worker:
         """What a case is compared with; None where it is not. The last one is kept: shards of a case follow each other. Raises UsageProblem, DataError."""
         key = (case.suite, case.whole_id)
         if self._baseline is None or self._baseline[0] != key:
+            self.bring([COMPARED])
             self._baseline = key, comparison.baseline_of(case, self.settings, self.session_dir)
         return self._baseline[1]
 
@@ -158,7 +171,10 @@ class Worker:
 
     def command(self, nodeid: str) -> list[str]:
         """The command that runs one item again, into the same session."""
-        place = [f"--gpueval-output-dir={self.session_dir.parent}", f"--gpueval-session={self.session_dir.name}", "--gpueval-force"]
+        place = [f"--gpueval-output-dir={self.home.parent}", f"--gpueval-session={self.home.name}", "--gpueval-force"]
+        if self._orders.away:
+            there = self._orders.away["again"]
+            return [*there["python"], "-m", "pytest", f"--rootdir={there['root']}", f"{there['root']}/{nodeid}", *self._arguments, *there["options"], *place]
         # --rootdir makes the command work from anywhere; the file of the node id is given in full.
         file, _, rest = nodeid.partition("::")
         target = f"{_resolved(self.settings.root / file)}::{rest}"
@@ -186,6 +202,18 @@ class Worker:
         with suppress(OSError):  # the controller is gone
             self._send({"event": "warning", "worker": self.name, "text": self.redactor.text(text)})
 
+    def bring(self, names: Sequence[str]) -> None:
+        """Have here what the session's directory has of these runs: on another host, that is asked for. Raises RuntimeFault."""
+        if self._courier is not None:
+            self._courier.bring(names)
+
+    def put_aside(self, run_id: str) -> None:
+        """Put the summary of another run aside, which holds no more. Raises StorageError."""
+        if self._courier is not None:
+            self._courier.aside(run_id)
+        else:
+            back_up(self.session_dir / run_id / SUMMARY)
+
     def progress(self, run: Run, done: int, total: int) -> None:
         """Tell how far a run is, twice a second at most."""
         now = time.perf_counter()
@@ -197,9 +225,12 @@ class Worker:
         """Tell what a row has reported; None: it begins anew."""
         self.notify("step", run, step=step, value=value)
 
-    def hear(self, message: Mapping[str, str]) -> None:
-        """What the controller says while items run: a row shall stop."""
-        self._stops[message["stop"]] = message["reason"]
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """What the controller says while items run: a row shall stop; or a piece of a file that was asked for."""
+        if "stop" in message:
+            self._stops[message["stop"]] = message["reason"]
+        elif self._courier is not None:
+            self._courier.hear(message)
 
     def stop_of(self, run_id: str) -> str | None:
         """Why the controller wants a row to stop, if it does."""
@@ -214,6 +245,8 @@ class Worker:
     def close(self) -> None:
         """Stop looking at the GPUs, end what forks supervisors, and close all models. One that cannot be closed is named on stderr; its results stand."""
         self._sampler.stop()
+        if self._courier is not None:
+            self._courier.close()
         if self._supervisors is not None:
             self._supervisors.close()
         self.close_runtimes()
@@ -273,6 +306,8 @@ class Worker:
     def try_again(self, item: pytest.Item, *, elsewhere: bool) -> None:
         """An attempt has failed and is noted: another one follows, with models that are loaded anew; `elsewhere` in another process."""
         run = item.stash[RUN]
+        if self._courier is not None:
+            self._courier.whole(attempts.file_of(run.directory.run_id))
         ends = attempts.earlier(self.session_dir, run.directory.run_id)
         self.notify("again", run, reason=self.redactor.text(attempts.words(ends)), elsewhere=elsewhere)
         self._left = elsewhere
@@ -301,6 +336,9 @@ class Worker:
             run.close()
             summary = None if self._left else run.summary
             self._left = False
+            if self._courier is not None:
+                self._courier.end(run.directory.run_id)
+                self._courier.whole(servers.FOLDER)
             known = summary.model_dump(include={"status", "ok", "seconds", "samples_per_s", "startup_s"}) | {"rows": summary.rows.scored} if summary else {}
             if run.unit.parts > 1:  # its shards have told what was measured
                 known.pop("samples_per_s", None)
@@ -311,7 +349,10 @@ class Worker:
         """Begin the run inside pytest's own capture."""
         run = item.stash.get(RUN, None)
         if run is not None:
+            self.bring([run.directory.run_id, attempts.file_of(run.directory.run_id)])
             run.begin()
+            if self._courier is not None:
+                self._courier.begin(run.directory.run_id)
         with _phase(run):
             return (yield)
 
@@ -349,8 +390,9 @@ class Worker:
             report.longrepr = str(error)
         if report.longrepr is not None and not isinstance(report.longrepr, tuple):
             text = str(report.longrepr)
-            if self.redactor.text(text) != text:
-                report.longrepr = self.redactor.text(text)
+            said = self.redactor.text(text).replace(str(self.session_dir), str(self.home))
+            if said != text:
+                report.longrepr = said
         report.sections = [(title, self.redactor.text(text)) for title, text in report.sections]
         if report.when == "call" or not report.passed:
             try:

@@ -120,6 +120,11 @@ def can_give_back(scheduler: Any) -> bool:
     return type(scheduler).__name__ in ("LoadScheduling", "WorkStealingScheduling")
 
 
+def on_another_host(node: Any) -> None:
+    """Call it where xdist configures a worker that is started by a command, but elsewhere: it would get this process's sys.path, whose files are not there."""
+    node.gateway.spec.popen = None
+
+
 class _Launch:
     """Stands among xdist's active workers for one that is being started, so that the session waits for it."""
 
@@ -235,10 +240,12 @@ class Launcher:
         node = WorkerController(dsession.nodemanager, gateway, self._config, dsession.queue.put)
         gateway.node = node  # keeps it alive
         dsession._active_nodes.add(node)  # noqa: SLF001
+        popen = gateway.spec.popen
         try:
             node.setup()
         except OSError as error:  # it died just now
             node.notify_inproc("errordown", node=node, error=error)
+        gateway.spec.popen = popen  # see `on_another_host`; a replacement is started as this one was
 
     def _not_started(self, launch: _Launch, problem: BaseException) -> None:
         self._forget(launch)

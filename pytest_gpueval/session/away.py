@@ -1,0 +1,218 @@
+"""The other hosts of a session: what is taken there before it begins, the lanes they give, and what their workers have to be told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_gpueval import __version__
+from pytest_gpueval.errors import GpuevalError, UsageProblem
+from pytest_gpueval.gpus.devices import Device
+from pytest_gpueval.hosts import declared, workers
+from pytest_gpueval.hosts.declared import Declared
+from pytest_gpueval.hosts.host import Host
+from pytest_gpueval.hosts.keeping import Keeper, keep
+from pytest_gpueval.processes.command import carried
+
+from . import attempts, lanes, xdist_seam
+from .courier import EVENTS, Receiver
+from .lanes import Lane
+from .settings import RUNTIME_VARIABLE, Settings
+
+if TYPE_CHECKING:
+    from pytest_gpueval.suites.load import AnySuite
+
+    from .controller import Controller
+
+# What pytest itself reads from the environment decides what a worker collects.
+_OF_PYTEST = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+_EMBEDDED_OR_HUB = ("embedded", "hub")
+
+
+@dataclass(frozen=True)
+class Away:
+    """A host of this session. `root` is where the repository is there, `here` what is the current directory here, `session_dir` where runs are written."""
+
+    name: str
+    host: Host
+    python: str
+    root: str
+    here: str
+    session_dir: str
+    cores: int
+    devices: tuple[Device, ...]
+    guards: Mapping[str, str]
+    data: str | None
+    environment: Mapping[str, str]
+    keeper: Keeper = field(repr=False)
+
+    def lanes(self, widths: Collection[int], processes: int | None, most: int) -> list[Lane]:
+        """Its lanes. Raises UsageProblem where it has too few GPUs, or none."""
+        laid = lanes.on_gpus(self.devices, widths) if self.devices else lanes.on_cpu(processes, most, widths, cores=self.cores)
+        return [replace(lane, name=f"{lane.name}@{self.name}", host=self.name) for lane in laid]
+
+    def command(self, lane: Lane) -> list[str]:
+        """What starts a worker of this lane."""
+        guards = [self.guards[device.uuid] for device in lane.gpus if device.uuid in self.guards]
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
+        return self.host.worker_command(workers.below(self.here, carried(self.python, ["/usr/bin/env", *variables, self.python], leases=guards)))
+
+    def there(self, path: Path, root: Path) -> str:
+        """Where a file of the repository is on the host."""
+        return f"{self.root}/{path.relative_to(root).as_posix()}" if path.is_relative_to(root) else str(path)
+
+    def close(self) -> None:
+        """Give its GPUs back."""
+        self.keeper.close()
+        self.host.close()
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts that can be used, by their names, and why others cannot."""
+
+    found: Mapping[str, Away] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def check(settings: Settings, config: pytest.Config, *, alone: bool) -> list[Declared]:
+    """The hosts of `--gpueval-hosts`. Raises UsageProblem for what cannot go with it."""
+    found = [declared.named(name, settings.root) for name in settings.hosts]
+    if len({one.name for one in found}) < len(found):
+        raise UsageProblem(f"--gpueval-hosts {','.join(settings.hosts)}: a host is named twice")
+    if alone:
+        raise UsageProblem("--gpueval-hosts needs pytest-xdist's workers: leave out -n 0, --pdb and -p no:xdist")
+    given = [str(word) for word in config.invocation_params.args]
+    paths = [word for word in given if str(settings.root) in word.partition("=")[2] or (word.startswith("/") and Path(word.partition("::")[0]).exists())]
+    if paths:
+        raise UsageProblem(f"{paths[0]}: other hosts have this repository in another place; give a path relative to {settings.here}")
+    if not settings.here.is_relative_to(settings.root):
+        raise UsageProblem(f"--gpueval-hosts: start pytest in {settings.root}, or below it")
+    return found
+
+
+def check_suites(suites: Sequence[AnySuite], settings: Settings) -> None:
+    """Raise UsageProblem for suites that other hosts do not get."""
+    for suite in suites:
+        if not suite.path.is_relative_to(settings.root.resolve()):
+            raise UsageProblem(f"suite {suite.name!r} is not part of {settings.root}, which is what other hosts get; `gpueval init` makes one there.")
+
+
+def take(found: Sequence[Declared], settings: Settings, on_wait: Callable[[str], None]) -> Hosts:
+    """Lease the GPUs of all these hosts, at the same time. Those that cannot be reached are left out; raises what the first said where none can."""
+
+    def ask(one: Declared) -> Away | GpuevalError:
+        try:
+            return _taken(one, settings, on_wait)
+        except GpuevalError as error:
+            return error
+
+    with ThreadPoolExecutor(len(found)) as pool:
+        answers = list(pool.map(ask, found))
+    here = {answer.name: answer for answer in answers if isinstance(answer, Away)}
+    errors = [answer for answer in answers if isinstance(answer, GpuevalError)]
+    refused = [error for error in errors if not error.infrastructure]
+    if refused or not here:
+        for away in here.values():
+            away.close()
+        raise (refused or errors)[0]
+    return Hosts(here, [f"host left out: {str(error).splitlines()[0]}" for error in errors])
+
+
+def _taken(one: Declared, settings: Settings, on_wait: Callable[[str], None]) -> Away:
+    host, python = declared.opened(one), one.entry.python
+    try:
+        below = settings.here.relative_to(settings.root).as_posix()
+        directory = one.entry.workdir or ("." if one.name != "local" else str(settings.root))
+        spec = one.entry.gpus or settings.gpus or "auto"
+        session = settings.session or "+".join(settings.suite) or "pytest"
+        keeper = keep(host, [python], directory, session=session, gpus=spec, wait_s=settings.gpus_wait_s, shared=settings.gpus_shared, on_wait=on_wait)
+        have = keeper.have
+        try:
+            _same(one.name, have)
+            if one.entry.data is None and settings.data not in _EMBEDDED_OR_HUB:
+                raise UsageProblem(
+                    f"{one.name}: --gpueval-data {settings.data} is a directory of this machine: say where the data are there, as `data` in hosts.toml"
+                )
+        except BaseException:
+            keeper.close()
+            raise
+    except BaseException:
+        host.close()
+        raise
+    return Away(
+        one.name,
+        host,
+        python,
+        have["root"],
+        have["root"] if below == "." else f"{have['root']}/{below}",
+        have["session_dir"],
+        have["cores"],
+        tuple(Device(**device) for device in have["devices"]),
+        have["guards"],
+        one.entry.data,
+        environment(settings),
+        keeper,
+    )
+
+
+def _same(name: str, have: Mapping[str, Any]) -> None:
+    if have["version"] != __version__:
+        raise UsageProblem(f"{name}: pytest-gpueval {have['version']} is there, {__version__} is here. `gpueval hosts bootstrap {name}` brings it.")
+
+
+def environment(settings: Settings, own: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a worker elsewhere needs of this process's environment: what decides which items there are."""
+    found = {name: own[name] for name in _OF_PYTEST if own.get(name)}
+    if settings.runtime_source and settings.runtime:
+        found[RUNTIME_VARIABLE] = settings.runtime
+    return found
+
+
+class Elsewhere:
+    """The controller's part: what workers on other hosts are told, and what comes from them."""
+
+    def __init__(self, controller: Controller, hosts: Mapping[str, Away], laid: Sequence[Lane]) -> None:
+        self._controller, self._hosts = controller, hosts
+        self._lanes = {lane.name: lane for lane in laid}
+        self._receiver = Receiver(controller.session_dir, controller.fail)
+
+    def host_of(self, lane: str) -> str:
+        """The host of a lane."""
+        return self._lanes[lane].host
+
+    def configure(self, node: Any, lane: str, reply: Callable[[Any], None]) -> Callable[[Mapping[str, Any]], None]:
+        """Tell a worker what is different there. Returns what hears it."""
+        away, settings, told = self._hosts[self.host_of(lane)], self._controller.settings, node.workerinput
+        xdist_seam.on_another_host(node)
+        again = {"python": [sys.executable], "root": str(settings.root), "options": self._options(self._lanes[lane])}
+        told["gpueval"] |= {
+            "session_dir": away.session_dir,
+            "away": {"session_dir": str(self._controller.session_dir), "data": away.data, "again": again},
+        }
+        told["gpueval_pins"] = [((away.there(Path(key[0]), settings.root), *key[1:]), pin) for key, pin in told["gpueval_pins"]]
+        told["gpueval_suites"] = {}  # read there, by their names there
+
+        def hear(message: Mapping[str, Any]) -> None:
+            if message["event"] in EVENTS:
+                self._receiver.hear(message, away.name, reply)
+            else:
+                self._controller.hear(message)
+
+        return hear
+
+    def changed(self, run_id: str) -> None:
+        """A run's directory, and the list of its attempts, were changed here."""
+        self._receiver.changed(run_id, attempts.file_of(run_id))
+
+    @staticmethod
+    def _options(lane: Lane) -> list[str]:
+        gpus = ",".join(device.uuid for device in lane.gpus) or "none"
+        return [f"--gpueval-hosts={lane.host}", f"--gpus={gpus}"]
