@@ -195,7 +195,7 @@ class Elsewhere:
         again = {"python": [sys.executable], "root": str(settings.root), "options": self._options(self._lanes[lane])}
         told["gpueval"] |= {
             "session_dir": away.session_dir,
-            "away": {"session_dir": str(self._controller.session_dir), "data": away.data, "again": again},
+            "away": {"session_dir": str(self._controller.session_dir), "data": away.data, "again": again, "last_failed": self._last_failed()},
         }
         told["gpueval_pins"] = [((away.there(Path(key[0]), settings.root), *key[1:]), pin) for key, pin in told["gpueval_pins"]]
         told["gpueval_suites"] = {}  # read there, by their names there
@@ -211,6 +211,14 @@ class Elsewhere:
     def changed(self, run_id: str) -> None:
         """A run's directory, and the list of its attempts, were changed here."""
         self._receiver.changed(run_id, attempts.file_of(run_id))
+
+    def _last_failed(self) -> Mapping[str, bool] | None:
+        """What `--lf` and `--ff` go by, which pytest keeps here; None without them."""
+        config = self._controller.config
+        if getattr(config, "cache", None) is None or not (config.getoption("lf", default=False) or config.getoption("failedfirst", default=False)):
+            return None
+        found: Mapping[str, bool] = config.cache.get("cache/lastfailed", {})
+        return found
 
     @staticmethod
     def _options(lane: Lane) -> list[str]:

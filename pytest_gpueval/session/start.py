@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.cacheprovider import Cache
 
 from pytest_gpueval.errors import GpuevalError, StorageError, UsageProblem
 from pytest_gpueval.runs.redact import Redactor
@@ -248,6 +249,8 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
     channel, orders = given["gpueval_channel"], Orders(**given["gpueval"])
     if orders.away:
         config.option.basetemp = None  # the controller's is on another machine
+        if orders.away["last_failed"] is not None:
+            Cache.for_config(config, _ispytest=True).set("cache/lastfailed", orders.away["last_failed"])
         config.stash[SETTINGS] = replace(config.stash[SETTINGS], data=orders.away["data"] or config.stash[SETTINGS].data)
     cases.take_over(given["gpueval_suites"])
     _end_on_sigterm(config)

@@ -141,3 +141,126 @@ def test_a_host_that_vanishes_costs_its_running_items_and_the_others_run_them(ho
     assert "the host of cpu0@a vanished" in said and "4 passed" in said, said
     assert all(toy.summary(f"toy-d{number}-fast", "it")["ok"] for number in range(4))
     hosts.nothing_is_left()
+
+
+def test_what_failed_last_is_known_there(hosts):
+    toy = hosts.toy
+    toy.datasets({"d0": "pass", "d1": "assert os.path.exists(EVENTS + '.go')"})
+    hosts.add("a")
+    options = ("--gpueval-hosts", "a", "--gpus", "none", "-n", "1", "-p", "cacheprovider")
+    first = toy.finish(hosts.here, *options, expect=1)
+    assert "1 failed, 1 passed" in first
+    (toy.root / "events.jsonl.go").touch()
+    second = toy.finish(hosts.here, *options, "--lf", "--gpueval-force")
+    assert "1 passed" in second and "d0-fast" not in second
+
+
+def test_shards_on_several_hosts_are_joined(hosts):
+    toy = hosts.toy
+    toy.suite("toy", toy.root.joinpath("suites/toy/suite.toml").read_text().replace('split = "fast"', 'split = "fast"\nshards = 3', 1))
+    for name in ("a", "b"):
+        hosts.add(name)
+    said = hosts.finish("a,b", "--gpus", "none", "-n", "1")
+    toy.finish(hosts.here, "--gpus", "none", "-n", "0", "--gpueval-session", "home")
+    assert "8 passed" in said, said
+    assert validate.problems(toy.session("it")) == []
+    for name in ("one", "two"):
+        run = f"toy-{name}-fast"
+        assert [line["id"] for line in toy.lines(run, "it")] == [f"{name}-{i}" for i in range(50)]
+        assert toy.summary(run, "it")["metrics"] == toy.summary(run, "home")["metrics"]
+    again = hosts.finish("b", "--gpus", "none", "-n", "1", "-k", "one-fast-2of3 or (one-fast and not of)", "--gpueval-force")
+    assert "4 passed" in again and toy.summary("toy-one-fast", "it")["ok"], again
+
+
+def test_a_baseline_is_compared_with_there(hosts):
+    toy = hosts.toy
+    toy.edit("[policies.closed]", '[[gates]]\nmetric = "strict.f1"\nmax_drop = 0.5\n[policies.closed]')
+    toy.finish(hosts.here, "--gpus", "none", "-n", "0", "--gpueval-session", "home", "--gpueval-update-baseline")
+    hosts.add("a")
+    shutil.rmtree(hosts.place / "a/baselines")
+    said = hosts.finish("a", "--gpus", "none", "-n", "1", "--gpueval-baseline", "baselines")
+    assert "vs baseline" in said and "3 passed" in said, said  # the last one is the correction over the suite
+    assert toy.summary("toy-one-fast", "it")["gates"][0]["outcome"] == "pass"
+
+
+def test_an_item_whose_worker_dies_is_tried_again_with_what_it_had(hosts):
+    toy = hosts.toy
+    die = "len(recorded('begin')) < 4 and os.environ['TOY_HOST'] == 'a' and (time.sleep(2), os.kill(os.getpid(), 9))"
+    toy.datasets({"d0": ["pass", "pass", die, "pass"]})
+    hosts.add("a")
+    said = hosts.finish("a", "--gpus", "none", "-n", "1", "--gpueval-retries", "1", "--gpueval-workers", "1")
+    assert "1 passed" in said and "rerun" in said.lower(), said
+    summary = toy.summary("toy-d0-fast", "it")
+    assert summary["attempts"] == 2 and summary["ends"][0]["outcome"] == "crashed" and len(toy.lines("toy-d0-fast", "it")) == 4
+
+
+def test_rows_of_a_sweep_and_files_that_are_too_large_to_come_home(hosts):
+    toy = hosts.toy
+    folder = toy.root / "suites/train"
+    folder.mkdir()
+    (folder / "suite.toml").write_text('kind = "sweep"\ncommand = ["{python}", "train.py", "{parameters}"]\n')
+    (folder / "sweep.csv").write_text("run_id,mib\nsmall,1\nlarge,257\n")
+    program = """
+import os, pathlib, sys
+mib = int(sys.argv[1].partition("=")[2])
+place = pathlib.Path(os.environ["GPUEVAL_RUN_DIR"], "checkpoints")
+place.mkdir()
+with (place / "model.bin").open("wb") as file:
+    file.truncate(mib << 20)
+print("RESULT_TRAIN loss=0.5", os.environ["TOY_HOST"])
+"""
+    (folder / "train.py").write_text(program)
+    root = hosts.add("a")
+    said = toy.finish(hosts.here, "--gpueval-suite", "train", "--gpueval-hosts", "a", "--gpus", "none", "-n", "1")
+    assert "2 passed" in said and "model.bin (257 MiB) stays on the host: " in said, said
+    small, large = (toy.session("it") / f"train-{name}" for name in ("small", "large"))
+    assert (small / "checkpoints/model.bin").stat().st_size == 1 << 20 and not (large / "checkpoints").exists()
+    assert json.loads((large / "summary.json").read_text())["metrics"]["train.loss"]["value"] == 0.5 and "RESULT_TRAIN" in (large / "stdout.log").read_text()
+    (kept,) = (root / ".gpueval/sessions").iterdir()
+    assert (kept / "train-large/checkpoints/model.bin").stat().st_size == 257 << 20
+
+
+def test_what_cannot_be_done_is_said_before_anything_runs(hosts, tmp_path):
+    toy = hosts.toy
+    hosts.add("a")
+    hosts.add("gone", workdir=str(tmp_path / "no such place"))
+    hosts.add("bare", python=shutil.which("python3", path="/usr/bin:/bin") or "/usr/bin/env")
+    hosts.add("gpuless", gpus=0)
+    shutil.copytree(toy.root / "suites/toy/data", toy.root / "elsewhere")
+    for names, arguments, words in (
+        ("nowhere", "", "there is no host 'nowhere'"),
+        ("a,a", "", "a host is named twice"),
+        ("a", "-n 0", "--gpueval-hosts needs pytest-xdist's workers"),
+        ("gone", "--gpus none", "no such place"),
+        ("bare", "--gpus none", "has no pytest-gpueval in"),
+        ("gpuless", "--gpus 0", "gpuless: --gpus 0: this machine shows no NVIDIA GPU"),
+        ("a", "--gpus none --gpueval-data elsewhere", "a: --gpueval-data elsewhere is a directory of this machine"),
+        ("a", f"--gpus none {toy.root}/suites/toy/suite.toml", "give a path relative to"),
+        ("a", "--gpus none -n auto", "-n auto beside --gpus"),
+        ("a", "--gpus none --dist worksteal", "leave out --dist worksteal"),
+    ):
+        said = toy.finish(hosts.here, "--gpueval-hosts", names, *arguments.split(), expect=4)
+        assert words in said and "Traceback" not in said, f"{names} {arguments}: {said}"
+    assert not toy.output.exists()
+
+
+def test_a_host_that_does_not_answer_is_left_out_unless_it_is_the_only_one(hosts):
+    with bad_link(hosts.sshd.port) as link:
+        hosts.sshd.know(hosts.sshd.port, link.port)
+        hosts.add("dead", port=link.port)
+    hosts.add("b")
+    said = hosts.finish("dead,b", "--gpus", "none", "-n", "1")
+    assert "host left out: dead" in said and "2 passed" in said, said
+    alone = hosts.toy.finish(hosts.here, "--gpueval-hosts", "dead", "--gpus", "none", "-n", "1", "--gpueval-session", "other", expect=10)
+    assert "dead" in alone and not (hosts.toy.output / "other").exists()
+
+
+def test_a_controller_that_is_killed_leaves_nothing_there(hosts):
+    toy = hosts.toy
+    toy.datasets({"d0": "wait_for(lambda: False, 'the end', 600)"})
+    hosts.add("a", gpus=1)
+    process = toy.start(hosts.here, "--gpueval-hosts", "a", "--gpus", "0")
+    wait_for(lambda: toy.events("begin"))
+    process.kill()
+    process.communicate()
+    hosts.nothing_is_left()
