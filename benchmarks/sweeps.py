@@ -54,12 +54,12 @@ class Sessions:
         (folder / "suite.toml").write_text(f'kind = "sweep"\ncommand = {json.dumps(list(command))}\n', encoding="utf-8")
         (folder / "sweep.csv").write_text("run_id,x\n" + "".join(f"r{value},{value}\n" for value in values), encoding="utf-8")
 
-    def run(self, suite: str, session: str = "", *, lanes: int = 1) -> tuple[Usage, Path]:
-        """One session to its end; its directory is the caller's to remove. Raises RunFailed."""
+    def run(self, suite: str, session: str = "", *more: str, lanes: int = 1) -> tuple[Usage, Path]:
+        """One session to its end, with `more` options; its directory is the caller's to remove. Raises RunFailed."""
         self._count += 1
         session = session or f"session-{self._count}"
         workers = ("-n", "2") if lanes == 2 else ("-n", "0")
-        argv = [sys.executable, "-m", "pytest", *OURS, "-p", "no:cacheprovider", "-qqq", "--gpus", "none", *workers, "--gpueval-suite", suite]
+        argv = [sys.executable, "-m", "pytest", *OURS, "-p", "no:cacheprovider", "-qqq", "--gpus", "none", *workers, "--gpueval-suite", suite, *more]
         usage = run([*argv, "--gpueval-session", session, "--gpueval-output-dir", "out"], self.directory, _ENVIRONMENT)
         return usage, self.directory / "out" / session
 

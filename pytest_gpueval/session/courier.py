@@ -25,9 +25,9 @@ from pytest_gpueval.runs.files import back_up, storage
 
 from . import attempts
 
-FILE, SENT, BRING, ASIDE = "file", "sent", "bring", "aside"
+FILES, BRING, ASIDE = "files", "bring", "aside"
 # What a receiver hears.
-EVENTS: Final = frozenset({FILE, SENT, BRING, ASIDE})
+EVENTS: Final = frozenset({FILES, BRING, ASIDE})
 # Larger files, checkpoints for the most part, stay on the host.
 MOST_BYTES: Final = 256 << 20
 ATTEMPTS: Final = attempts.file_of("")[: -len(".json")]
@@ -38,6 +38,8 @@ _ANSWER_S: Final = 600.0
 _GROWING: Final = (RESULTS, LOG)
 
 Send = Callable[[Mapping[str, Any]], None]
+# Of a file: its path below the session's directory, where the piece begins, the piece, and whether it is the last one.
+Piece = tuple[str, int, bytes, bool]
 
 
 @dataclass
@@ -50,13 +52,14 @@ class _Copy:
 
 
 class Sender:
-    """In a worker on another host. `kept` hears of files that are too large to come home."""
+    """In a worker on another host. `send` raises KeyboardInterrupt where nobody hears; `kept` hears of files that are too large to come home."""
 
     def __init__(self, session_dir: Path, send: Send, kept: Callable[[str], None]) -> None:
         self._session_dir, self._send, self._kept = session_dir, send, kept
         self._copies: dict[Path, _Copy] = {}
         self._answers: Queue[Mapping[str, Any]] = Queue()
         self._sending = Lock()
+        self._pieces: list[Piece] = []
         self._current: str | None = None
         self._ended = Event()
 
@@ -77,7 +80,7 @@ class Sender:
         self._ended.set()
 
     def _grow_on(self) -> None:
-        with suppress(OSError):  # the controller is gone; whoever runs the item will notice
+        with suppress(KeyboardInterrupt):  # the controller is gone; whoever runs the item will notice
             while not self._ended.wait(_GROW_S):
                 if self._current:
                     self._grow(self._current)
@@ -90,17 +93,17 @@ class Sender:
                 message = self._answers.get(timeout=_ANSWER_S)
             except Empty:
                 raise RuntimeFault(f"nobody at home has sent {', '.join(names)} within {_ANSWER_S:g} s") from None
-            if "brought" in message:
-                return
             if "fault" in message:
                 raise RuntimeFault(f"{', '.join(names)} cannot be brought here: {message['fault']}")
-            path = self._session_dir / message["name"]
-            if message.get("gone"):
-                path.unlink(missing_ok=True)
-                continue
-            with storage(path):
-                _write(path, message["offset"], message["data"])
-            self._is_there(path, message["offset"], message["data"])
+            for name in message.get("gone", ()):
+                (self._session_dir / name).unlink(missing_ok=True)
+            for name, offset, data, _ in message["pieces"]:
+                path = self._session_dir / name
+                with storage(path):
+                    _write(path, offset, data)
+                self._is_there(path, offset, data)
+            if message["last"]:
+                return
 
     def _is_there(self, path: Path, offset: int, data: bytes) -> None:
         """What came from home need not go back."""
@@ -118,6 +121,7 @@ class Sender:
             for path in (self._session_dir / name / file for file in _GROWING if name == self._current):
                 with suppress(FileNotFoundError):
                     self._add(path, path.stat())
+            self._flush()
 
     def whole(self, name: str) -> None:
         """Send what is not at home yet, so that it is the same there."""
@@ -130,7 +134,7 @@ class Sender:
                     self._kept(f"{path.name} ({status.st_size >> 20} MiB) stays on the host: {path}")
                     continue
                 there[path.relative_to(self._session_dir).as_posix()] = self._complete(path, status)
-            self._send({"event": SENT, "name": name, "files": there})
+            self._flush(there)
 
     def aside(self, name: str) -> None:
         """Put a run's summary aside, here and at home."""
@@ -145,6 +149,12 @@ class Sender:
             copy = self._add(path, status)
         return copy.size, copy.digest.hexdigest()
 
+    def _flush(self, whole: Mapping[str, tuple[int, str]] | None = None) -> None:
+        """Send the pieces; `whole` are the sizes and hashes of files that are there completely now."""
+        if self._pieces or whole:
+            self._send({"event": FILES, "pieces": self._pieces, "whole": dict(whole or {})})
+        self._pieces = []
+
     def _add(self, path: Path, status: os.stat_result) -> _Copy:
         """Send what follows what was sent."""
         copy = self._copies.setdefault(path, _Copy())
@@ -156,7 +166,9 @@ class Sender:
             while (data := file.read(min(_PIECE, max(0, status.st_size - copy.size)))) or copy.size == 0:
                 copy.digest.update(data)
                 offset, copy.size = copy.size, copy.size + len(data)
-                self._send({"event": FILE, "name": name, "offset": offset, "data": data, "end": not data or copy.size >= status.st_size})
+                self._pieces.append((name, offset, data, not data or copy.size >= status.st_size))
+                if sum(len(piece[2]) for piece in self._pieces) >= _PIECE:
+                    self._flush()
                 if not data:
                     break
         copy.state = _state(status)
@@ -179,10 +191,10 @@ class Receiver:
                 self._bring(message["names"], host, reply)
             elif message["event"] == ASIDE:
                 back_up(self._path(message["name"]) / SUMMARY)
-            elif message["event"] == FILE:
-                self._take(message["name"], message["offset"], message["data"], host, end=message["end"])
             else:
-                self._check(message["files"], host)
+                for name, offset, data, end in message["pieces"]:
+                    self._take(name, offset, data, host, end=end)
+                self._check(message["whole"], host)
         except GpuevalError as error:
             self._failed(error)
 
@@ -214,32 +226,35 @@ class Receiver:
                 raise RuntimeFault(f"{host}: {name} did not come home whole; run its item again with --gpueval-force")
 
     def _bring(self, names: Sequence[str], host: str, reply: Send) -> None:
+        """Send what a host lacks of these; the last message says so."""
+        pieces: list[Piece] = []
+        gone: list[str] = []
         try:
-            for name in names:
-                if self._last.get(name) != host:
-                    self._bring_one(name, host, reply)
+            for name in (name for name in names if self._last.get(name) != host):
+                found = [path for path, _ in _files(self._path(name))]
+                expected = [self._path(name)] if name.startswith(ATTEMPTS) else [self._path(name) / file for file in (RESULTS, LOG, SUMMARY)]
+                gone += [path.relative_to(self._session_dir).as_posix() for path in expected if path not in found]
+                for piece in (piece for path in found for piece in self._pieces_of(path)):
+                    pieces.append(piece)
+                    if sum(len(piece[2]) for piece in pieces) >= _PIECE:
+                        reply({"pieces": pieces, "last": False})
+                        pieces = []
+                self._last[name] = host
         except (GpuevalError, OSError) as error:
             reply({"fault": str(error)})
             raise RuntimeFault(f"{host}: {', '.join(names)} cannot be sent there: {error}") from None
-        reply({"brought": True})
+        reply({"pieces": pieces, "gone": gone, "last": True})
 
-    def _bring_one(self, name: str, host: str, reply: Send) -> None:
-        path = self._path(name)
-        found = [file for file, _ in _files(path)]
-        expected = [path] if name.startswith(ATTEMPTS) else [path / file for file in (RESULTS, LOG, SUMMARY)]
-        for missing in (file for file in expected if file not in found):
-            reply({"name": missing.relative_to(self._session_dir).as_posix(), "gone": True})
-        for file_path in found:
-            there, offset = file_path.relative_to(self._session_dir).as_posix(), 0
-            copy = self._digests[there] = _Copy()
-            with file_path.open("rb") as file:
-                while (data := file.read(_PIECE)) or offset == 0:
-                    reply({"name": there, "offset": offset, "data": data})
-                    copy.digest.update(data)
-                    offset = copy.size = offset + len(data)
-                    if not data:
-                        break
-        self._last[name] = host
+    def _pieces_of(self, path: Path) -> Iterator[Piece]:
+        name, offset = path.relative_to(self._session_dir).as_posix(), 0
+        copy = self._digests[name] = _Copy()
+        with path.open("rb") as file:
+            while (data := file.read(_PIECE)) or offset == 0:
+                yield name, offset, data, False
+                if not data:
+                    break
+                copy.digest.update(data)
+                offset = copy.size = offset + len(data)
 
     def _path(self, name: Any) -> Path:
         """What a host may name. Raises RuntimeFault."""

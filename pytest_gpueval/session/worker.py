@@ -97,7 +97,7 @@ class Worker:
         if orders.away:
             from .courier import Sender  # noqa: PLC0415 - most sessions stay on their machine
 
-            self._courier = Sender(self.session_dir, send, self.warn)
+            self._courier = Sender(self.session_dir, self._tell, self.warn)
         # The session's directory as the user has it.
         self.home = Path(orders.away["session_dir"]) if orders.away else self.session_dir
 
@@ -192,8 +192,12 @@ class Worker:
             "case": run.unit.id,
             "runtime": run.unit.runtime_name,
         }
+        self._tell({**base, **details})
+
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        """What the controller has to hear for this run to make sense."""
         try:
-            self._send({**base, **details})
+            self._send(message)
         except OSError:  # the channel is closed: the controller was killed, and nobody waits for this run
             raise KeyboardInterrupt("the controller of this session is gone") from None
 
