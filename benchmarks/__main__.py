@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from . import (
+    attached,
     baselines,
     controller,
     data,
@@ -45,6 +46,7 @@ def main() -> None:
         "baselines": lambda: baselines.main(quick),
         "recovery": lambda: recovery.main(quick),
         "sweeps": lambda: sweeps.main(quick),
+        "attached": lambda: attached.main(quick),
         "detached": lambda: detached.main(quick),
         "report_page": lambda: report_page.main(quick),
         "hosts": lambda: hosts.main(quick),

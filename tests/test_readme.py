@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -67,7 +68,10 @@ def test_the_first_two_commands_are_targets_of_make():
 def test_pytest_commands_select_something(command, tmp_path):
     words = [word for word in shlex.split(command.split(" & ")[0])[1:] if word not in ("--collect-only", "-q")]
     place = ("-o", f"cache_dir={tmp_path}")  # --lf must not meet, or change, what the developer ran last
-    done = subprocess.run([BIN / "pytest", *words, "--collect-only", "-q", *place], cwd=ROOT, capture_output=True, text=True)
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text("Host gpu-a gpu-b\n")
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([BIN / "pytest", *words, "--collect-only", "-q", *place], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^suites/\w+/suite\.toml::test_(eval|sweep)\[", done.stdout, re.MULTILINE)
 

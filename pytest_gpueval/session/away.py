@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,10 @@ class Away:
         """Where a file of the repository is on the host."""
         return f"{self.root}/{path.relative_to(root).as_posix()}" if path.is_relative_to(root) else str(path)
 
+    def argument(self, word: str, root: Path) -> str:
+        """A word of the command line, with a path of the repository in it as it is there."""
+        return re.sub(rf"(?:(?<==)|^){re.escape(str(root))}(?=[/:]|$)", lambda _: self.root, word)
+
     def close(self) -> None:
         """Give its GPUs back."""
         self.keeper.close()
@@ -89,12 +94,10 @@ def check(settings: Settings, config: pytest.Config, *, alone: bool) -> list[Dec
         raise UsageProblem(f"--gpueval-hosts {','.join(settings.hosts)}: a host is named twice")
     if alone:
         raise UsageProblem("--gpueval-hosts needs pytest-xdist's workers: leave out -n 0, --pdb and -p no:xdist")
-    given = [str(word) for word in config.invocation_params.args]
-    paths = [word for word in given if str(settings.root) in word.partition("=")[2] or (word.startswith("/") and Path(word.partition("::")[0]).exists())]
-    if paths:
-        raise UsageProblem(f"{paths[0]}: other hosts have this repository in another place; give a path relative to {settings.here}")
-    if not settings.here.is_relative_to(settings.root):
-        raise UsageProblem(f"--gpueval-hosts: start pytest in {settings.root}, or below it")
+    for word in map(str, config.invocation_params.args):
+        path = Path(word.partition("::")[0])
+        if path.is_absolute() and path.exists() and not path.is_relative_to(settings.root):
+            raise UsageProblem(f"{word}: it is not part of {settings.root}, which is what other hosts have")
     return found
 
 
@@ -129,7 +132,7 @@ def take(found: Sequence[Declared], settings: Settings, on_wait: Callable[[str],
 def _taken(one: Declared, settings: Settings, on_wait: Callable[[str], None]) -> Away:
     host, python = declared.opened(one), one.entry.python
     try:
-        below = settings.here.relative_to(settings.root).as_posix()
+        below = settings.here.relative_to(settings.root).as_posix() if settings.here.is_relative_to(settings.root) else "."
         directory = one.entry.workdir or ("." if one.name != "local" else str(settings.root))
         spec = one.entry.gpus or settings.gpus or "auto"
         session = settings.session or "+".join(settings.suite) or "pytest"
@@ -187,6 +190,12 @@ class Elsewhere:
     def host_of(self, lane: str) -> str:
         """The host of a lane."""
         return self._lanes[lane].host
+
+    def arguments(self, lane: str) -> list[str] | None:
+        """The command line of this session for a worker on this lane; None where it is here."""
+        away = self._hosts.get(self.host_of(lane))
+        words = map(str, self._controller.config.invocation_params.args)
+        return None if away is None else [away.argument(word, self._controller.settings.root) for word in words]
 
     def configure(self, node: Any, lane: str, reply: Callable[[Any], None]) -> Callable[[Mapping[str, Any]], None]:
         """Tell a worker what is different there. Returns what hears it."""

@@ -26,7 +26,8 @@ class Engine:
         self._config = config
         self._controller = controller
         self._slots = {lane.name: lane.slot for lane in laid}
-        self._launcher = xdist_seam.Launcher(config, self._not_started)
+        away = controller.elsewhere
+        self._launcher = xdist_seam.Launcher(config, self._not_started, *([away.arguments] if away else []))
         self._scheduler: Scheduler | None = None
         config.pluginmanager.register(self._launcher, "gpueval-launcher")
 

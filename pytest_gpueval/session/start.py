@@ -248,7 +248,6 @@ def _configure_worker(config: pytest.Config, given: dict[str, Any]) -> None:
         return
     channel, orders = given["gpueval_channel"], Orders(**given["gpueval"])
     if orders.away:
-        config.option.basetemp = None  # the controller's is on another machine
         if orders.away["last_failed"] is not None:
             Cache.for_config(config, _ispytest=True).set("cache/lastfailed", orders.away["last_failed"])
         config.stash[SETTINGS] = replace(config.stash[SETTINGS], data=orders.away["data"] or config.stash[SETTINGS].data)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -120,9 +121,33 @@ def can_give_back(scheduler: Any) -> bool:
     return type(scheduler).__name__ in ("LoadScheduling", "WorkStealingScheduling")
 
 
+class _Elsewhere:
+    """pytest's config as xdist sees it while it sets up a worker on another host: with a command line of its own, and no temporary directory of ours."""
+
+    def __init__(self, config: pytest.Config, arguments: Sequence[str]) -> None:
+        self._config = config
+        self.invocation_params = replace(config.invocation_params, args=tuple(arguments))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_tmp_path_factory":
+            raise AttributeError(name)
+        return getattr(self._config, name)
+
+
 def on_another_host(node: Any) -> None:
     """Call it where xdist configures a worker that is started by a command, but elsewhere: it would get this process's sys.path, whose files are not there."""
     node.gateway.spec.popen = None
+
+
+def _set_up(node: Any, arguments: Sequence[str] | None) -> None:
+    """Have xdist configure a worker; `arguments` is its command line where it is on another host."""
+    config, spec = node.config, node.gateway.spec
+    popen = spec.popen
+    node.config = config if arguments is None else _Elsewhere(config, arguments)
+    try:
+        node.setup()
+    finally:
+        node.config, spec.popen = config, popen  # see `on_another_host`; a replacement is started as this one was
 
 
 class _Launch:
@@ -136,9 +161,13 @@ class _Launch:
 class Launcher:
     """Plugin of the controller: starts workers side by side. Register it before the session starts."""
 
-    def __init__(self, config: pytest.Config, failed: Callable[[str, BaseException], None]) -> None:
+    def __init__(
+        self, config: pytest.Config, failed: Callable[[str, BaseException], None], arguments: Callable[[str], Sequence[str] | None] = lambda _lane: None
+    ) -> None:
+        """`failed` hears of lanes that cannot be started; `arguments` gives the command line of those on other hosts."""
         self._config = config
         self._failed = failed
+        self._arguments = arguments
         self._launches: set[_Launch] = set()
         self._wanted: list[XSpec] = []
         self._names: dict[int, tuple[str, int]] = {}
@@ -240,12 +269,10 @@ class Launcher:
         node = WorkerController(dsession.nodemanager, gateway, self._config, dsession.queue.put)
         gateway.node = node  # keeps it alive
         dsession._active_nodes.add(node)  # noqa: SLF001
-        popen = gateway.spec.popen
         try:
-            node.setup()
+            _set_up(node, self._arguments(self.lane(node)))
         except OSError as error:  # it died just now
             node.notify_inproc("errordown", node=node, error=error)
-        gateway.spec.popen = popen  # see `on_another_host`; a replacement is started as this one was
 
     def _not_started(self, launch: _Launch, problem: BaseException) -> None:
         self._forget(launch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -93,6 +94,8 @@ def test_items_run_on_all_gpus_of_all_hosts_and_their_files_come_home(hosts):
     junit = (toy.session("it") / "junit.xml").read_text()
     assert junit.count("<testcase") == 4 and str(hosts.place) not in junit and f"{toy.session('it')}/toy-d0-fast" in junit
     assert (toy.session("it") / "report.html").stat().st_size > 10_000
+    again = subprocess.run(["sh", toy.session("it") / "toy-d0-fast/command.sh"], cwd="/", env=hosts.here, capture_output=True, text=True)
+    assert again.returncode == 0 and "1 passed" in again.stdout, again.stdout
 
 
 def test_the_results_are_those_of_a_session_at_home(hosts):
@@ -235,7 +238,7 @@ def test_what_cannot_be_done_is_said_before_anything_runs(hosts, tmp_path):
         ("bare", "--gpus none", "has no pytest-gpueval in"),
         ("gpuless", "--gpus 0", "gpuless: --gpus 0: this machine shows no NVIDIA GPU"),
         ("a", "--gpus none --gpueval-data elsewhere", "a: --gpueval-data elsewhere is a directory of this machine"),
-        ("a", f"--gpus none {toy.root}/suites/toy/suite.toml", "give a path relative to"),
+        ("a", f"--gpus none {tmp_path}", "it is not part of"),
         ("a", "--gpus none -n auto", "-n auto beside --gpus"),
         ("a", "--gpus none --dist worksteal", "leave out --dist worksteal"),
     ):
