@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_gpueval.datasets.parquet import ParquetSplit
+    from pytest_gpueval.hosts.host import Host
     from pytest_gpueval.servers.pytriton import PyTritonServer
     from pytest_gpueval.servers.triton_server import TritonServer
     from pytest_gpueval.session.evaluation import Evaluation
@@ -88,3 +90,19 @@ def openai_server(request: pytest.FixtureRequest, openai_settings: Mapping[str, 
     from pytest_gpueval.session import servers  # noqa: PLC0415
 
     yield from servers.lent(request.session, "openai", servers.OpenAIServers, openai_settings)
+
+
+@pytest.fixture(scope="session")
+def remote_host(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Host]]:
+    """`remote_host(name)`: a host of hosts.toml, of ssh_config or an address, connected when it is first asked for something: `run`, `put`, `get`."""
+    from pytest_gpueval.hosts import declared  # noqa: PLC0415
+
+    hosts: dict[str, Host] = {}
+    with ExitStack() as open_hosts:
+
+        def host(name: str) -> Host:
+            if name not in hosts:
+                hosts[name] = open_hosts.enter_context(declared.opened(declared.named(name, request.config.rootpath)))
+            return hosts[name]
+
+        yield host

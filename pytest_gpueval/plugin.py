@@ -7,13 +7,37 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_gpueval.fixtures import case, load_split, openai_server, openai_settings, predictions, pytriton_server, run, split, triton_server, triton_settings
+from pytest_gpueval.fixtures import (
+    case,
+    load_split,
+    openai_server,
+    openai_settings,
+    predictions,
+    pytriton_server,
+    remote_host,
+    run,
+    split,
+    triton_server,
+    triton_settings,
+)
 from pytest_gpueval.session.settings import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_gpueval.session.collect import SuiteModule
 
-__all__ = ["case", "load_split", "openai_server", "openai_settings", "predictions", "pytriton_server", "run", "split", "triton_server", "triton_settings"]
+__all__ = [
+    "case",
+    "load_split",
+    "openai_server",
+    "openai_settings",
+    "predictions",
+    "pytriton_server",
+    "remote_host",
+    "run",
+    "split",
+    "triton_server",
+    "triton_settings",
+]
 
 _SUITE_FILE = "suite.toml"
 

@@ -267,3 +267,22 @@ def test_a_controller_that_is_killed_leaves_nothing_there(hosts):
     process.kill()
     process.communicate()
     hosts.nothing_is_left()
+
+
+def test_a_test_of_ones_own_asks_a_host(hosts, sshd):
+    toy = hosts.toy
+    root = hosts.add("a")
+    text = """
+def test_there(remote_host, tmp_path):
+    host = remote_host("a")
+    assert remote_host("a") is host
+    assert host.run(["pwd"]).output.decode().strip() == WORKDIR
+    (tmp_path / "file").write_text("x")
+    host.put(tmp_path / "file", "there")
+def test_nowhere(remote_host):
+    remote_host("nowhere")
+"""
+    (toy.root / "test_own.py").write_text(f"WORKDIR = {str(root)!r}\n{text}")
+    found = toy.run("test_own.py")
+    found.assert_outcomes(passed=1, failed=1)
+    assert (root / "there").read_text() == "x" and "there is no host 'nowhere'" in found.stdout.str()
