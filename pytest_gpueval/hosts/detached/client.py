@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pytest_gpueval.errors import Conflict, GpuevalError, StorageError, Unreachable, UsageProblem, valid_values
-from pytest_gpueval.hosts.host import Host
+from pytest_gpueval.hosts.host import Done, Host
 from pytest_gpueval.sweeps.output import results
 
 from . import bundle
@@ -151,24 +151,34 @@ class Agent:
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, **message}).encode()
         done = self.host.run(["python3", "-I", "-S", "-X", "utf8", "-c", bundle.LOADER], stdin=bundle.framed(self._source, request), timeout_s=timeout_s)
-        if done.code is None:
-            raise Unreachable(f"{self.host.name}: {harmless(done.said.encode()).strip()}\n{unsure}.")
-        answer = _parsed(done.output)
-        if answer is None:
-            said = harmless(done.said.encode()).strip()[-2000:]
-            if done.code in (126, 127):
-                raise UsageProblem(f"{self.host.name}: python3 is needed there, version 3.8 or newer, and cannot be run: {said}")
-            raise GpuevalError(f"{self.host.name}: its agent ended with {done.code} and no answer: {said}\n{unsure}.")
+        answer = answered(self.host.name, done, unsure)
         if "error" in answer:
-            kind, text = answer["error"]["kind"], harmless(answer["error"]["text"].encode())
-            if kind == "missing":
-                raise self._unknown(text, ())
-            raise _ERRORS[kind](f"{self.host.name}: {text}")
+            if answer["error"]["kind"] == "missing":
+                raise self._unknown(harmless(answer["error"]["text"].encode()), ())
+            raise refused(self.host.name, answer["error"])
         return answer
 
     def _unknown(self, run_id: str, known: Sequence[str]) -> UsageProblem:
         near = valid_values(run_id, known, what="run ids") if known else "`gpueval runs status` lists those that are there."
         return UsageProblem(f"{self.host.name}: there is no run {run_id!r} in {self.root}. {near}")
+
+
+def answered(name: str, done: Done, unsure: str, python: str = "python3") -> dict[str, Any]:
+    """What an agent answered; `unsure` is what to do where nobody knows what became of the request. Raises Unreachable, UsageProblem, GpuevalError."""
+    if done.code is None:
+        raise Unreachable(f"{name}: {harmless(done.said.encode()).strip()}\n{unsure}.")
+    answer = _parsed(done.output)
+    if answer is None:
+        said = harmless(done.said.encode()).strip()[-2000:]
+        if done.code in (126, 127):
+            raise UsageProblem(f"{name}: {python} is needed there, version 3.8 or newer, and cannot be run: {said}")
+        raise GpuevalError(f"{name}: its agent ended with {done.code} and no answer: {said}\n{unsure}.")
+    return answer
+
+
+def refused(name: str, error: Mapping[str, str]) -> GpuevalError:
+    """The error that an agent answered with."""
+    return _ERRORS[error["kind"]](f"{name}: {harmless(error['text'].encode())}")
 
 
 def _parsed(output: bytes) -> dict[str, Any] | None:
