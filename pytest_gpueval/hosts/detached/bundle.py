@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-_MODULES = ("processes", "files", "runner", "manifest", "archive", "requests")
+MODULES = ("processes", "files", "runner", "manifest", "archive", "requests")
 _OWN = re.compile(r"^from (?:\.|pytest_gpueval\.)[\w.]* import .*\n", re.MULTILINE)
 _FUTURE = "from __future__ import annotations\n"
 
@@ -20,7 +20,7 @@ LOADER = (
 @cache
 def source() -> str:
     """The agent's modules as one standalone file."""
-    return joined(*(f"detached/agent/{name}.py" for name in _MODULES))
+    return joined(*(f"detached/agent/{name}.py" for name in MODULES))
 
 
 @cache

@@ -14,6 +14,13 @@ from pytest_gpueval.hosts.detached.text import harmless
 from pytest_gpueval.hosts.host import Host
 
 CODE: Final = ("detached/agent/processes.py", "detached/agent/files.py", "sync/agent/snapshots.py", "sync/agent/receive.py")
+# What looks at a host knows of its runs and its code, too.
+_HOST: Final = ("facts", "environments", "verbs")
+HOST: Final = (
+    *(f"detached/agent/{name}.py" for name in bundle.MODULES),
+    *CODE[2:],
+    *(f"bootstrap/agent/{name}.py" for name in _HOST),
+)
 _TOO_LONG: Final = "took longer than"  # what every host says of a program whose time was over
 _LOADER: Final = (
     "import sys,zlib;i=sys.stdin.buffer;s=zlib.decompress(i.read(int(i.readline()))).decode();g={'__name__':'gpueval_agent'};"
@@ -22,10 +29,18 @@ _LOADER: Final = (
 
 
 def ask(
-    host: Host, python: str, message: Mapping[str, Any], payload: bytes = b"", *, timeout_s: float, unsure: str = "try again", source: str | None = None
+    host: Host,
+    python: str,
+    message: Mapping[str, Any],
+    payload: bytes = b"",
+    *,
+    timeout_s: float,
+    unsure: str = "try again",
+    modules: tuple[str, ...] = CODE,
+    source: str | None = None,
 ) -> dict[str, Any]:
-    """The answer. `source` is another text of the agent. Raises Unreachable, AccessDenied, UsageProblem, Conflict, StorageError, GpuevalError."""
-    text = zlib.compress((source or bundle.joined(*CODE)).encode(), 6)
+    """The answer. `modules` make the agent, or `source` is it. Raises Unreachable, AccessDenied, UsageProblem, Conflict, StorageError, GpuevalError."""
+    text = zlib.compress((source or bundle.joined(*modules)).encode(), 6)
     asked = zlib.compress(json.dumps(message).encode(), 1)
     stdin = b"%d\n%b%d\n%b%b" % (len(text), text, len(asked), asked, payload)
     done = host.run([python, "-I", "-S", "-X", "utf8", "-c", _LOADER], stdin=stdin, timeout_s=timeout_s)

@@ -17,7 +17,7 @@ from pytest_gpueval.hosts.link import Patience
 from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.sync import client
 from pytest_gpueval.hosts.sync.client import sync
-from pytest_gpueval.hosts.sync.request import CODE, ask
+from pytest_gpueval.hosts.sync.request import CODE, HOST, ask
 from pytest_gpueval.hosts.sync.rules import CodeEntry, Rules
 from tests.bad_links import bad_link
 from tests.code import CANARY, NAMES, git, repository, shape, stepping
@@ -83,7 +83,7 @@ def expected(root):
 
 def test_the_modules_of_an_agent_make_one_text():
     """They share one namespace there: a name that two of them define would be the later one's for both."""
-    for modules in (CODE,):
+    for modules in (CODE, HOST):
         names = []
         for name in modules:
             for node in ast.parse((HOSTS / name).read_text()).body:

@@ -118,7 +118,7 @@ class Snapshot:
         """Files that were not put there by us."""
         found = []
         for directory, folders, names in os.walk(self.place):
-            folders[:] = [name for name in folders if name not in LITTER]
+            folders[:] = [name for name in folders if name not in LITTER and not name.endswith(".egg-info")]
             below = os.path.relpath(directory, self.place)
             paths = (name if below == "." else os.path.join(below, name) for name in [*names, *folders])
             found += [path for path in paths if path not in files and not os.path.isdir(at(self.place, path)) and not path.endswith(".pyc")]
