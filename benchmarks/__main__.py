@@ -21,6 +21,7 @@ from . import (
     selection,
     startup,
     sweeps,
+    sync,
     triton,
 )
 from .measure import Figure, RunFailed, print_table
@@ -48,6 +49,7 @@ def main() -> None:
         "detached": lambda: detached.main(quick),
         "report_page": lambda: report_page.main(quick),
         "hosts": lambda: hosts.main(quick),
+        "sync": lambda: sync.main(quick),
         "triton": lambda: triton.main(quick),
         "openai": lambda: openai.main(quick),
     }

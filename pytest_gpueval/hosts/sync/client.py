@@ -130,7 +130,7 @@ def _contents(tree: Tree, items: Sequence[Item]) -> list[bytes]:
     piece: list[bytes] = []
     size = 0
     for item in items:
-        data = content(tree.root, item.path)
+        data = content(tree.root, item)
         if len(data) != item.size:
             raise _Changed(names([item]))
         piece.append(data)

@@ -22,8 +22,10 @@ HOST: Final = (
     *(f"bootstrap/agent/{name}.py" for name in _HOST),
 )
 _TOO_LONG: Final = "took longer than"  # what every host says of a program whose time was over
+_TOO_OLD: Final = "and 3.11 or newer is needed"
 _LOADER: Final = (
-    "import sys,zlib;i=sys.stdin.buffer;s=zlib.decompress(i.read(int(i.readline()))).decode();g={'__name__':'gpueval_agent'};"
+    f"import sys,zlib;sys.version_info<(3,8) and sys.exit('it is Python %d.%d, {_TOO_OLD}'%sys.version_info[:2]);"
+    "i=sys.stdin.buffer;s=zlib.decompress(i.read(int(i.readline()))).decode();g={'__name__':'gpueval_agent'};"
     "exec(compile(s,'gpueval-agent','exec'),g);g['serve'](g['CODE_VERBS'])"
 )
 
@@ -43,8 +45,8 @@ def ask(
     text = zlib.compress((source or bundle.joined(*modules)).encode(), 6)
     asked = zlib.compress(json.dumps(message).encode(), 1)
     stdin = b"%d\n%b%d\n%b%b" % (len(text), text, len(asked), asked, payload)
-    done = host.run([python, "-I", "-S", "-X", "utf8", "-c", _LOADER], stdin=stdin, timeout_s=timeout_s)
-    if done.code is None and _TOO_LONG not in done.said:
+    done = host.run([python, "-I", "-S", "-X", "utf8", "-c", _LOADER], stdin=stdin, timeout_s=timeout_s, directory="/")  # the workdir may be yet to make
+    if (done.code is None and _TOO_LONG not in done.said) or _TOO_OLD in done.said:
         raise UsageProblem(f"{host.name}: {python} cannot be run there: {harmless(done.said.encode()).strip()}\nName another Python as `python` of hosts.toml.")
     answer = answered(host.name, done, unsure, python)
     if "error" in answer:

@@ -15,13 +15,13 @@ from typing import Any, Final
 
 from pytest_gpueval.errors import StorageError, UsageProblem
 from pytest_gpueval.hosts import local
+from pytest_gpueval.hosts.host import Done
 
 from .rules import Rules, environments, never
 
 _LIST_S: Final = 120.0
 # A file that changed so shortly before it was hashed may change again within the same tick of its file system's clock: its hash is not kept.
 _FRESH_NS: Final = 2_000_000_000
-_BLOCK: Final = 1 << 20
 _MOST_EXAMPLES: Final = 5
 # The mode of a submodule in git's index.
 _SUBMODULE: Final = b"160000 "
@@ -92,7 +92,7 @@ def _listed(root: Path, rules: Rules) -> tuple[list[str], dict[str, str], tuple[
 def _of_git(root: Path, below: str, left_out: dict[str, str]) -> Iterator[str]:
     """What git tracks, and what it would if it were told to; submodules too. Raises UsageProblem."""
     done = local.call(["git", "ls-files", "-z", "-co", "--exclude-standard"], root / below, _LIST_S)
-    modules = local.call(["git", "ls-files", "-z", "-s"], root / below, _LIST_S)
+    modules = local.call(["git", "ls-files", "-z", "-s"], root / below, _LIST_S) if (root / below / ".gitmodules").exists() else Done(0, b"", "")
     if done.code != 0 or modules.code != 0:
         raise UsageProblem(f"{root / below}: git cannot list its files: {(done.said or modules.said).strip()}")
     names = {below + os.fsdecode(raw) for raw in done.output.split(b"\0") if raw}
@@ -218,17 +218,17 @@ def hashed(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def content(root: Path, name: str) -> bytes:
-    """A file as it is now; nothing where it is gone. Raises StorageError."""
+def content(root: Path, item: Item) -> bytes:
+    """A file as it is now, but no more than a byte beyond what it was; nothing where it is gone. Raises StorageError."""
     try:
-        file = os.open(f"{root}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(f"{root}/{item.path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise StorageError(f"{root / name}: cannot be read: {error.strerror or error}") from None
+        raise StorageError(f"{root / item.path}: cannot be read: {error.strerror or error}") from None
     try:
-        found = os.read(file, _BLOCK)
-        while data := os.read(file, _BLOCK) if len(found) >= _BLOCK else b"":
+        found = os.read(file, item.size + 1)
+        while len(found) < item.size and (data := os.read(file, item.size + 1 - len(found))):
             found += data
         return found
     finally:

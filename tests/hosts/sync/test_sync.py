@@ -244,10 +244,10 @@ def test_larger_than_one_batch(root, base, monkeypatch, requests):
 def test_a_file_that_changes_while_it_is_sent(root, base, monkeypatch):
     real, turns = client.content, []
 
-    def changing(place, name):
-        data = real(place, name)
-        if name == "twice.py" and not turns:
-            turns.append(name)
+    def changing(place, item):
+        data = real(place, item)
+        if item.path == "twice.py" and not turns:
+            turns.append(item)
             (root / "twice.py").write_text("emas")
             return b"emas"
         return data

@@ -29,9 +29,9 @@ VERIFIED = "verified.json"
 def facts_of(message: dict[str, Any], _: BinaryIO) -> dict[str, Any]:
     """All of them, in one answer. What cannot be found out is None, with a reason beside it."""
     root = message["root"]
-    with contextlib.suppress(OSError):
-        shown = status({"root": message["runs"], "run_ids": None, "tail_lines": 0})
-        runs = {"runs": shown["runs"], "boot": boot(), "hostname": socket.gethostname(), "now": time.time()}
+    runs: dict[str, Any] = {"runs": [], "boot": boot(), "hostname": socket.gethostname(), "now": time.time()}
+    with contextlib.suppress(OSError, Refused):
+        runs["runs"] = status({"root": message["runs"], "run_ids": None, "tail_lines": 0})["runs"]
     return {
         "hostname": socket.gethostname(),
         "python": {"version": list(sys.version_info[:3]), "executable": sys.executable, "machine": platform.machine()},
