@@ -22,6 +22,7 @@ from . import (
     selection,
     startup,
     sweeps,
+    sync,
     triton,
 )
 from .measure import Figure, RunFailed, print_table
@@ -50,6 +51,7 @@ def main() -> None:
         "detached": lambda: detached.main(quick),
         "report_page": lambda: report_page.main(quick),
         "hosts": lambda: hosts.main(quick),
+        "sync": lambda: sync.main(quick),
         "triton": lambda: triton.main(quick),
         "openai": lambda: openai.main(quick),
     }

@@ -97,12 +97,15 @@ def test_the_new_suite_of_the_readme_runs(pytester):
 
 def test_the_suite_file_of_the_readme_is_valid():
     from pytest_gpueval.hosts.declared import HostsFile
+    from pytest_gpueval.hosts.sync.rules import CodeEntry
     from pytest_gpueval.suites.load import validated
     from pytest_gpueval.suites.schema import SPEED, ComparisonEntry, DatasetEntry, GenerationOptions, JudgeEntry, PolicyEntry, RuntimeEntry, SuiteFile
     from pytest_gpueval.suites.sweep_schema import SweepFile
 
     suite, columns, judged, gates, speed, policy, runtimes, sweep, data, hosts = blocks("toml")
-    assert validated(HostsFile, tomllib.loads(hosts), "README").hosts["gpu-a"].gpus == "0-7"
+    told_hosts = validated(HostsFile, tomllib.loads(hosts), "README")
+    assert told_hosts.hosts["gpu-a"].gpus == "0-7"
+    assert told_hosts.code.model_copy(update={"include": [], "exclude": []}) == CodeEntry(), "what it says are the defaults"
     reviews = {**tomllib.loads(suite)["datasets"]["reviews"], **tomllib.loads(columns)["datasets"]["reviews"]}
     assert validated(DatasetEntry, reviews, "README").columns == {"text": "body", "label": "target"}
     assert validated(SweepFile, tomllib.loads(sweep), "README").early_stop is not None

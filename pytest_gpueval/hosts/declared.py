@@ -22,6 +22,7 @@ from .address import Address, Kubernetes, Local, Slurm, Ssh, parsed
 from .host import Host
 from .local import LocalHost
 from .ssh import SshHost
+from .sync.rules import CodeEntry, Rules
 
 FILE_NAME = "hosts.toml"
 _GPU = r"(?:\d+(?:-\d+)?|\d+:\d+|(?:GPU|MIG)-[0-9A-Za-z/-]+)"
@@ -55,6 +56,7 @@ class HostEntry(Strict):
     workdir: There | None = Field(None, description="where what is ours lies; commands run there (default: the home directory)")
     python: Annotated[str, Field(min_length=1)] = Field("python3", description="Python 3.11, 3.12 or 3.13")
     uv: Annotated[str, Field(min_length=1)] | None = Field(None, description="the program uv, where it is not on PATH")
+    install: bool | list[str] = Field(True, description="what is installed there: true: what the code says; false: nothing; or words of `pip install`")
     gpus: str | None = Field(None, description="as --gpus; goes before it")
     env: dict[str, str] = Field({}, description="environment of all that runs there; no secrets")
     volume: There | None = Field(None, description="must be mounted before anything starts")
@@ -103,6 +105,7 @@ class HostsFile(Strict):
     """A file hosts.toml."""
 
     hosts: dict[str, HostEntry] = Field({})
+    code: CodeEntry = Field(default_factory=CodeEntry)
 
     @field_validator("hosts")
     @classmethod
@@ -153,6 +156,19 @@ def named(name: str, root: Path) -> Declared:
     raise UsageProblem(
         f"there is no host {name!r} in {where}. {valid_values(name, {*hosts, *plain, 'local'}, what='hosts')}\nA host that neither names is written ssh://[USER@]HOST[:PORT]."
     )
+
+
+def every(root: Path) -> list[Declared]:
+    """The hosts of hosts.toml, in its order. Raises UsageProblem."""
+    file = root / FILE_NAME
+    hosts = read(file).hosts if file.exists() else {}
+    return [Declared(name, parsed(entry.address), entry, file) for name, entry in hosts.items()]
+
+
+def code_rules(root: Path) -> Rules:
+    """What of `root` is code, by the rules and hosts.toml. Raises UsageProblem."""
+    file = root / FILE_NAME
+    return Rules(read(file).code if file.exists() else CodeEntry())
 
 
 def default_name(environment: Mapping[str, str] = os.environ) -> str:

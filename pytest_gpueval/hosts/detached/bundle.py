@@ -6,8 +6,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-_MODULES = ("processes", "files", "runner", "manifest", "archive", "requests")
-_OWN = re.compile(r"^from \.\w+ import .*\n", re.MULTILINE)
+MODULES = ("processes", "files", "runner", "manifest", "archive", "requests")
+_OWN = re.compile(r"^from (?:\.|pytest_gpueval\.)[\w.]* import .*\n", re.MULTILINE)
 _FUTURE = "from __future__ import annotations\n"
 
 # Reads the agent's length, the agent, and the request from stdin: argv, which everybody on the host can read, says nothing.
@@ -20,9 +20,15 @@ LOADER = (
 @cache
 def source() -> str:
     """The agent's modules as one standalone file."""
-    here = Path(__file__).parent / "agent"
-    texts = (_OWN.sub("", (here / f"{name}.py").read_text(encoding="utf-8")).replace(_FUTURE, "") for name in _MODULES)
-    return '"""Made of pytest_gpueval/hosts/detached/agent."""\n' + _FUTURE + "\n".join(texts)
+    return joined(*(f"detached/agent/{name}.py" for name in MODULES))
+
+
+@cache
+def joined(*modules: str) -> str:
+    """Modules of `hosts` as one standalone file; each imports from those before it alone."""
+    hosts = Path(__file__).parent.parent
+    texts = (_OWN.sub("", (hosts / name).read_text(encoding="utf-8")).replace(_FUTURE, "") for name in modules)
+    return f'"""Made of pytest_gpueval/hosts: {" ".join(modules)}."""\n' + _FUTURE + "\n".join(texts)
 
 
 def framed(agent: str, request: bytes) -> bytes:

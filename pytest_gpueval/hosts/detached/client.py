@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pytest_gpueval.errors import Conflict, GpuevalError, StorageError, Unreachable, UsageProblem, valid_values
-from pytest_gpueval.hosts.host import Host
+from pytest_gpueval.hosts.host import Done, Host
 from pytest_gpueval.sweeps.output import results
 
 from . import bundle
@@ -111,7 +111,7 @@ class Agent:
         answer = self._ask(
             message, _LAUNCH_S, f"{what.run_id}: nobody knows whether it was started. Submit it again with --run-id {what.run_id}: it starts once"
         )
-        return Submitted(_run(answer, answer["run"]), answer["again"], tuple(answer["notes"]))
+        return Submitted(parsed_run(answer, answer["run"]), answer["again"], tuple(answer["notes"]))
 
     def status(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> list[DetachedRun]:
         """The runs of these ids, or all that can be read. Raises UsageProblem for one that is not there."""
@@ -122,13 +122,13 @@ class Agent:
         answer = self._ask({"do": "status", "run_ids": list(run_ids) if run_ids is not None else None, "tail_lines": tail_lines}, _ASK_S)
         if answer["missing"]:
             raise self._unknown(answer["missing"][0], answer["known"])
-        return Look([_run(answer, run) for run in answer["runs"]], tuple(harmless(text.encode()) for text in answer["skipped"]))
+        return Look([parsed_run(answer, run) for run in answer["runs"]], tuple(harmless(text.encode()) for text in answer["skipped"]))
 
     def logs(self, run_id: str, *, after: Piece | None = None, tail_lines: int = 50, wait_s: float = 0.0) -> Piece:
         """A piece of stdout.log: its last lines, or what follows another piece, for which the agent waits up to `wait_s` seconds. Raises UsageProblem."""
         place = {"offset": after.offset, "nonce": after.nonce} if after else {"offset": None, "nonce": None}
         answer = self._ask({"do": "tail", "run_id": run_id, "tail_lines": tail_lines, "wait_s": wait_s, **place}, _ASK_S + wait_s)
-        return Piece(base64.b64decode(answer["data"]), answer["offset"], answer["nonce"], answer["ended"], _run(answer, answer["run"]))
+        return Piece(base64.b64decode(answer["data"]), answer["offset"], answer["nonce"], answer["ended"], parsed_run(answer, answer["run"]))
 
     def manifest(self, run_id: str, *, known: Mapping[str, Sequence[Any]], most_files: int) -> dict[str, Any]:
         """The run's directory there, its files and what else is in it. Raises UsageProblem."""
@@ -146,29 +146,39 @@ class Agent:
         )
         if answer["left"]:
             raise GpuevalError(f"{self.host.name}: {run_id}: these processes could not be ended: {', '.join(map(str, answer['left']))}")
-        return Stopped(_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"])
+        return Stopped(parsed_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"])
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, **message}).encode()
         done = self.host.run(["python3", "-I", "-S", "-X", "utf8", "-c", bundle.LOADER], stdin=bundle.framed(self._source, request), timeout_s=timeout_s)
-        if done.code is None:
-            raise Unreachable(f"{self.host.name}: {harmless(done.said.encode()).strip()}\n{unsure}.")
-        answer = _parsed(done.output)
-        if answer is None:
-            said = harmless(done.said.encode()).strip()[-2000:]
-            if done.code in (126, 127):
-                raise UsageProblem(f"{self.host.name}: python3 is needed there, version 3.8 or newer, and cannot be run: {said}")
-            raise GpuevalError(f"{self.host.name}: its agent ended with {done.code} and no answer: {said}\n{unsure}.")
+        answer = answered(self.host.name, done, unsure)
         if "error" in answer:
-            kind, text = answer["error"]["kind"], harmless(answer["error"]["text"].encode())
-            if kind == "missing":
-                raise self._unknown(text, ())
-            raise _ERRORS[kind](f"{self.host.name}: {text}")
+            if answer["error"]["kind"] == "missing":
+                raise self._unknown(harmless(answer["error"]["text"].encode()), ())
+            raise refused(self.host.name, answer["error"])
         return answer
 
     def _unknown(self, run_id: str, known: Sequence[str]) -> UsageProblem:
         near = valid_values(run_id, known, what="run ids") if known else "`gpueval runs status` lists those that are there."
         return UsageProblem(f"{self.host.name}: there is no run {run_id!r} in {self.root}. {near}")
+
+
+def answered(name: str, done: Done, unsure: str, python: str = "python3") -> dict[str, Any]:
+    """What an agent answered; `unsure` is what to do where nobody knows what became of the request. Raises Unreachable, UsageProblem, GpuevalError."""
+    if done.code is None:
+        raise Unreachable(f"{name}: {harmless(done.said.encode()).strip()}\n{unsure}.")
+    answer = _parsed(done.output)
+    if answer is None:
+        said = harmless(done.said.encode()).strip()[-2000:]
+        if done.code in (126, 127):
+            raise UsageProblem(f"{name}: {python} is needed there, version 3.8 or newer, and cannot be run: {said}")
+        raise GpuevalError(f"{name}: its agent ended with {done.code} and no answer: {said}\n{unsure}.")
+    return answer
+
+
+def refused(name: str, error: Mapping[str, str]) -> GpuevalError:
+    """The error that an agent answered with."""
+    return _ERRORS[error["kind"]](f"{name}: {harmless(error['text'].encode())}")
 
 
 def _parsed(output: bytes) -> dict[str, Any] | None:
@@ -179,7 +189,8 @@ def _parsed(output: bytes) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def _run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun:
+def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun:
+    """A run as an agent's answer tells it."""
     outcome = judge(Facts.of(answer, run))
     how, begun = run["exit"] or {}, run["started"] or {}
     until = how.get("at") or (answer["now"] if not outcome.state.ended else None)

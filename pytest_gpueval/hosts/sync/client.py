@@ -1,0 +1,160 @@
+"""Sends code: one round trip where nothing changed, one more for each batch of what is missing there."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_gpueval.errors import Conflict
+from pytest_gpueval.hosts import local
+from pytest_gpueval.hosts.detached.submission import DEFAULT_ROOT
+from pytest_gpueval.hosts.host import Host
+
+from .request import ask
+from .rules import Rules
+from .tree import Item, Tree, content, names, read
+
+# Of contents in one request; they are in memory.
+_BATCH_BYTES: Final = 32 << 20
+_LOOK_S: Final = 300.0
+_PUT_S: Final = 3600.0
+_TRIES: Final = 5
+_UNSURE: Final = "What came whole is kept there: sync again, and the rest is sent"
+_PIECE_BYTES: Final = 1 << 20
+_SAMPLE_BYTES: Final = 1 << 18
+_WORTH_PACKING: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What became of a sync. `directory` holds the tree on the host, and will not change; None in a dry run that would make it. `base` is all that is ours.
+
+    `again` where it was there and current before; `sent` are the files whose contents went, `sent_bytes` what they hold.
+    """
+
+    directory: str | None
+    base: str
+    tree: Tree
+    sent: tuple[Item, ...]
+    again: bool
+    notes: tuple[str, ...]
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of contents, each once."""
+        return sum({item.content: item.size for item in self.sent}.values())
+
+    @property
+    def current(self) -> str:
+        """A path there that always is the tree which was sent last."""
+        return f"{self.base}/current"
+
+
+class _Changed(Exception):
+    """A file is not what it was when it was hashed."""
+
+
+def sync(
+    host: Host, root: Path, base: str, *, rules: Rules | None = None, python: str = "python3", dry_run: bool = False, tell: Callable[[str], None] | None = None
+) -> Synced:
+    """Have the code of `root` below `base` on a host. To sync again completes what was cut off; `tell` hears how it goes.
+
+    Raises UsageProblem, StorageError, Conflict, Unreachable, AccessDenied.
+    """
+    for _ in range(_TRIES):
+        tree = read(root, rules or Rules())
+        try:
+            return _sent(host, tree, base, python, dry_run=dry_run, tell=tell or (lambda _: None))
+        except _Changed as changed:
+            last = str(changed)
+    raise Conflict(f"{root}: {last} changes all the time; sync again once it is done")
+
+
+def _sent(host: Host, tree: Tree, base: str, python: str, *, dry_run: bool, tell: Callable[[str], None]) -> Synced:
+    manifest = [[item.path, item.kind, item.content, item.size] for item in tree.items]
+    common = {"root": base, "runs": DEFAULT_ROOT, "tree": tree.digest}
+    message = {**common, "do": "look", "dry": dry_run, "manifest": manifest, "about": {"from": str(tree.root), "commit": _commit(tree.root)}}
+    answer = ask(host, python, message, timeout_s=_LOOK_S, unsure=_UNSURE)
+    if answer["missing"] and not dry_run:
+        tell(f"{host.name}: sending {len(answer['missing']):,} of {len(tree.items):,} files")
+    gone: dict[str, Item] = {}
+    for _ in range(_TRIES):
+        if not answer["missing"] or dry_run:
+            break
+        gone |= _by_content(tree, answer["missing"])
+        for request, payload in _batches(tree, answer["missing"]):
+            answer = ask(host, python, {**common, "do": "put", **request}, payload, timeout_s=_PUT_S, unsure=_UNSURE)
+            if "changed" in answer:
+                raise _Changed(answer["changed"])
+    if answer["missing"] and not dry_run:
+        raise Conflict(f"{host.name}: {base}: files vanish there as they come; is it being cleared? Sync again")
+    missing = gone.keys() if gone else set(answer["missing"])
+    sent = tuple(item for item in tree.items if item.kind != "l" and item.content in missing)
+    return Synced(answer["directory"], answer.get("root", base), tree, sent, answer.get("again", answer["directory"] is not None), tuple(answer["notes"]))
+
+
+def _batches(tree: Tree, missing: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], bytes]]:
+    """Requests that send contents. Raises _Changed."""
+    items = list(_by_content(tree, missing).values())
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        if batch and size + item.size > _BATCH_BYTES:
+            yield _request(tree, batch, last=False)
+            batch, size = [], 0
+        batch.append(item)
+        size += item.size
+    yield _request(tree, batch, last=True)
+
+
+def _request(tree: Tree, items: Sequence[Item], *, last: bool) -> tuple[Mapping[str, Any], bytes]:
+    """Files are compressed by all cores, in pieces. Raises _Changed."""
+    contents = _contents(tree, items)
+    sample = contents[0][:_SAMPLE_BYTES] if contents else b""
+    packed = len(zlib.compress(sample, 1)) < _WORTH_PACKING * len(sample)
+    if packed:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            contents = list(pool.map(_packed, contents))
+    files = [[item.path, item.content, item.size] for item in items]
+    return {"files": files, "packed": packed, "last": last}, b"".join(contents)
+
+
+def _contents(tree: Tree, items: Sequence[Item]) -> list[bytes]:
+    """What files hold, in pieces of some size. What is right in size alone is found out there. Raises _Changed."""
+    pieces: list[bytes] = []
+    piece: list[bytes] = []
+    size = 0
+    for item in items:
+        data = content(tree.root, item)
+        if len(data) != item.size:
+            raise _Changed(names([item]))
+        piece.append(data)
+        size += len(data)
+        if size >= _PIECE_BYTES:
+            pieces.append(b"".join(piece))
+            piece, size = [], 0
+    return [*pieces, b"".join(piece)]
+
+
+def _packed(data: bytes) -> bytes:
+    return zlib.compress(data, 1)
+
+
+def _by_content(tree: Tree, contents: Sequence[str]) -> dict[str, Item]:
+    """The first file of each."""
+    wanted = set(contents)
+    found: dict[str, Item] = {}
+    for item in tree.items:
+        if item.kind != "l" and item.content in wanted:
+            found.setdefault(item.content, item)
+    return found
+
+
+def _commit(root: Path) -> str | None:
+    said = local.run(["git", "rev-parse", "HEAD"], root)
+    return said.strip() if said else None

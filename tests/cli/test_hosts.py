@@ -1,0 +1,135 @@
+"""gpueval hosts: list, status, sync, bootstrap, as they are typed."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_gpueval.hosts.detached.agent.processes import marks
+from tests.bad_links import bad_link
+from tests.code import CANARY, repository, shape
+from tests.detached_runs import runs_in, what
+from tests.sshd import running
+from tests.waiting import DEADLINE_S
+
+GPUEVAL = Path(sys.executable).parent / "gpueval"
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("sshd") / "a b") as server:
+        yield server
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "repo").mkdir()
+    return repository(tmp_path / "repo")
+
+
+def toml(sshd, **hosts):
+    """hosts.toml; each host is the server's account with bash, unless it says otherwise."""
+    lines = []
+    for name, more in hosts.items():
+        given = {"address": f"ssh://{sshd.users['bash']}@127.0.0.1:{sshd.port}", "ssh_config": str(sshd.config), "python": sys.executable, **more}
+        lines += [f"[hosts.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in given.items() if value is not None)]
+    return "\n".join(lines) + "\n"
+
+
+def gpueval(root, *words, code=0, **environment):
+    done = subprocess.run([GPUEVAL, "hosts", *words], cwd=root, capture_output=True, text=True, env={**os.environ, **environment}, timeout=DEADLINE_S)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_list(root, sshd):
+    assert "there is no host in" in gpueval(root, "list").stdout
+    (root / "hosts.toml").write_text(toml(sshd, a={"gpus": "0-7"}, b={"address": "local", "ssh_config": None}))
+    assert re.search(r"^a +ssh://.* 0-7 +True", gpueval(root, "list").stdout, re.MULTILINE)
+    assert [host["name"] for host in json.loads(gpueval(root, "list", "--json").stdout)] == ["a", "b"]
+    (root / "hosts.toml").write_text("[hosts.a]\naddress = 'local'\ninstal = false\n")
+    assert "hosts.a.instal" in gpueval(root, "list", code=2).stderr
+
+
+def test_sync_and_bootstrap_through_ssh(root, sshd, tmp_path):
+    work = tmp_path / "work dir"
+    work.mkdir()
+    (root / "hosts.toml").write_text(toml(sshd, box={"workdir": str(work), "install": False}))
+    dry = gpueval(root, "bootstrap", "box", "--dry-run", "--wandb-login", WANDB_API_KEY="w" * 40)
+    assert "would: send" in dry.stdout and "would: install nothing" in dry.stdout and "would: write WANDB_API_KEY" in dry.stdout
+    assert "left out: '.env': may hold secrets, which stay here" in dry.stdout and list(work.iterdir()) == []
+    assert not (sshd.home("bash") / ".netrc").exists()
+    sent = json.loads(gpueval(root, "sync", "box", "--json").stdout)
+    assert (sent["again"], sent["left_out"][".venv/"], len(sent["sent"])) == (False, "a virtual environment", sent["files"] - 2)
+    done = gpueval(root, "bootstrap", "box", "--wandb-login", WANDB_API_KEY="canary-wandb")
+    assert "it was there already" in done.stdout and "box: ready" in done.stdout and "canary-wandb" not in done.stdout + done.stderr
+    assert "password canary-wandb" in (sshd.home("bash") / ".netrc").read_text()
+    assert subprocess.run(["grep", "-rqa", f"{CANARY}\\|canary-wandb", work]).returncode == 1
+    (python,) = re.findall(r"^python: (.*)$", done.stdout, re.MULTILINE)
+    assert subprocess.run(["sh", "-c", f"cd / && {python} -c 'import untracked; print(untracked.x)'"], capture_output=True, text=True).stdout == "1\n"
+    assert set(shape(sent["directory"])) >= {"run.sh", "new\nline.py", "hosts.toml"}
+    assert not (sshd.home("bash") / "gpueval-code").exists(), "below workdir alone"
+
+
+def test_status_of_all_at_once(root, sshd, tmp_path):
+    silent = sshd.place / "silent"
+    with bad_link(sshd.port) as link:
+        kind, key, *_ = sshd.host_key.with_suffix(".pub").read_text().split()
+        silent.write_text(f"[127.0.0.1]:{link.port} {kind} {key}\n")
+        config = sshd.place / "silent_config"
+        config.write_text(sshd.config.read_text().replace(str(sshd.known_hosts), str(silent)))
+        link.stall()
+        hosts = {
+            "box": {"volume": "/proc"},
+            "refused": {"address": "ssh://x@127.0.0.1:1"},
+            "stranger": {"host_key": "SHA256:" + "A" * 43},
+            "silent": {"address": f"ssh://{sshd.users['bash']}@127.0.0.1:{link.port}", "ssh_config": str(config)},
+            "here": {"address": "local", "ssh_config": None, "volume": "/no/such", "gpus": "0"},
+        }
+        (root / "hosts.toml").write_text(toml(sshd, **hosts))
+        begin = time.monotonic()
+        done = gpueval(root, "status", "--timeout", "8", "--json", code=4)
+        assert time.monotonic() - begin < 8 + DEADLINE_S / 3, "nobody is waited for twice"
+        found = {each["name"]: each for each in json.loads(done.stdout)}
+        assert list(found) == list(hosts)
+        box = found["box"]
+        assert box["reachable"] and box["volume"]["mounted"] and box["problems"] == [] and abs(box["clock_s"]) < 5
+        assert box["python"]["version"] == list(sys.version_info[:3]) and box["disk"]["free"] > 0
+        assert (found["refused"]["exit_code"], found["stranger"]["exit_code"], found["silent"]["exit_code"]) == (3, 4, 3)
+        assert "no answer within 8 s (--timeout)" in found["silent"]["error"] and not found["silent"]["reachable"]
+        assert [text.split(" ")[0] for text in found["here"]["problems"]] == ["volume", "gpus"]
+        lines = gpueval(root, "status", "box", "refused", "here", code=3).stdout
+    assert re.search(r"^box: ok: Python .* GB free · /proc mounted · ", lines, re.MULTILINE)
+    assert re.search(r"^refused: unreachable: .*Connection refused", lines, re.MULTILINE)
+    assert "here: unfit: " in lines and "  volume = '/no/such' is not mounted there" in lines
+    gpueval(root, "status", "here", code=1)
+    gpueval(root, "status", "box")
+
+
+def test_status_shows_runs_that_go_on(root, sshd, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    (home / "gpueval-runs").mkdir(parents=True)
+    with runs_in(home / "gpueval-runs") as agent:
+        agent.submit(what("exec sleep 600", "nightly"), {}, tmux=False)
+        (found,) = json.loads(gpueval(root, "status", "local", "--json", HOME=str(home)).stdout)
+        assert [(run["run_id"], run["state"]) for run in found["runs"]] == [("nightly", "running")]
+        assert "  run nightly: running" in gpueval(root, "status", "local", HOME=str(home)).stdout
+    assert marks()
+
+
+def test_a_read_only_home_and_a_missing_key_are_said(root, sshd, tmp_path):
+    (tmp_path / "file").write_text("")
+    (root / "hosts.toml").write_text(toml(sshd, box={"address": "local", "ssh_config": None, "workdir": "/proc/self", "install": False}))
+    assert re.search(r"gpueval: box: .*(cannot be written there|No such file|cannot be copied)", gpueval(root, "bootstrap", "box", code=1).stderr)
+    assert "WANDB_API_KEY is not set here" in gpueval(root, "bootstrap", "box", "--wandb-login", code=2, WANDB_API_KEY="").stderr
+
+
+@pytest.mark.parametrize("command", ["list", "status", "sync", "bootstrap"])
+def test_help_has_examples(command, root):
+    assert f"gpueval hosts {command}" in gpueval(root, command, "--help").stdout
