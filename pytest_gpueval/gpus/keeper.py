@@ -36,7 +36,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as by Ctrl-C, so that what is held is given back
     try:
         request = json.loads(sys.stdin.readline())
-        with _place(Path.cwd() / FOLDER, request["session"]) as place, _reserved(request) as found:
+        with _place(Path(request["place"] or Path.cwd() / FOLDER), request["session"]) as place, _reserved(request) as found:
             _say({"have": _told(found, place)})
             sys.stdin.read()
     except GpuevalError as error:

@@ -42,8 +42,21 @@ class Keeper:
             self._process.wait()
 
 
-def keep(host: Host, python: Sequence[str], directory: str, *, session: str, gpus: str, wait_s: float, shared: bool, on_wait: Callable[[str], None]) -> Keeper:
+def keep(
+    host: Host,
+    python: Sequence[str],
+    directory: str,
+    *,
+    place: str | None,
+    session: str,
+    gpus: str,
+    wait_s: float,
+    shared: bool,
+    on_wait: Callable[[str], None],
+) -> Keeper:
     """Lease GPUs of a host, as `--gpus` says them, by the interpreter that has this package there, in the directory that has the repository.
+
+    The directory for the session's runs is made in `place`, or below that of the repository.
 
     Raises Unreachable, AccessDenied, UsageProblem, Conflict, StorageError, RuntimeFault.
     """
@@ -58,7 +71,7 @@ def keep(host: Host, python: Sequence[str], directory: str, *, session: str, gpu
     try:
         with suppress(BrokenPipeError):  # it has ended, and says why
             assert process.stdin is not None  # noqa: S101 - a pipe
-            process.stdin.write(json.dumps({"session": session, "gpus": gpus, "wait_s": wait_s, "shared": shared}).encode() + b"\n")
+            process.stdin.write(json.dumps({"place": place, "session": session, "gpus": gpus, "wait_s": wait_s, "shared": shared}).encode() + b"\n")
             process.stdin.flush()
         keeper.have = _answer(host.name, lines, _ANSWER_S + wait_s, on_wait)
     except _Silent:
@@ -93,7 +106,7 @@ def _answer(name: str, lines: Queue[bytes], limit_s: float, on_wait: Callable[[s
         if not isinstance(told, dict):
             continue
         if "wait" in told:
-            on_wait(f"{name}: {told['wait']}")
+            on_wait(f"{name}: waiting: {told['wait']}")
         elif "error" in told:
             raise _KINDS.get(told["error"]["exit_code"], RuntimeFault)(f"{name}: {told['error']['text']}")
         elif "have" in told:

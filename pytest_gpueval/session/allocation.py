@@ -142,7 +142,7 @@ def _elsewhere(config: pytest.Config, settings: Settings, widths: frozenset[int]
         return Allocation(notes=[f"{', '.join(one.name for one in named)}: asked once something is to run"])
     clean_up(config)
     processes = lanes.processes(getattr(config.known_args_namespace, "numprocesses", None))
-    hosts = away.take(named, settings, _say)
+    hosts = away.take(named, settings, _tell)
     for one in hosts.found.values():
         config.add_cleanup(one.close)
     laid, narrow = [], []
@@ -159,5 +159,9 @@ def _elsewhere(config: pytest.Config, settings: Settings, widths: frozenset[int]
 
 
 def _say(reason: str) -> None:
-    sys.stderr.write(f"gpueval: waiting: {reason}\n")
+    _tell(f"waiting: {reason}")
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"gpueval: {text}\n")
     sys.stderr.flush()

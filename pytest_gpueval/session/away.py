@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from pytest_gpueval import __version__
 from pytest_gpueval.errors import GpuevalError, UsageProblem
 from pytest_gpueval.gpus.devices import Device
 from pytest_gpueval.hosts import declared, workers
+from pytest_gpueval.hosts.address import Local
+from pytest_gpueval.hosts.bootstrap.prepare import prepare
 from pytest_gpueval.hosts.declared import Declared
 from pytest_gpueval.hosts.host import Host
 from pytest_gpueval.hosts.keeping import Keeper, keep
@@ -43,7 +46,8 @@ class Away:
 
     name: str
     host: Host
-    python: str
+    supervisor: str
+    python: Sequence[str]
     root: str
     here: str
     session_dir: str
@@ -63,7 +67,7 @@ class Away:
         """What starts a worker of this lane."""
         guards = [self.guards[device.uuid] for device in lane.gpus if device.uuid in self.guards]
         variables = [f"{name}={value}" for name, value in self.environment.items()]
-        return self.host.worker_command(workers.below(self.here, carried(self.python, ["/usr/bin/env", *variables, self.python], leases=guards)))
+        return self.host.worker_command(workers.below(self.here, carried(self.supervisor, ["/usr/bin/env", *variables, *self.python], leases=guards)))
 
     def there(self, path: Path, root: Path) -> str:
         """Where a file of the repository is on the host."""
@@ -108,12 +112,15 @@ def check_suites(suites: Sequence[AnySuite], settings: Settings) -> None:
             raise UsageProblem(f"suite {suite.name!r} is not part of {settings.root}, which is what other hosts get; `gpueval init` makes one there.")
 
 
-def take(found: Sequence[Declared], settings: Settings, on_wait: Callable[[str], None]) -> Hosts:
-    """Lease the GPUs of all these hosts, at the same time. Those that cannot be reached are left out; raises what the first said where none can."""
+def take(found: Sequence[Declared], settings: Settings, tell: Callable[[str], None]) -> Hosts:
+    """Make these hosts ready and lease their GPUs, all at the same time; `tell` hears what that takes.
+
+    Those that cannot be reached are left out; raises what the first said where none can.
+    """
 
     def ask(one: Declared) -> Away | GpuevalError:
         try:
-            return _taken(one, settings, on_wait)
+            return _taken(one, settings, tell)
         except GpuevalError as error:
             return error
 
@@ -129,41 +136,54 @@ def take(found: Sequence[Declared], settings: Settings, on_wait: Callable[[str],
     return Hosts(here, [f"host left out: {str(error).splitlines()[0]}" for error in errors])
 
 
-def _taken(one: Declared, settings: Settings, on_wait: Callable[[str], None]) -> Away:
-    host, python = declared.opened(one), one.entry.python
-    try:
-        below = settings.here.relative_to(settings.root).as_posix() if settings.here.is_relative_to(settings.root) else "."
-        directory = one.entry.workdir or ("." if one.name != "local" else str(settings.root))
-        spec = one.entry.gpus or settings.gpus or "auto"
-        session = settings.session or "+".join(settings.suite) or "pytest"
-        keeper = keep(host, [python], directory, session=session, gpus=spec, wait_s=settings.gpus_wait_s, shared=settings.gpus_shared, on_wait=on_wait)
+def _taken(one: Declared, settings: Settings, tell: Callable[[str], None]) -> Away:
+    with ExitStack() as undo:
+        host = undo.enter_context(declared.opened(one))
+        python, directory, place = _ready(one, host, settings, tell)
+        keeper = keep(
+            host,
+            python,
+            directory,
+            place=place,
+            session=settings.session or "+".join(settings.suite) or "pytest",
+            gpus=one.entry.gpus or settings.gpus or "auto",
+            wait_s=settings.gpus_wait_s,
+            shared=settings.gpus_shared,
+            on_wait=tell,
+        )
+        undo.callback(keeper.close)
         have = keeper.have
-        try:
-            _same(one.name, have)
-            if one.entry.data is None and settings.data not in _EMBEDDED_OR_HUB:
-                raise UsageProblem(
-                    f"{one.name}: --gpueval-data {settings.data} is a directory of this machine: say where the data are there, as `data` in hosts.toml"
-                )
-        except BaseException:
-            keeper.close()
-            raise
-    except BaseException:
-        host.close()
-        raise
+        _same(one.name, have)
+        if one.entry.data is None and settings.data not in _EMBEDDED_OR_HUB:
+            raise UsageProblem(
+                f"{one.name}: --gpueval-data {settings.data} is a directory of this machine: say where the data are there, as `data` in hosts.toml"
+            )
+        undo.pop_all()
+    below = settings.here.relative_to(settings.root).as_posix() if settings.here.is_relative_to(settings.root) else "."
     return Away(
-        one.name,
-        host,
-        python,
-        have["root"],
-        have["root"] if below == "." else f"{have['root']}/{below}",
-        have["session_dir"],
-        have["cores"],
-        tuple(Device(**device) for device in have["devices"]),
-        have["guards"],
-        one.entry.data,
-        environment(settings),
-        keeper,
+        name=one.name,
+        host=host,
+        supervisor=one.entry.python if one.name != "local" else sys.executable,
+        python=python,
+        root=have["root"],
+        here=have["root"] if below == "." else f"{have['root']}/{below}",
+        session_dir=have["session_dir"],
+        cores=have["cores"],
+        devices=tuple(Device(**device) for device in have["devices"]),
+        guards=have["guards"],
+        data=one.entry.data,
+        environment=environment(settings),
+        keeper=keeper,
     )
+
+
+def _ready(one: Declared, host: Host, settings: Settings, tell: Callable[[str], None]) -> tuple[Sequence[str], str, str | None]:
+    """The interpreter that has all that is needed there, the directory of the repository, and the one for sessions. This machine is ready as it is."""
+    if isinstance(one.address, Local):
+        return [one.entry.python if one.name != "local" else sys.executable], one.entry.workdir or str(settings.root), None
+    prepared = prepare(one, host, settings.root, tell=tell)
+    assert prepared.python is not None and prepared.directory is not None  # noqa: S101, PT018 - but for dry runs they are there
+    return prepared.python, prepared.directory, f"{prepared.synced.base}/sessions"
 
 
 def _same(name: str, have: Mapping[str, Any]) -> None:
