@@ -7,18 +7,17 @@ however it went, the stdin of the supervisor there hangs up, and that ends the p
 
 from __future__ import annotations
 
-import base64
 import os
 import signal
 import sys
 import threading
-import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_gpueval.errors import GpuevalError
 from pytest_gpueval.processes.command import SUPERVISOR
 
+from .carried import carried
 from .ssh import SshHost
 
 if TYPE_CHECKING:
@@ -31,9 +30,7 @@ _CHUNK = 1 << 16
 
 def supervised(python: str, argv: Sequence[str], grace_s: float = 8.0) -> list[str]:
     """The command that supervises a program on a host that has nothing of ours: the supervisor's text goes along with it. Pure but for that text."""
-    text = base64.b64encode(zlib.compress(SUPERVISOR.read_bytes(), 9)).decode("ascii")
-    loader = f"import base64,zlib;exec(compile(zlib.decompress(base64.b64decode('{text}')),'supervisor.py','exec'))"
-    return [python, "-I", "-S", "-c", loader, "--grace", f"{grace_s:g}", "--", *argv]
+    return carried(python, SUPERVISOR, ["--grace", f"{grace_s:g}", "--", *argv])
 
 
 def main(argv: Sequence[str]) -> int:

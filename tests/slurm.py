@@ -1,0 +1,195 @@
+"""A real Slurm of one node on loopback: its own munged, slurmctld and slurmd, ports, directories and key, from nothing, as root.
+
+Its GPUs are devices that every machine has; Slurm hands them out and opens none. No service of the machine is touched, and every process ends with it.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_gpueval.processes.supervisor import pids
+
+from .waiting import alive, wait_for
+
+GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
+# What all processes of a Slurm of ours have in their environment, those of its jobs included.
+MARKER = "GPUEVAL_TEST_SLURM"
+# What is asked to end gets KILL soon, and jobs that have ended are remembered; a busy machine is no dead one.
+CONF = """
+ClusterName=gpueval
+SlurmctldHost={node}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={daemon}
+SlurmUser={user}
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={place}/munge/socket
+CredType=cred/munge
+StateSaveLocation={place}/state
+SlurmdSpoolDir={place}/spool
+SlurmctldPidFile={place}/slurmctld.pid
+SlurmdPidFile={place}/slurmd.pid
+SlurmctldLogFile={place}/slurmctld.log
+SlurmdLogFile={place}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0,sched_min_interval=0
+SlurmdParameters=config_overrides
+KillWait=3
+InactiveLimit=0
+OverTimeLimit=0
+SlurmdTimeout=0
+MinJobAge=600
+MessageTimeout=60
+GresTypes=gpu
+NodeName={node} NodeAddr=127.0.0.1 CPUs=16 RealMemory=4000 Gres=gpu:{gpus} State=UNKNOWN
+PartitionName=gpu Nodes={node} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+"""
+
+
+@dataclass
+class Slurm:
+    """`node` is its only node, `conf` the file that SLURM_CONF names."""
+
+    place: Path
+    node: str = field(default_factory=lambda: socket.gethostname().partition(".")[0])
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def conf(self) -> Path:
+        return self.place / "slurm.conf"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"SLURM_CONF": str(self.conf)}
+
+    def __call__(self, *words: str) -> str:
+        """What one of Slurm's programs prints."""
+        done = subprocess.run(words, env=os.environ | self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        return done.stdout.strip()
+
+    def jobs(self) -> list[str]:
+        """Names of the jobs that wait or run."""
+        return self("squeue", "-h", "-o", "%j").split()
+
+    def state(self, job: str) -> str:
+        """Of the job of this id or name, also of one that has ended."""
+        return self("squeue", "-h", "-t", "all", *(["-j", job] if job.isdecimal() else ["-n", job]), "-o", "%T")
+
+    def sruns(self, job: str) -> list[int]:
+        """Pids of srun for a job of this name."""
+        word = f"--job-name={job}".encode()
+        return [pid for pid in pids() if alive(pid) and (words := _words(pid, "cmdline"))[:1] == [b"srun"] and word in words]
+
+    def start(self, name: str) -> None:
+        """One of its three daemons, which says that it is ready."""
+        words = {
+            "munged": ["--foreground", "--force", *(f"--{what}={self.place}/munge/{file}" for what, file in MUNGE.items()), "--num-threads=2"],
+            "slurmctld": ["-D", "-f", str(self.conf)],
+            "slurmd": ["-D", "-f", str(self.conf), "-N", self.node],
+        }[name]
+        program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+        assert program, f"the tests need Slurm ({name} is missing); install it: apt-get install slurm-wlm munge"
+        environment = {**os.environ, MARKER: str(self.place), **self.environment}
+        with (self.place / f"{name}.said").open("ab") as said:
+            command = [program, *words]
+            self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment, start_new_session=True)
+
+    def stop(self, name: str) -> None:
+        """End one of its daemons. Its jobs go on."""
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+    def ready(self) -> bool:
+        """Whether its controller answers, and its node can be used."""
+        done = subprocess.run(["sinfo", "-h", "-o", "%T"], env=os.environ | self.environment, capture_output=True, text=True)
+        return done.stdout.strip() in {"idle", "mixed", "allocated"}
+
+    def belongings(self) -> list[int]:
+        """Pids of all that it, or a job of it, has started."""
+        mark = f"{MARKER}={self.place}".encode()
+        return [pid for pid in pids() if alive(pid) and mark in _words(pid, "environ")]
+
+
+MUNGE = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+DAEMONS = ("slurmctld", "slurmd")
+
+
+@contextmanager
+def running() -> Iterator[Slurm]:
+    """A Slurm whose node is idle; it and all its jobs end here."""
+    with ExitStack() as stack:
+        # A socket's path is short.
+        slurm = Slurm(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpueval-slurm-"))))
+        slurm.place.chmod(0o755)
+        for name in ("munge", "state", "spool"):
+            (slurm.place / name).mkdir(mode=0o755)
+        key = slurm.place / "munge/key"
+        key.touch(0o600)
+        key.write_bytes(os.urandom(1024))
+        stack.callback(_end, slurm)
+        slurm.start("munged")
+        wait_for(lambda: (slurm.place / "munge/socket").exists() or _fallen(slurm, "munged"))
+        _start(slurm)
+        yield slurm
+
+
+def _start(slurm: Slurm) -> None:
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            for free in (first, second):
+                free.bind(("127.0.0.1", 0))
+            ports = {"controller": first.getsockname()[1], "daemon": second.getsockname()[1]}
+        user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+        slurm.conf.write_text(CONF.format(node=slurm.node, place=slurm.place, gpus=len(GPUS), user=user, **ports))
+        (slurm.place / "gres.conf").write_text("".join(f"NodeName={slurm.node} Name=gpu File={device}\n" for device in GPUS))
+        for name in DAEMONS:
+            slurm.start(name)
+        wait_for(lambda: slurm.ready() or any(process.poll() is not None for process in slurm.processes.values()))
+        if slurm.ready():
+            return
+        said = "".join(
+            (slurm.place / f"{name}.{kind}").read_text() for name in DAEMONS for kind in ("said", "log") if (slurm.place / f"{name}.{kind}").exists()
+        )
+        assert re.search("in use", said), said  # else somebody was faster: take other ports
+        for name in DAEMONS:
+            slurm.stop(name)
+
+
+def _fallen(slurm: Slurm, name: str) -> bool:
+    assert slurm.processes[name].poll() is None, (slurm.place / f"{name}.said").read_text()
+    return False
+
+
+def _end(slurm: Slurm) -> None:
+    """Cancel what is left, and end the daemons once it is gone; then nobody is left of all that it started."""
+    if set(DAEMONS) <= slurm.processes.keys() and slurm.ready():
+        for job in slurm("squeue", "-h", "-o", "%i").split():
+            subprocess.run(["scancel", job], env=os.environ | slurm.environment)
+        wait_for(lambda: not slurm.jobs())
+    for name in ("slurmd", "slurmctld", "munged"):
+        if name in slurm.processes:
+            slurm.stop(name)
+    wait_for(lambda: not slurm.belongings())
+
+
+def _words(pid: int, file: str) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
+    except OSError:
+        return []
