@@ -202,7 +202,7 @@ class Step:
 
     def _leave(self) -> int:
         code = self.code if self.code is not None else UNKNOWN
-        if code >= 0 and self.asked_at is None:
+        if code >= 0 and self.asked_at is None and not self.said.cut:
             os.write(self.orders, _DONE)
         os.close(self.orders)
         os.waitpid(self.guard, 0)

@@ -173,8 +173,8 @@ def test_a_job_that_somebody_else_cancels_is_an_end(quiet):
     (job,) = quiet.jobs()
     quiet("scancel", f"--name={job}")
     code, said = finish(process)
-    assert code != 0 and gone(there), (code, said)
-    wait_for(lambda: not quiet.jobs())
+    assert code != 0 and "CANCELLED" in said, (code, said)
+    wait_for(lambda: gone(there) and not quiet.jobs())
 
 
 def test_through_ssh_a_killed_relay_and_a_cut_link_leave_no_job(quiet, sshd):
