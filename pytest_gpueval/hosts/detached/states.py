@@ -36,6 +36,8 @@ class Exit:
     signal: int | None = None
     error: str = ""
     at: float | None = None
+    # What Slurm said of the job when its runner got a signal.
+    slurm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Facts:
     def of(cls, answer: Mapping[str, Any], run: Mapping[str, Any]) -> Facts:
         """Of an agent's answer, and the run in it."""
         how = run["exit"]
-        end = Exit(how["cause"], how["code"], how["signal"], how.get("error", ""), how["at"]) if how else None
+        end = Exit(how["cause"], how["code"], how["signal"], how.get("error", ""), how["at"], how.get("slurm", "")) if how else None
         return cls(
             boot=answer["boot"],
             host=answer["hostname"],
@@ -86,7 +88,7 @@ class Outcome:
 def judge(facts: Facts) -> Outcome:
     """The state. What a run wrote about its own end goes before everything that can be seen from outside."""
     if facts.exit is not None:
-        outcome = _ended(facts.exit)
+        outcome = ended(facts.exit)
     elif facts.runner is None:
         outcome = _not_begun(facts)
     elif _lives(facts, facts.runner, facts.runner_now):
@@ -94,13 +96,19 @@ def judge(facts: Facts) -> Outcome:
         return Outcome(State.RUNNING if facts.started else State.STARTING, reason)
     else:
         outcome = _gone(facts, facts.runner)
+    return with_living(outcome, facts)
+
+
+def with_living(outcome: Outcome, facts: Facts) -> Outcome:
+    """The same, and what lives of a run that has ended."""
     if facts.processes and outcome.state.ended:
         left = f"{facts.processes} of its processes live: gpueval runs stop ends them"
         return Outcome(outcome.state, f"{outcome.reason}; {left}" if outcome.reason else left)
     return outcome
 
 
-def _ended(how: Exit) -> Outcome:
+def ended(how: Exit) -> Outcome:
+    """What a runner wrote about the end."""
     if how.cause == "stop":
         return Outcome(State.CANCELLED, "a stop was asked for")
     if how.cause == "signal":
