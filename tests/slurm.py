@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_gpueval.processes.supervisor import pids
@@ -66,11 +66,12 @@ class Slurm:
 
     place: Path
     node: str = field(default_factory=lambda: socket.gethostname().partition(".")[0])
+    file: str = "slurm.conf"
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def conf(self) -> Path:
-        return self.place / "slurm.conf"
+        return self.place / self.file
 
     @property
     def environment(self) -> dict[str, str]:
@@ -90,10 +91,26 @@ class Slurm:
         """Of the job of this id or name, also of one that has ended."""
         return self("squeue", "-h", "-t", "all", *(["-j", job] if job.isdecimal() else ["-n", job]), "-o", "%T")
 
+    def named(self, begin: str) -> list[str]:
+        """Ids of all jobs, those that have ended included, whose names begin so."""
+        return [line.split()[0] for line in self("squeue", "-h", "-t", "all", "-o", "%i %j").splitlines() if line.split()[1].startswith(begin)]
+
+    def resume(self) -> None:
+        """Make its node usable again, and wait until it is."""
+        if not self.ready():
+            self("scontrol", "update", f"NodeName={self.node}", "State=RESUME")
+        wait_for(self.ready)
+
     def sruns(self, job: str) -> list[int]:
         """Pids of srun for a job of this name."""
         word = f"--job-name={job}".encode()
         return [pid for pid in pids() if alive(pid) and (words := _words(pid, "cmdline"))[:1] == [b"srun"] and word in words]
+
+    def hasty(self) -> "Slurm":
+        """The same for a client that does not wait long for an answer."""
+        conf = self.place / "hasty.conf"
+        conf.write_text(self.conf.read_text().replace("MessageTimeout=60", "MessageTimeout=2"))
+        return replace(self, file=conf.name)
 
     def start(self, name: str) -> None:
         """One of its three daemons, which says that it is ready."""

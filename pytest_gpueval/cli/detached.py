@@ -261,9 +261,6 @@ def listing(host: str, root: str | None) -> list[DetachedRun]:
 def record(run: DetachedRun) -> dict[str, Any]:
     """A run as JSON."""
     known = (
-        "job",
-        "node",
-        "attempt",
         "run_id",
         "directory",
         "submitted_at",
@@ -276,6 +273,7 @@ def record(run: DetachedRun) -> dict[str, Any]:
         "lost_bytes",
         "summary",
     )
+    of_slurm = ("job", "node", "attempt") if run.job is not None else ()
     texts = {"state": str(run.state), "reason": run.outcome.reason, "command": list(run.command), "results": dict(run.results)}
     return {**texts, **{name: getattr(run, name) for name in (*known, *of_slurm)}, "tail": run.tail.splitlines()}
 

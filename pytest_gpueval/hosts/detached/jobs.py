@@ -20,6 +20,8 @@ _OVER: Final[Mapping[str, Outcome]] = {
     "REVOKED": Outcome(State.CANCELLED, "its job runs in another cluster"),
     "TIMEOUT": Outcome(State.FAILED, "its time limit was over (--time-limit)"),
 }
+# Signals that Slurm sends to all processes of a job: it knows why.
+_SLURMS: Final = (9, 15)
 # Over of itself, as Slurm sees it.
 _WORDLESS: Final = ("COMPLETED", "FAILED")
 
@@ -54,8 +56,8 @@ def _judge(facts: Facts, job: Job) -> Outcome:
     how = facts.exit
     if job.state in _WAITING and (how is None or how.cause != "stop"):
         return _waits(facts, job)
-    if how is not None and how.cause != "signal":
-        return _OVER[job.state] if how.signal == 9 and job.state == "OUT_OF_MEMORY" else ended(how)
+    if how is not None and how.cause != "signal" and not (how.cause == "exit" and how.signal in _SLURMS):
+        return ended(how)
     if job.state and job.state not in _OVER and job.state not in _WORDLESS:
         return _runs(facts, job)
     if facts.stop_asked:

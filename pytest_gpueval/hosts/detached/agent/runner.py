@@ -19,7 +19,7 @@ from typing import Any
 
 from .files import Run, back_up, read_bytes, write_json, write_text
 from .processes import SETTLE_S, Process, children, end, family, identity, mark_of, prctl, step
-from .slurm import by_slurm, forget_secrets, slurm_state, taken_secrets
+from .slurm import by_slurm, forget_secrets, open_end, slurm_state, taken_secrets
 
 KEPT = ("command.sh", "stdout.log", "log.md", "summary.json", "results.jsonl")  # what another run in this directory left is moved aside
 LEFTOVERS_S = 5.0  # between TERM and KILL for what a command leaves behind
@@ -313,8 +313,8 @@ class Runner:
         code, number = (None, -self.code) if self.code is not None and self.code < 0 else (self.code, None)
         record = {"code": code, "signal": number, "cause": cause, "asked_by": self.asked, "error": self.error, "at": time.time(), "lost_bytes": self.lost_bytes}
         if by_slurm(claim):
-            record["slurm"] = slurm_state() if cause == "signal" else ""
-            if cause != "signal":  # else it may be requeued
+            record["slurm"] = slurm_state() if open_end(record) else ""
+            if not open_end(record):  # else it may be requeued
                 forget_secrets(run, claim)
         spare = self.place("spare")
         with open(spare, "r+" if os.path.exists(spare) else "w", encoding="utf-8") as file:

@@ -77,11 +77,16 @@ def job_of(claim: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def settled(run: Run, claim: dict[str, Any]) -> bool:
-    """Whether its files say how it ended, so that Slurm need not be asked. What a SIGKILL ended may have been out of memory, which Slurm knows."""
+    """Whether its files say how it ended, so that Slurm need not be asked."""
     if read_json(run.place(claim, "over.json", run.attempt(claim))) is not None:
         return True
     how = run.part(claim, "exit")
-    return how is not None and how["cause"] in ("exit", "error", "stop") and how["signal"] != 9
+    return how is not None and not open_end(how)
+
+
+def open_end(how: dict[str, Any]) -> bool:
+    """Whether Slurm may know better why: of a signal to the runner, and of those that it sends to all processes of a job."""
+    return how["cause"] == "signal" or (how["cause"] == "exit" and how["signal"] in (9, 15))
 
 
 def seen_job(run: Run, claim: dict[str, Any], job: dict[str, Any] | None) -> dict[str, Any] | None:
