@@ -12,8 +12,8 @@ from pytest_gpueval.errors import UsageProblem, valid_values
 ONE_GPU: Final = "gpu:1"
 _GRES = re.compile(r"(?P<kind>gpu(?::[A-Za-z][A-Za-z0-9_.-]*)?):(?P<count>[1-9]\d{0,3})\Z")
 _TIME = re.compile(r"(?:\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(?::\d\d){0,2})\Z")
-# No blank, nothing that a shell, a batch script or a terminal gives a meaning.
-_VALUE = re.compile(r"[A-Za-z0-9_.,:;@%+/&|*=\[\]()!<>-]+\Z")
+# No blank, no quote, no $; constraints have & and |, lists of nodes have brackets.
+_OPTION = re.compile(r"--(?P<name>[a-z][a-z-]*)(?:=[A-Za-z0-9_.,:@%+/&|*=\[\]()!<>-]+)?\Z")
 # Options of both programs that choose where a job runs, and on what; what decides how it is started and followed is ours.
 _PLACED: Final = (
     "batch bb bbf clusters comment constraint cores-per-socket cpu-freq cpus-per-gpu cpus-per-task delay-boot dependency exclude exclusive gpu-bind gpu-freq"
@@ -87,9 +87,10 @@ def time(text: str) -> str:
 
 def option(word: str) -> str:
     """An option that is passed on to srun and sbatch. Raises UsageProblem."""
-    name, equals, value = word.removeprefix("--").partition("=")
-    if not word.startswith("--") or (equals and not _VALUE.match(value)):
+    found = _OPTION.match(word)
+    if found is None:
         raise UsageProblem(f"{word!r} is no option: write --NAME or --NAME=VALUE, one for each string, without blanks")
+    name = found["name"]
     if name in _OURS:
         raise UsageProblem(f"{word!r} does not belong here: {_OURS[name]}")
     if name not in _OPTIONS:

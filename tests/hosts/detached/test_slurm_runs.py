@@ -148,12 +148,12 @@ def test_the_same_again_is_the_same_run_and_another_is_a_conflict(agent, slurm, 
     assert lines_of(tmp_path / "starts") == ["x"] and len(set(slurm.named("gpueval-"))) >= 2
 
 
-CUTS = [("claimed", "both"), ("spawned", "both"), ("spawned", "client"), ("submitted", "both"), ("started", "both")]
+CUTS = [("claimed", "both"), ("answered", "both"), ("answered", "client"), ("submitted", "both"), ("started", "both")]
 
 
 @pytest.mark.parametrize(("step", "both"), CUTS)
 def test_a_client_killed_at_any_step_submits_again_and_it_is_one_job(agent, slurm, root, tmp_path, step, both):
-    """`submitted`: the agent dies before it has written down what sbatch answered."""
+    """`answered`: the agent dies before it has written down what sbatch answered."""
     command = f"echo x >> '{tmp_path}/starts'"
     done = subprocess.run(
         [sys.executable, "-m", "tests.hosts.detached.test_slurm_runs", str(slurm.place), str(root), step, both, command],
@@ -425,7 +425,7 @@ def main():
     source = cut_agent(step, both=both == "both")
     begin = 'found = {"id": said.splitlines()'
     assert source.count(begin) == 1
-    Agent(host(Slurm(Path(place))), root, source=source.replace(begin, f'step("submitted")\n        {begin}')).submit(job(command), {})
+    Agent(host(Slurm(Path(place))), root, source=source.replace(begin, f'step("answered")\n        {begin}')).submit(job(command), {})
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def launch(message: dict[str, Any]) -> dict[str, Any]:
             step("claimed")
             if by_slurm(claim):
                 job = submit_job(run, claim, message["secrets"], job_environment(run, claim))
-                step("spawned")
+                step("submitted")
             else:
                 notes = start(run, claim, message)
             step("started")
