@@ -1,4 +1,4 @@
-"""A real Slurm of one node on loopback: its own munged, slurmctld and slurmd, ports, directories and key, from nothing, as root.
+"""A real Slurm of one node on loopback: its own munged, slurmctld and slurmd, ports, directories and key, from nothing.
 
 Its GPUs are devices that every machine has; Slurm hands them out and opens none. No service of the machine is touched, and every process ends with it.
 """
@@ -29,7 +29,7 @@ SlurmctldHost={node}(127.0.0.1)
 SlurmctldPort={controller}
 SlurmdPort={daemon}
 SlurmUser={user}
-SlurmdUser=root
+SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={place}/munge/socket
 CredType=cred/munge

@@ -192,6 +192,19 @@ def test_through_ssh_a_killed_relay_and_a_cut_link_leave_no_job(quiet, sshd):
         wait_for(lambda: gone(there) and not quiet.jobs())
 
 
+def test_a_job_is_cancelled_as_soon_as_its_controller_is_back(quiet):
+    process, there = deaf(host(quiet.hasty()))
+    quiet.stop("slurmctld")
+    try:
+        process.kill()
+        process.stdin.close()
+    finally:
+        quiet.start("slurmctld")
+        wait_for(quiet.ready)
+    wait_for(lambda: gone(there) and not quiet.jobs())
+    finish(process)
+
+
 def test_what_slurm_refuses_is_said_in_its_words(quiet):
     assert finish(start(host(quiet, JobOptions("nope")), "true"))[1].startswith("srun: error: invalid partition specified: nope\n")
     assert "Requested node configuration is not available" in finish(start(host(quiet, JobOptions("gpu", gres="gpu:99")), "true"))[1]

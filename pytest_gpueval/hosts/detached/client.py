@@ -159,7 +159,8 @@ class Agent:
         )
         if answer["left"]:
             raise GpuevalError(f"{self.host.name}: {run_id}: these processes could not be ended: {', '.join(map(str, answer['left']))}")
-        return Stopped(_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"], answer["job"])
+        job = None if answer["job"] is None else harmless(str(answer["job"]).encode())
+        return Stopped(_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"], job)
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, **message}).encode()
@@ -209,8 +210,8 @@ def _run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun:
         signal=how.get("signal"),
         tmux=run["tmux"],
         processes=run["processes"],
-        job=None if job is None else job.id,
-        node=None if job is None else job.node or (run["runner"] or {}).get("node"),
+        job=None if job is None or job.id is None else harmless(str(job.id).encode()),
+        node=None if job is None else harmless(str(job.node or (run["runner"] or {}).get("node") or "").encode()) or None,
         attempt=1 if job is None else job.attempt,
         log_bytes=run.get("log_bytes"),
         lost_bytes=how.get("lost_bytes", 0),
