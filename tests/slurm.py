@@ -104,7 +104,7 @@ class Slurm:
     def sruns(self, job: str) -> list[int]:
         """Pids of srun for a job of this name."""
         word = f"--job-name={job}".encode()
-        return [pid for pid in pids() if alive(pid) and (words := _words(pid, "cmdline"))[:1] == [b"srun"] and word in words]
+        return [pid for pid in pids() if alive(pid) and (words := words_of(pid, "cmdline"))[:1] == [b"srun"] and word in words]
 
     def hasty(self) -> "Slurm":
         """The same for a client that does not wait long for an answer."""
@@ -140,7 +140,7 @@ class Slurm:
     def belongings(self) -> list[int]:
         """Pids of all that it, or a job of it, has started."""
         mark = f"{MARKER}={self.place}".encode()
-        return [pid for pid in pids() if alive(pid) and mark in _words(pid, "environ")]
+        return [pid for pid in pids() if alive(pid) and mark in words_of(pid, "environ")]
 
 
 MUNGE = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
@@ -205,7 +205,8 @@ def _end(slurm: Slurm) -> None:
     wait_for(lambda: not slurm.belongings())
 
 
-def _words(pid: int, file: str) -> list[bytes]:
+def words_of(pid: int, file: str) -> list[bytes]:
+    """Of a process's cmdline or environ; nothing once it has ended."""
     try:
         return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
     except OSError:

@@ -31,7 +31,7 @@ USAGE = "usage: slurm_step.py NAME -- srun COMMAND..."
 STEP_GRACE_S = 5.0
 GRACE_S = 6.5
 UNKNOWN = 255
-_POLL_S = 0.1
+_POLL_S, _MOST_PAUSE_S = 0.1, 5.0
 # For how long the end of our stdout waits for the job's; a controller that is away is asked longer than that.
 _GONE_S, _AWAY_S, _ASK_S = 30.0, 1800.0, 60.0
 _PR_SET_PDEATHSIG = 1
@@ -86,7 +86,7 @@ def guard(name: str, orders: int) -> None:
     order = os.read(orders, 1)
     if order == _DONE:
         return
-    begin, again = time.monotonic(), order == _CANCEL
+    begin, again, pause_s = time.monotonic(), order == _CANCEL, _POLL_S
     while time.monotonic() - begin < _AWAY_S:
         if time.monotonic() - begin > _GONE_S:
             for number in (0, 1, 2):
@@ -97,8 +97,9 @@ def guard(name: str, orders: int) -> None:
             gone = False
         if gone and not again:
             return
-        # srun may be about to ask for the job: looked at once more when it is gone.
-        ready, _, _ = select.select([orders] if again else [], [], [], _POLL_S)
+        # srun may be about to ask for the job: looked at once more when it is gone. Slurm's controller is everybody's: asked less and less often.
+        ready, _, _ = select.select([orders] if again else [], [], [], pause_s)
+        pause_s = min(2 * pause_s, _MOST_PAUSE_S)
         if ready and not os.read(orders, 1):
             again = False
 

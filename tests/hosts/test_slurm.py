@@ -122,7 +122,7 @@ def test_a_job_that_runs_ends_with_us(quiet, how):
 
 
 def test_a_killed_supervisor_takes_its_job_along(quiet):
-    """As sessions start it: a supervisor around all; it and everybody below it is killed at a stroke, but the guard."""
+    """As sessions start it: a supervisor around all, whose children the kernel kills with it; the guard is none of them."""
     process, there = deaf(host(quiet), around=supervised)
     process.kill()
     finish(process)

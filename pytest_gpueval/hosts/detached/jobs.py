@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .states import Facts, Outcome, State, ended, with_living
+from .states import Facts, Outcome, State, ended, lives, with_living
 
 _WAITING: Final = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 # States of a job that is over, where its runner did not say how it ended.
@@ -102,6 +102,8 @@ def _unknown(facts: Facts, job: Job) -> Outcome:
         return Outcome(State.LOST, "its runner said nothing about its end, and Slurm has forgotten its job")
     if job.submitted:
         return Outcome(State.LOST, "Slurm has forgotten its job, which never began")
+    if lives(facts, facts.launcher, facts.launcher_now):
+        return Outcome(State.QUEUED, "it is being submitted")
     return Outcome(State.QUEUED, "its submit was cut off; submit it again: it starts once")
 
 

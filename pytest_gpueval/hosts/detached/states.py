@@ -91,7 +91,7 @@ def judge(facts: Facts) -> Outcome:
         outcome = ended(facts.exit)
     elif facts.runner is None:
         outcome = _not_begun(facts)
-    elif _lives(facts, facts.runner, facts.runner_now):
+    elif lives(facts, facts.runner, facts.runner_now):
         reason = "a stop was asked for" if facts.stop_asked else ""
         return Outcome(State.RUNNING if facts.started else State.STARTING, reason)
     else:
@@ -125,7 +125,7 @@ def ended(how: Exit) -> Outcome:
 def _not_begun(facts: Facts) -> Outcome:
     if facts.stop_asked:
         return Outcome(State.CANCELLED, "a stop was asked for before it began")
-    if _lives(facts, facts.launcher, facts.launcher_now):
+    if lives(facts, facts.launcher, facts.launcher_now):
         return Outcome(State.QUEUED, "it is being launched")
     if facts.boot != facts.launcher.boot:
         return Outcome(State.LOST, f"{_restarted(facts)} before it began; submit it again: it starts once")
@@ -149,7 +149,8 @@ def _restarted(facts: Facts) -> str:
     return "the host was restarted"
 
 
-def _lives(facts: Facts, who: Identity, now: int | None) -> bool:
+def lives(facts: Facts, who: Identity, now: int | None) -> bool:
+    """Whether this very process is there, of a look at whoever has its pid now."""
     return who.boot == facts.boot and who.started == now
 
 

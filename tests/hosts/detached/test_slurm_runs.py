@@ -24,7 +24,7 @@ from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.slurm import SlurmHost
 from pytest_gpueval.hosts.slurm_options import JobOptions
 from tests.detached_runs import ROOT, carriers, cut_agent, ended, nonce_of, runs_in, what
-from tests.slurm import GPUS, Slurm
+from tests.slurm import GPUS, Slurm, words_of
 from tests.waiting import DEADLINE_S, alive, gone, wait_for
 
 PLAIN = JobOptions("gpu")
@@ -113,6 +113,14 @@ def test_a_run_is_queued_then_runs_with_its_gpus_where_it_was_told(agent, slurm,
     gpus, place = wait_for(lambda: (text := agent.logs("one").data.decode().splitlines())[1:] and text)
     assert len(gpus.split()[0].split(",")) == 2 and gpus.endswith(" b c") and place == "/usr"
     assert agent.stop("one").job == run.job
+
+
+def test_from_within_a_job_it_is_a_job_of_its_own(agent, slurm, monkeypatch):
+    for name, value in {"SLURM_JOB_ID": "999", "SLURM_RESTART_COUNT": "3", "SLURM_NTASKS": "8"}.items():
+        monkeypatch.setenv(name, value)
+    agent.submit(job("echo $GPUEVAL_ATTEMPT $SLURM_NTASKS"), {})
+    run = ended(agent)
+    assert (run.state, run.attempt, run.tail) == (State.PASSED, 1, "1 1\n")
 
 
 def test_what_it_left_is_fetched_and_archived(agent, tmp_path):
@@ -394,7 +402,7 @@ def test_a_secret_reaches_the_command_alone(agent, slurm, root, tmp_path, monkey
     kept = list(root.rglob("secrets.json"))
     assert len(kept) == requeue and all(path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700 for path in kept)
     told = slurm("scontrol", "show", "job", "-dd", run.job) + slurm("scontrol", "write", "batch_script", run.job, "-")
-    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in carriers(nonce_of(agent))]
+    lines = [b" ".join(words_of(pid, "cmdline")) for pid in carriers(nonce_of(agent))]
     state_of_slurm = [path.read_bytes() for path in slurm.place.rglob("*") if path.is_file() and path.stat().st_size < 1 << 24]
     (tmp_path / "go").touch()
     run = ended(agent)

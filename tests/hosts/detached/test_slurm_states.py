@@ -80,6 +80,7 @@ def test_every_combination_is_one_state_that_keeps_the_rules():
         ),
         ({}, {"state": ""}, State.LOST, "its runner said nothing about its end, and Slurm has forgotten its job; job 12"),
         ({"runner": None}, {"state": ""}, State.LOST, "Slurm has forgotten its job, which never began; job 12"),
+        ({"runner": None, "launcher_now": 4000}, {"state": "", "submitted": False, "id": None}, State.QUEUED, "it is being submitted"),
         ({"runner": None}, {"state": "", "submitted": False, "id": None}, State.QUEUED, "its submit was cut off; submit it again: it starts once"),
     ],
 )

@@ -91,9 +91,11 @@ def launch(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def job_environment(run: Run, claim: dict[str, Any]) -> dict[str, str]:
-    """What sbatch hands on, and Slurm writes down: no secrets, those of the login node's own environment included."""
-    secret = set(claim["request"]["secrets"])
-    return {name: value for name, value in environment_of(run, claim, {}).items() if name not in secret and not SECRET_NAME.search(name)}
+    """What sbatch hands on, and Slurm writes down: no secrets, those of the login node's own environment included; nothing of a job that we may be in."""
+    inherited = environment_of(run, claim, {})
+    secret, inside = set(claim["request"]["secrets"]), "SLURM_JOB_ID" in inherited
+    foreign = {name for name in inherited if inside and name.startswith("SLURM_") and name != "SLURM_CONF"}
+    return {name: value for name, value in inherited.items() if name not in secret | foreign and not SECRET_NAME.search(name)}
 
 
 def decided(run: Run, request: dict[str, Any], *, force: bool) -> tuple[dict[str, Any] | None, bool]:

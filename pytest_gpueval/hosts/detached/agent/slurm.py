@@ -17,7 +17,7 @@ from .files import Run, read_json, write_json, write_text
 from .processes import Refused
 
 ASK_SLURM_S = 60.0
-JOB_POLL_S = 0.2
+JOB_POLL_S = 0.5
 # States in which nothing more comes of a job, unless somebody requeues it by hand.
 OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT")
 _AWAY = re.compile(r"unable to contact|timed out|connect failure|connection refused|connection reset|zero bytes|communication", re.IGNORECASE)
