@@ -25,7 +25,7 @@ MARKER = "GPUEVAL_TEST_SLURM"
 # What is asked to end gets KILL soon, and jobs that have ended are remembered; a busy machine is no dead one.
 CONF = """
 ClusterName=gpueval
-SlurmctldHost={node}(127.0.0.1)
+SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
 SlurmdPort={daemon}
 SlurmUser={user}
@@ -39,13 +39,13 @@ SlurmctldPidFile={place}/slurmctld.pid
 SlurmdPidFile={place}/slurmd.pid
 SlurmctldLogFile={place}/slurmctld.log
 SlurmdLogFile={place}/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+ProctrackType=proctrack/{tracker}
+TaskPlugin=task/{task}
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
+SelectTypeParameters={select}
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0,sched_min_interval=0
 SlurmdParameters=config_overrides
 KillWait=3
@@ -55,7 +55,7 @@ SlurmdTimeout=0
 MinJobAge=600
 MessageTimeout=60
 GresTypes=gpu
-NodeName={node} NodeAddr=127.0.0.1 CPUs=16 RealMemory=4000 Gres=gpu:{gpus} State=UNKNOWN
+NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=4000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=gpu Nodes={node} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 """
 
@@ -65,7 +65,9 @@ class Slurm:
     """`node` is its only node, `conf` the file that SLURM_CONF names."""
 
     place: Path
-    node: str = field(default_factory=lambda: socket.gethostname().partition(".")[0])
+    # Its own on this machine, where control groups have it in their names.
+    node: str = field(default_factory=lambda: f"node{os.getpid()}")
+    memory_limits: bool = False
     file: str = "slurm.conf"
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -144,15 +146,25 @@ class Slurm:
 
 
 MUNGE = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+# Without control groups.
+KINDS = {"tracker": "linuxproc", "task": "none", "select": "CR_CPU"}
 DAEMONS = ("slurmctld", "slurmd")
 
 
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def can_limit_memory() -> bool:
+    """Whether jobs can have control groups, of the kind that Slurm uses without systemd."""
+    return all(os.access(CGROUPS / kind, os.W_OK) for kind in ("memory", "freezer"))
+
+
 @contextmanager
-def running() -> Iterator[Slurm]:
-    """A Slurm whose node is idle; it and all its jobs end here."""
+def running(*, memory_limits: bool = False) -> Iterator[Slurm]:
+    """A Slurm whose node is idle; it and all its jobs end here. With `memory_limits` jobs get no more memory than they ask for."""
     with ExitStack() as stack:
         # A socket's path is short.
-        slurm = Slurm(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpueval-slurm-"))))
+        slurm = Slurm(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpueval-slurm-"))), memory_limits=memory_limits)
         slurm.place.chmod(0o755)
         for name in ("munge", "state", "spool"):
             (slurm.place / name).mkdir(mode=0o755)
@@ -173,7 +185,10 @@ def _start(slurm: Slurm) -> None:
                 free.bind(("127.0.0.1", 0))
             ports = {"controller": first.getsockname()[1], "daemon": second.getsockname()[1]}
         user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-        slurm.conf.write_text(CONF.format(node=slurm.node, place=slurm.place, gpus=len(GPUS), user=user, **ports))
+        kinds = {"tracker": "cgroup", "task": "cgroup", "select": "CR_CPU_Memory"} if slurm.memory_limits else KINDS
+        names = {"node": slurm.node, "host": socket.gethostname().partition(".")[0], "user": user}
+        slurm.conf.write_text(CONF.format(place=slurm.place, gpus=len(GPUS), **names, **ports, **kinds))
+        (slurm.place / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\nConstrainSwapSpace=yes\nAllowedSwapSpace=0\n")
         (slurm.place / "gres.conf").write_text("".join(f"NodeName={slurm.node} Name=gpu File={device}\n" for device in GPUS))
         for name in DAEMONS:
             slurm.start(name)
@@ -203,6 +218,8 @@ def _end(slurm: Slurm) -> None:
         if name in slurm.processes:
             slurm.stop(name)
     wait_for(lambda: not slurm.belongings())
+    for group in sorted(CGROUPS.glob(f"*/slurm_{slurm.node}/**/"), key=lambda path: -len(path.parts)) if slurm.memory_limits else ():
+        group.rmdir()
 
 
 def words_of(pid: int, file: str) -> list[bytes]:

@@ -20,8 +20,9 @@ _OVER: Final[Mapping[str, Outcome]] = {
     "REVOKED": Outcome(State.CANCELLED, "its job runs in another cluster"),
     "TIMEOUT": Outcome(State.FAILED, "its time limit was over (--time-limit)"),
 }
-# Signals that Slurm sends to all processes of a job: it knows why.
-_SLURMS: Final = (9, 15)
+# Signals that Slurm sends to all processes of a job, and the codes that a shell makes of them: it knows why.
+_SIGNALS: Final = (9, 15)
+_CODES: Final = (137, 143)
 # Over of itself, as Slurm sees it.
 _WORDLESS: Final = ("COMPLETED", "FAILED")
 
@@ -56,7 +57,7 @@ def _judge(facts: Facts, job: Job) -> Outcome:
     how = facts.exit
     if job.state in _WAITING and (how is None or how.cause != "stop"):
         return _waits(facts, job)
-    if how is not None and how.cause != "signal" and not (how.cause == "exit" and how.signal in _SLURMS):
+    if how is not None and how.cause != "signal" and not (how.cause == "exit" and (how.signal in _SIGNALS or how.code in _CODES)):
         return ended(how)
     if job.state and job.state not in _OVER and job.state not in _WORDLESS:
         return _runs(facts, job)

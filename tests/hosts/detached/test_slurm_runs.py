@@ -24,7 +24,7 @@ from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.slurm import SlurmHost
 from pytest_gpueval.hosts.slurm_options import JobOptions
 from tests.detached_runs import ROOT, carriers, cut_agent, ended, nonce_of, runs_in, what
-from tests.slurm import GPUS, Slurm, words_of
+from tests.slurm import GPUS, Slurm, can_limit_memory, running, words_of
 from tests.waiting import DEADLINE_S, alive, gone, wait_for
 
 PLAIN = JobOptions("gpu")
@@ -325,6 +325,20 @@ def test_a_time_limit_is_told(agent, slurm, tmp_path):
     run = until(agent, State.FAILED)
     assert run.outcome.reason == f"its time limit was over (--time-limit); job {run.job}"
     assert wait_for(lambda: gone([pid]))
+
+
+def test_a_run_that_is_out_of_memory_says_so(root):
+    if not can_limit_memory():
+        pytest.skip("there are no control groups here that Slurm can use without systemd")
+    with running(memory_limits=True) as slurm, runs_in(root, host(slurm)) as agent:
+        agent.submit(job([sys.executable, "-c", "x = bytearray(400 << 20)"], options=replace(PLAIN, more=("--mem=100M",))), {})
+        run = until(agent, State.FAILED)
+        assert run.outcome.reason == f"out of memory: more than its job was given (--mem); job {run.job}"
+        slurm.stop("slurmctld")
+        (again,) = agent.status(["one"])
+        assert again.outcome == run.outcome, "what was seen once is written down"
+        slurm.start("slurmctld")
+        wait_for(slurm.ready)
 
 
 # Slurm away, and what it refuses

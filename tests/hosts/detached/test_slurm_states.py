@@ -63,6 +63,8 @@ def test_every_combination_is_one_state_that_keeps_the_rules():
         ({"exit": Exit("exit", None, 9)}, {"state": "COMPLETING"}, State.RUNNING, "its job is ending; job 12"),
         ({"exit": Exit("exit", None, 9)}, {"state": "OUT_OF_MEMORY"}, State.FAILED, "out of memory: more than its job was given (--mem); job 12"),
         ({"exit": Exit("exit", None, 11)}, {"state": "OUT_OF_MEMORY"}, State.FAILED, "signal 11; job 12"),
+        ({"exit": Exit("exit", 137)}, {"state": "OUT_OF_MEMORY"}, State.FAILED, "out of memory: more than its job was given (--mem); job 12"),
+        ({"exit": Exit("exit", 137)}, {"state": "FAILED"}, State.FAILED, "exit code 137; job 12"),
         ({}, {"state": "OUT_OF_MEMORY"}, State.FAILED, "out of memory: more than its job was given (--mem); job 12"),
         ({"exit": Exit("exit", None, 15)}, {"state": "CANCELLED"}, State.CANCELLED, "its job was cancelled in Slurm; job 12"),
         ({"exit": Exit("signal")}, {"state": "TIMEOUT"}, State.FAILED, "its time limit was over (--time-limit); job 12"),
@@ -94,5 +96,7 @@ def test_of_two_jobs_of_a_name_the_one_that_lives_counts_then_the_later():
 
 
 def test_which_ends_slurm_knows_more_about():
-    ends = (("signal", None), ("exit", 9), ("exit", 15), ("exit", 11), ("exit", None), ("stop", None))
-    assert [open_end({"cause": cause, "signal": number}) for cause, number in ends] == [True, True, True, False, False, False]
+    known = (("exit", None, 11), ("exit", 0, None), ("exit", 3, None), ("stop", None, None), ("error", None, None))
+    unknown = (("signal", None, None), ("exit", None, 9), ("exit", None, 15), ("exit", 137, None), ("exit", 143, None))
+    for cause, code, number in (*known, *unknown):
+        assert open_end({"cause": cause, "code": code, "signal": number}) == ((cause, code, number) in unknown)

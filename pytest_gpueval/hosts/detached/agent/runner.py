@@ -130,6 +130,7 @@ class Runner:
     def __init__(self, run: Run, claim: dict[str, Any]) -> None:
         self.run, self.claim = run, claim
         self.attempt = 1 + int(os.environ.get("SLURM_RESTART_COUNT", "0")) if by_slurm(claim) else 1
+        self.node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         self.child = self.asked = self.lost_bytes = self.results = 0
         self.code: int | None = None
         self.error = ""
@@ -157,7 +158,7 @@ class Runner:
         """Run the command to its end, unless another runner was first."""
         run, claim = self.run, self.claim
         around = identity(os.getppid()) if mark_of(os.getppid()) == claim["nonce"] else None  # tmux's server
-        about = {"around": around, "tmux": self.terminal >= 0, "job": os.environ.get("SLURM_JOB_ID"), "node": socket.gethostname()}
+        about = {"around": around, "tmux": self.terminal >= 0, "job": os.environ.get("SLURM_JOB_ID"), "node": self.node}
         os.makedirs(self.place(), mode=0o700, exist_ok=True)
         if not write_json(self.place("runner.json"), {**identity(os.getpid()), **about}, once=True):
             return
@@ -196,7 +197,7 @@ class Runner:
         write_text(os.path.join(run.directory, "command.sh"), shell_of(run, claim["request"]), mode=0o755)
         self.log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         if self.attempt > 1:
-            self._show(f"\ngpueval: attempt {self.attempt}, on {socket.gethostname()}\n".encode())
+            self._show(f"\ngpueval: attempt {self.attempt}, on {self.node}\n".encode())
 
     def _others(self) -> list[Process]:
         self._reap()

@@ -85,8 +85,8 @@ def settled(run: Run, claim: dict[str, Any]) -> bool:
 
 
 def open_end(how: dict[str, Any]) -> bool:
-    """Whether Slurm may know better why: of a signal to the runner, and of those that it sends to all processes of a job."""
-    return how["cause"] == "signal" or (how["cause"] == "exit" and how["signal"] in (9, 15))
+    """Whether Slurm may know better why: of a signal to the runner, and of those that it sends to all processes of a job; a shell makes a code of them."""
+    return how["cause"] == "signal" or (how["cause"] == "exit" and (how["signal"] in (9, 15) or how["code"] in (137, 143)))
 
 
 def seen_job(run: Run, claim: dict[str, Any], job: dict[str, Any] | None) -> dict[str, Any] | None:
