@@ -30,11 +30,11 @@ browser:  ## the tests open reports in Chromium
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; } || \
 	  { echo "The tests need Chromium and its driver; install them: apt-get install chromium chromium-driver" >&2; exit 1; }
 
-# Debian also starts the server that it installs; the tests start one of their own, on loopback, and do without that.
-remote:  ## the tests log in through SSH, with several login shells
-	@PATH="$$PATH:/usr/sbin"; { command -v sshd && command -v ssh && command -v tmux && command -v rsync && command -v zsh && command -v fish; } >/dev/null || \
-	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server openssh-client tmux rsync zsh fish; } || \
-	  { echo "The tests need OpenSSH, tmux, rsync, zsh and fish; install them: apt-get install openssh-server openssh-client tmux rsync zsh fish" >&2; exit 1; }
+# Debian also starts servers that it installs, where an init system runs; the tests start their own, on loopback, and do without those.
+remote:  ## the tests log in through SSH, with several login shells, and submit jobs to Slurm
+	@PATH="$$PATH:/usr/sbin"; { command -v sshd && command -v ssh && command -v tmux && command -v rsync && command -v zsh && command -v fish && command -v munged && command -v slurmctld && command -v slurmd && command -v srun; } >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server openssh-client tmux rsync zsh fish slurm-wlm munge; } || \
+	  { echo "The tests need OpenSSH, tmux, rsync, zsh, fish and Slurm; install them: apt-get install openssh-server openssh-client tmux rsync zsh fish slurm-wlm munge" >&2; exit 1; }
 
 llama-server: $(LLAMA)/.made $(VENV)/.clients  ## an OpenAI-compatible server for the tests, a small model with it, and the suite llm_smoke
 

@@ -14,7 +14,7 @@ from .output import Form, Json, Pretty, form, show, show_document, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.detached.client import Agent, DetachedRun, Piece, Stopped, Submitted
-    from pytest_gpueval.hosts.detached.submission import Submission
+    from pytest_gpueval.hosts.detached.submission import JobRequest, Submission
     from pytest_gpueval.hosts.host import Host
 
 HOST_VARIABLE, REPO_VARIABLE, OUTPUTS_VARIABLE = "OPS_DEFAULT_HOST", "OPS_REMOTE_REPO", "OPS_REMOTE_OUTPUTS_DIR"
@@ -43,6 +43,9 @@ def submit(
     secrets: Annotated[list[str] | None, typer.Option("--secret", metavar="NAME", help="A variable of yours that goes with it, unseen.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Put an earlier run of this id aside, and run again.")] = False,
     no_tmux: Annotated[bool, typer.Option("--no-tmux", help="Without a terminal to attach to.")] = False,
+    gpus_per_job: Annotated[int | None, typer.Option("--gpus-per-job", min=0, metavar="N", help="Slurm: GPUs (default: gres of hosts.toml, or 1).")] = None,
+    time_limit: Annotated[str | None, typer.Option("--time-limit", metavar="HH:MM:SS", help="Slurm: its time (default: hosts.toml's).")] = None,
+    no_requeue: Annotated[bool, typer.Option("--no-requeue", help="Slurm: not again after its node failed; secrets are kept for a moment only.")] = False,
     dry_run: _DryRun = False,
     json_: Json = False,
     pretty: Pretty = False,
@@ -53,7 +56,10 @@ def submit(
       gpueval runs submit --run-id nightly -- pytest --gpueval-suite guardrails_ru --gpus all
 
       gpueval runs submit --secret HF_TOKEN -- pytest --gpueval-suite guardrails_ru --gpueval-data hub --gpueval-output-dir={run_dir}
+
+      gpueval runs submit --host cluster --gpus-per-job 4 --time-limit 08:00:00 -- pytest --gpueval-suite fineweb10B --gpus all
     """
+    from dataclasses import replace
     from datetime import UTC, datetime
 
     from pytest_gpueval.hosts.detached import submission
@@ -63,6 +69,7 @@ def submit(
         made = submission.submission(
             command, directory=directory, run_id=run_id, variables=variables or [], secrets=secrets or [], own=os.environ, now=datetime.now(UTC)
         )
+        made = replace(made, job=_job(machine, host, gpus_per_job, time_limit, requeue=not no_requeue))
         place = _place(root, host)
         if dry_run:
             _show_request(made, host, place, {"do": "launch", "force": force, "tmux": not no_tmux}, form(json_, pretty))
@@ -253,9 +260,22 @@ def listing(host: str, root: str | None) -> list[DetachedRun]:
 
 def record(run: DetachedRun) -> dict[str, Any]:
     """A run as JSON."""
-    known = ("run_id", "directory", "submitted_at", "seconds", "exit_code", "signal", "tmux", "processes", "log_bytes", "lost_bytes", "summary")
+    known = (
+        "run_id",
+        "directory",
+        "submitted_at",
+        "seconds",
+        "exit_code",
+        "signal",
+        "tmux",
+        "processes",
+        "log_bytes",
+        "lost_bytes",
+        "summary",
+    )
+    of_slurm = ("job", "node", "attempt") if run.job is not None else ()
     texts = {"state": str(run.state), "reason": run.outcome.reason, "command": list(run.command), "results": dict(run.results)}
-    return {**texts, **{name: getattr(run, name) for name in known}, "tail": run.tail.splitlines()}
+    return {**texts, **{name: getattr(run, name) for name in (*known, *of_slurm)}, "tail": run.tail.splitlines()}
 
 
 def show_runs(runs: list[DetachedRun], form: Form) -> None:
@@ -301,6 +321,19 @@ def _open(host: str) -> Host:
     return declared.opened(declared.named(host, Path.cwd()))
 
 
+def _job(machine: Host, host: str, gpus: int | None, time_limit: str | None, *, requeue: bool) -> JobRequest | None:
+    """What Slurm is asked for, where the host is one of Slurm. Raises UsageProblem."""
+    from pytest_gpueval.errors import UsageProblem
+    from pytest_gpueval.hosts.detached.submission import JobRequest
+    from pytest_gpueval.hosts.slurm import SlurmHost
+
+    if isinstance(machine, SlurmHost):
+        return JobRequest(tuple(machine.options.sized(gpus, time_limit).words()), machine.python, requeue)
+    if gpus is not None or time_limit is not None or not requeue:
+        raise UsageProblem(f"--gpus-per-job, --time-limit and --no-requeue are for hosts of slurm://, and {host} is none")
+    return None
+
+
 def _directory(repo: str | None, host: str) -> str:
     """Where a command runs. Raises UsageProblem."""
     from pytest_gpueval.errors import UsageProblem
@@ -331,6 +364,8 @@ def _show_request(made: Submission, host: str, root: str, how: Mapping[str, Any]
         show_document({"host": host, "request": request}, form)
         return
     around = "tmux -L ... new-session -d" if how["tmux"] else "setsid"
+    if made.job is not None:
+        around = shlex.join(["sbatch", "--requeue" if made.job.requeue else "--no-requeue", *made.job.options])
     lines = [f"host: {host}", f"run: {root}/{made.run_id}", f"directory: {made.directory}", f"command: {shlex.join(made.command)}"]
     lines += [f"environment: {name}={value}" for name, value in made.environment.items()] + [f"secret: {name} (through stdin)" for name in made.secrets]
     print(plain("\n".join([*lines, f"started by: {around}", "dry run, nothing started"])))  # noqa: T201
@@ -365,6 +400,9 @@ def _say_run(run: DetachedRun) -> None:
 def _say_stopped(done: Stopped, form: Form) -> None:
     if form is not Form.TABLE:
         show_document({"ended_before": done.ended_before, "asked": done.asked, "killed": done.killed, **record(done.run)}, form)
+        return
+    if done.job is not None:
+        print(f"{done.run.run_id}: {done.run.state} ({done.asked} processes asked to end, {done.killed} killed; Slurm says that job {done.job} is over)")  # noqa: T201
         return
     before = "it had ended before; " if done.ended_before else ""
     print(f"{done.run.run_id}: {done.run.state} ({before}{done.asked} processes asked to end, {done.killed} killed, none left)")  # noqa: T201

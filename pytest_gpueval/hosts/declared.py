@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -17,10 +17,11 @@ from pytest_gpueval.runs.redact import is_secret_name
 from pytest_gpueval.suites.load import validated
 from pytest_gpueval.suites.schema import Strict
 
-from . import ssh_config
+from . import slurm_options, ssh_config
 from .address import Address, Kubernetes, Local, Slurm, Ssh, parsed
 from .host import Host
 from .local import LocalHost
+from .slurm import SlurmHost
 from .ssh import SshHost
 from .sync.rules import CodeEntry, Rules
 
@@ -65,6 +66,9 @@ class HostEntry(Strict):
     internet: bool = Field(True, description="false: data and models must be there, with their manifest.json")
     host_key: str | None = Field(None, description="SHA256:... as ssh-keygen -l prints it: the only key that the server may show, whatever known_hosts says")
     ssh_config: str | None = Field(None, description="file to read in place of ~/.ssh/config; relative to hosts.toml")
+    gres: str | None = Field(None, description="Slurm: GPUs of a worker or a submitted run, as gpu:2 or gpu:a100:2; none (default: gpu:1)")
+    time_limit: str | None = Field(None, description="Slurm: of each job, as HH:MM:SS (default: the partition's)")
+    slurm: list[str] = Field([], description="Slurm: more options of srun and sbatch, as --mem=32G")
 
     @field_validator("gpus")
     @classmethod
@@ -98,6 +102,19 @@ class HostEntry(Strict):
         address = info.data.get("address")
         if value is not None and address is not None and not _speaks_ssh(parsed(address)):
             raise ValueError(f"means something for ssh:// only, and this host is {address}")
+        return value
+
+    @field_validator("gres", "time_limit", "slurm")
+    @classmethod
+    def _of_slurm_alone(cls, value: str | list[str] | None, info: ValidationInfo) -> str | list[str] | None:
+        address = info.data.get("address")
+        if value and address is not None and not isinstance(parsed(address), Slurm):
+            raise ValueError(f"means something for slurm:// only, and this host is {address}")
+        check: Callable[[Any], object] = {"gres": slurm_options.gres, "time_limit": slurm_options.time, "slurm": slurm_options.options}[info.field_name or ""]
+        try:
+            check(value) if value is not None else None
+        except UsageProblem as problem:
+            raise ValueError(str(problem)) from None
         return value
 
 
@@ -183,10 +200,19 @@ def opened(declared: Declared) -> Host:
         case Local():
             return LocalHost(declared.name, directory=entry.workdir, environment=entry.env)
         case Ssh():
-            config = _config(declared)
-            return SshHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python, host_key=entry.host_key, config=config)
-        case Kubernetes() | Slurm():
-            raise UsageProblem(f"{declared.name} ({address}): hosts of this kind cannot be used yet; those of ssh:// and local can.")
+            return _ssh(declared, address)
+        case Slurm():
+            login = LocalHost(declared.name, directory=entry.workdir, environment=entry.env) if address.login is None else _ssh(declared, address.login)
+            gres = slurm_options.gres(entry.gres) if entry.gres else slurm_options.ONE_GPU
+            options = slurm_options.JobOptions(address.partition, address.account, gres, entry.time_limit, tuple(entry.slurm))
+            return SlurmHost(declared.name, login, options, directory=entry.workdir, environment=entry.env, python=entry.python)
+        case Kubernetes():
+            raise UsageProblem(f"{declared.name} ({address}): hosts of this kind cannot be used yet; those of ssh://, slurm:// and local can.")
+
+
+def _ssh(declared: Declared, address: Ssh) -> SshHost:
+    entry, config = declared.entry, _config(declared)
+    return SshHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python, host_key=entry.host_key, config=config)
 
 
 def _config(declared: Declared) -> Path | None:

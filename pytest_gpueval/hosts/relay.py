@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_gpueval.errors import GpuevalError
-from pytest_gpueval.processes.command import carried
+from pytest_gpueval.processes.command import supervised_there
 
 from .ssh import SshHost
 from .workers import UNKNOWN
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         _write(2, f"{USAGE}\n".encode())
         return 2
     try:
-        with SshHost.of(argv[0]) as host, host.start(carried(host.python, argv[2:]), on_stderr=lambda data: _write(2, data)) as program:
+        with SshHost.of(argv[0]) as host, host.start(supervised_there(host.python, argv[2:]), on_stderr=lambda data: _write(2, data)) as program:
             threading.Thread(target=_feed, args=(program,), name="gpueval relay stdin", daemon=True).start()
             while data := program.read():
                 _write(1, data)

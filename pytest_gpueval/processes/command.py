@@ -39,9 +39,15 @@ def supervised(
     return [*argv, "--", *program]
 
 
-def carried(python: str, program: Sequence[str], *, leases: Sequence[str] = (), grace_s: float = 8.0) -> list[str]:
-    """As `supervised`, on a host that has nothing of ours: the supervisor's text goes along. `python` and `leases` are there."""
-    text = base64.urlsafe_b64encode(zlib.compress(SUPERVISOR.read_bytes(), 9)).decode("ascii")
-    loader = f"import base64,zlib;exec(compile(zlib.decompress(base64.urlsafe_b64decode('{text}')),'supervisor.py','exec'))"
+def carried(python: str, script: Path, arguments: Sequence[str]) -> list[str]:
+    """The command that runs a script of ours on a host that has nothing of ours: its text goes along. It needs the standard library alone."""
+    # Without a slash: execnet splits commands at //.
+    text = base64.urlsafe_b64encode(zlib.compress(script.read_bytes(), 9)).decode("ascii")
+    loader = f"import base64,zlib;exec(compile(zlib.decompress(base64.urlsafe_b64decode('{text}')),'{script.name}','exec'))"
+    return [python, "-I", "-S", "-c", loader, *arguments]
+
+
+def supervised_there(python: str, program: Sequence[str], *, leases: Sequence[str] = (), grace_s: float = 8.0) -> list[str]:
+    """As `supervised`, on such a host; `python` and `leases` are there."""
     locked = [word for lease in leases for word in ("--lease", lease)]
-    return [python, "-I", "-S", "-c", loader, *locked, "--grace", f"{grace_s:g}", "--", *program]
+    return carried(python, SUPERVISOR, [*locked, "--grace", f"{grace_s:g}", "--", *program])

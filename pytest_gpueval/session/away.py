@@ -23,7 +23,7 @@ from pytest_gpueval.hosts.bootstrap.prepare import prepare
 from pytest_gpueval.hosts.declared import Declared
 from pytest_gpueval.hosts.host import Host
 from pytest_gpueval.hosts.keeping import Keeper, keep
-from pytest_gpueval.processes.command import carried
+from pytest_gpueval.processes.command import supervised_there
 
 from . import attempts, lanes, xdist_seam
 from .courier import EVENTS, Receiver
@@ -67,7 +67,7 @@ class Away:
         """What starts a worker of this lane."""
         guards = [self.guards[device.uuid] for device in lane.gpus if device.uuid in self.guards]
         variables = [f"{name}={value}" for name, value in self.environment.items()]
-        return self.host.worker_command(workers.below(self.here, carried(self.supervisor, ["/usr/bin/env", *variables, *self.python], leases=guards)))
+        return self.host.worker_command(workers.below(self.here, supervised_there(self.supervisor, ["/usr/bin/env", *variables, *self.python], leases=guards)))
 
     def there(self, path: Path, root: Path) -> str:
         """Where a file of the repository is on the host."""

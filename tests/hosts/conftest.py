@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests import slurm as slurms
 from tests.sshd import running
 
 
@@ -9,4 +10,11 @@ from tests.sshd import running
 def sshd(tmp_path_factory):
     """One for all tests that only ask; its accounts' profiles print things, and its paths have blanks."""
     with running(tmp_path_factory.mktemp("sshd") / "a b") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """One for all tests of a process."""
+    with slurms.running() as server:
         yield server

@@ -10,10 +10,12 @@ from pytest_gpueval.errors import StorageError
 from pytest_gpueval.hosts.host import Done
 from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.shell import MOST_COMMAND
+from pytest_gpueval.hosts.slurm import SlurmHost
+from pytest_gpueval.hosts.slurm_options import JobOptions
 from tests.waiting import alive, wait_for
 
 NASTY = ["", "a b", "it's", '"', "\\", "$HOME", "`id`", "!!", "*", "~", "-n", "a\nb\n", "#", "é кот", "\udcff"]
-HOSTS = ("local", "ssh-bash")
+HOSTS = ("local", "ssh-bash", "slurm", "slurm-ssh")
 # What the login shell reads, or could get in the way of.
 ALL_SHELLS = pytest.mark.parametrize("host", [*HOSTS, "ssh-zsh", "ssh-fish"], indirect=True)
 
@@ -23,6 +25,12 @@ def host(request):
     kind, _, shell = request.param.partition("-")
     if kind == "local":
         yield LocalHost()
+        return
+    if kind == "slurm":
+        cluster = request.getfixturevalue("slurm")
+        login = request.getfixturevalue("sshd").host(environment=cluster.environment) if shell else LocalHost("box", environment=cluster.environment)
+        with SlurmHost("box", login, JobOptions("gpu"), environment=cluster.environment) as made:
+            yield made
         return
     server = request.getfixturevalue("sshd")
     if shell not in server.users:

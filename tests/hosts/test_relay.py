@@ -10,7 +10,7 @@ import pytest
 
 from pytest_gpueval.hosts.relay import UNKNOWN
 from pytest_gpueval.hosts.workers import spec_python
-from pytest_gpueval.processes.command import carried
+from pytest_gpueval.processes.command import supervised_there
 from tests.bad_links import bad_link
 from tests.sshd import Patience
 from tests.waiting import alive, gone, wait_for
@@ -123,5 +123,5 @@ def test_what_it_is_called_with_is_checked(words):
 
 
 def test_the_supervisor_goes_along():
-    done = subprocess.run([*carried(sys.executable, ["sh", "-c", "echo $GPUEVAL_SUPERVISOR; exit 3"])], stdin=subprocess.PIPE, capture_output=True)
+    done = subprocess.run([*supervised_there(sys.executable, ["sh", "-c", "echo $GPUEVAL_SUPERVISOR; exit 3"])], stdin=subprocess.PIPE, capture_output=True)
     assert done.returncode == 3 and done.stdout.count(b":") == 2

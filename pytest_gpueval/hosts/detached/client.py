@@ -13,11 +13,18 @@ from pytest_gpueval.hosts.host import Done, Host
 from pytest_gpueval.sweeps.output import results
 
 from . import bundle
+from .jobs import Job, judge_job
 from .states import Facts, Outcome, State, judge
 from .submission import Submission
 from .text import harmless
 
-_ERRORS: Final[Mapping[str, type[GpuevalError]]] = {"usage": UsageProblem, "conflict": Conflict, "storage": StorageError, "fault": GpuevalError}
+_ERRORS: Final[Mapping[str, type[GpuevalError]]] = {
+    "usage": UsageProblem,
+    "conflict": Conflict,
+    "storage": StorageError,
+    "fault": GpuevalError,
+    "unreachable": Unreachable,
+}
 _LAUNCH_S: Final = 120.0
 _ASK_S: Final = 60.0
 # Hashing, or copying, large files.
@@ -42,6 +49,10 @@ class DetachedRun:
     tmux: str | None
     processes: int
     log_bytes: int | None = None
+    # Of Slurm: the job's id, the node that it runs or ran on, and which attempt it is.
+    job: str | None = None
+    node: str | None = None
+    attempt: int = 1
     # Of output that a full disk did not take.
     lost_bytes: int = 0
     tail: str = ""
@@ -71,6 +82,8 @@ class Stopped:
     ended_before: bool
     asked: int
     killed: int
+    # Of which Slurm says that it is over.
+    job: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +159,8 @@ class Agent:
         )
         if answer["left"]:
             raise GpuevalError(f"{self.host.name}: {run_id}: these processes could not be ended: {', '.join(map(str, answer['left']))}")
-        return Stopped(parsed_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"])
+        job = None if answer["job"] is None else harmless(str(answer["job"]).encode())
+        return Stopped(parsed_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"], job)
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, **message}).encode()
@@ -191,7 +205,8 @@ def _parsed(output: bytes) -> dict[str, Any] | None:
 
 def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun:
     """A run as an agent's answer tells it."""
-    outcome = judge(Facts.of(answer, run))
+    facts, job = Facts.of(answer, run), Job.of(run)
+    outcome = judge(facts) if job is None else judge_job(facts, job)
     how, begun = run["exit"] or {}, run["started"] or {}
     until = how.get("at") or (answer["now"] if not outcome.state.ended else None)
     summary = _parsed(base64.b64decode(run.get("summary", "")))
@@ -206,6 +221,9 @@ def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun
         signal=how.get("signal"),
         tmux=run["tmux"],
         processes=run["processes"],
+        job=None if job is None or job.id is None else harmless(str(job.id).encode()),
+        node=None if job is None else harmless(str(job.node or (run["runner"] or {}).get("node") or "").encode()) or None,
+        attempt=1 if job is None else job.attempt,
         log_bytes=run.get("log_bytes"),
         lost_bytes=how.get("lost_bytes", 0),
         tail=harmless(base64.b64decode(run.get("tail", ""))),

@@ -36,6 +36,8 @@ class Exit:
     signal: int | None = None
     error: str = ""
     at: float | None = None
+    # What Slurm said of the job when its runner got a signal.
+    slurm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Facts:
     def of(cls, answer: Mapping[str, Any], run: Mapping[str, Any]) -> Facts:
         """Of an agent's answer, and the run in it."""
         how = run["exit"]
-        end = Exit(how["cause"], how["code"], how["signal"], how.get("error", ""), how["at"]) if how else None
+        end = Exit(how["cause"], how["code"], how["signal"], how.get("error", ""), how["at"], how.get("slurm", "")) if how else None
         return cls(
             boot=answer["boot"],
             host=answer["hostname"],
@@ -86,21 +88,27 @@ class Outcome:
 def judge(facts: Facts) -> Outcome:
     """The state. What a run wrote about its own end goes before everything that can be seen from outside."""
     if facts.exit is not None:
-        outcome = _ended(facts.exit)
+        outcome = ended(facts.exit)
     elif facts.runner is None:
         outcome = _not_begun(facts)
-    elif _lives(facts, facts.runner, facts.runner_now):
+    elif lives(facts, facts.runner, facts.runner_now):
         reason = "a stop was asked for" if facts.stop_asked else ""
         return Outcome(State.RUNNING if facts.started else State.STARTING, reason)
     else:
         outcome = _gone(facts, facts.runner)
+    return with_living(outcome, facts)
+
+
+def with_living(outcome: Outcome, facts: Facts) -> Outcome:
+    """The same, and what lives of a run that has ended."""
     if facts.processes and outcome.state.ended:
         left = f"{facts.processes} of its processes live: gpueval runs stop ends them"
         return Outcome(outcome.state, f"{outcome.reason}; {left}" if outcome.reason else left)
     return outcome
 
 
-def _ended(how: Exit) -> Outcome:
+def ended(how: Exit) -> Outcome:
+    """What a runner wrote about the end."""
     if how.cause == "stop":
         return Outcome(State.CANCELLED, "a stop was asked for")
     if how.cause == "signal":
@@ -117,7 +125,7 @@ def _ended(how: Exit) -> Outcome:
 def _not_begun(facts: Facts) -> Outcome:
     if facts.stop_asked:
         return Outcome(State.CANCELLED, "a stop was asked for before it began")
-    if _lives(facts, facts.launcher, facts.launcher_now):
+    if lives(facts, facts.launcher, facts.launcher_now):
         return Outcome(State.QUEUED, "it is being launched")
     if facts.boot != facts.launcher.boot:
         return Outcome(State.LOST, f"{_restarted(facts)} before it began; submit it again: it starts once")
@@ -141,7 +149,8 @@ def _restarted(facts: Facts) -> str:
     return "the host was restarted"
 
 
-def _lives(facts: Facts, who: Identity, now: int | None) -> bool:
+def lives(facts: Facts, who: Identity, now: int | None) -> bool:
+    """Whether this very process is there, of a look at whoever has its pid now."""
     return who.boot == facts.boot and who.started == now
 
 

@@ -19,6 +19,15 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
+class JobRequest:
+    """How Slurm is to run it: words of sbatch, the interpreter on the nodes, and whether a node that fails, or a preemption, puts it back into the queue."""
+
+    options: tuple[str, ...]
+    python: str = "python3"
+    requeue: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """A run to be. `secrets` are names of variables: their values go through stdin, and nowhere else."""
 
@@ -27,9 +36,11 @@ class Submission:
     directory: str
     environment: Mapping[str, str]
     secrets: tuple[str, ...]
+    job: JobRequest | None = None
 
     def request(self, label: str) -> dict[str, Any]:
         """What is sent and written down on the host. `label` is the host as the user calls it."""
+        slurm = {} if self.job is None else {"slurm": {"options": list(self.job.options), "python": self.job.python, "requeue": self.job.requeue}}
         return {
             "run_id": self.run_id,
             "command": list(self.command),
@@ -37,6 +48,7 @@ class Submission:
             "environment": dict(self.environment),
             "secrets": list(self.secrets),
             "label": label,
+            **slurm,
         }
 
 

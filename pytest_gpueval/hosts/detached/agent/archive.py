@@ -11,6 +11,7 @@ from typing import Any
 
 from .files import Run, named
 from .processes import Refused, lives
+from .slurm import active, by_slurm, job_of, settled
 
 ARCHIVED = "archived"
 
@@ -19,7 +20,8 @@ def archive(message: dict[str, Any]) -> dict[str, Any]:
     """Move files and directories to ROOT/RUN_ID/archived; nothing is overwritten. To ask again after a cut moves the rest. Raises Refused."""
     run, claim = named(message)
     with run.locked():
-        if run.part(claim, "exit") is None and lives(run.part(claim, "runner")):
+        goes_on = not settled(run, claim) and active(job_of(claim)) if by_slurm(claim) else lives(run.part(claim, "runner"))
+        if run.part(claim, "exit") is None and goes_on:
             raise Refused("conflict", f"{run.id} still runs; what it writes is archived once it has ended")
         moves = [move for pattern in message["paths"] for move in matches(run, pattern)]
         targets = [target for _, target in moves]

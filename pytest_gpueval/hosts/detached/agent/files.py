@@ -15,6 +15,7 @@ from .processes import POLL_S, Refused, lives
 STATE = ".gpueval"
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RUN_ID_WORDS = "use letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
+ATTEMPT = re.compile(r"attempt-(\d+)")
 LOCK_S = 20.0
 TAIL = 1 << 18
 
@@ -85,13 +86,23 @@ class Run:
         found: dict[str, Any] | None = read_json(os.path.join(self.state, "claim.json"))
         return found
 
-    def place(self, claim: dict[str, Any], name: str = "") -> str:
-        """A file of this submission."""
-        return os.path.join(self.state, claim["nonce"], name)
+    def place(self, claim: dict[str, Any], name: str = "", attempt: int = 1) -> str:
+        """A file of this submission, or of a later attempt of it, which has a folder of its own."""
+        return os.path.join(self.state, claim["nonce"], *([f"attempt-{attempt}"] if attempt > 1 else []), name)
+
+    def attempt(self, claim: dict[str, Any]) -> int:
+        """Which attempt has a runner, or had one last: Slurm may put a job back into its queue. From 1 on."""
+        if "slurm" not in claim["request"]:
+            return 1
+        try:
+            numbers = [int(found[1]) for found in map(ATTEMPT.fullmatch, os.listdir(self.place(claim))) if found]
+        except FileNotFoundError:
+            return 1
+        return max([number for number in numbers if os.path.exists(self.place(claim, "runner.json", number))], default=1)
 
     def part(self, claim: dict[str, Any], name: str) -> dict[str, Any] | None:
-        """A record of this submission: runner, started, stop or exit."""
-        found: dict[str, Any] | None = read_json(self.place(claim, f"{name}.json"))
+        """A record of this submission: job or stop; runner, started or exit of its last attempt."""
+        found: dict[str, Any] | None = read_json(self.place(claim, f"{name}.json", 1 if name in ("job", "stop") else self.attempt(claim)))
         return found
 
     @contextlib.contextmanager

@@ -20,7 +20,8 @@ from .archive import archive
 from .files import RUN_ID, STATE, TAIL, Run, back_up, named, read_bytes, size_of, tail_offset, write_json, write_text
 from .manifest import manifest
 from .processes import MARKER, POLL_S, SETTLE_S, Process, Refused, boot, end, family, identity, lives, marks, started_of, step
-from .runner import LEFTOVERS_S, RESULTS, stand, words_of, write_log
+from .runner import LEFTOVERS_S, RESULTS, SECRET_NAME, stand, words_of, write_log
+from .slurm import active, by_slurm, end_job, forget_secrets, job_of, jobs_of, seen_job, settled, submit_job
 
 START_S = 30.0
 CHUNK = 1 << 20
@@ -38,6 +39,7 @@ def environment_of(run: Run, claim: dict[str, Any], secrets: dict[str, str]) -> 
 def digest_of(request: dict[str, Any]) -> str:
     """What makes two requests the same; values of secrets do not."""
     said = [request["command"], request["directory"], request["environment"], sorted(request["secrets"])]
+    said += [request["slurm"]] if "slurm" in request else []
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -72,13 +74,28 @@ def launch(message: dict[str, Any]) -> dict[str, Any]:
         if claim is None:
             claim = new_claim(run, request)
         notes = []
-        if again and run.part(claim, "runner") is not None:
-            until_begun(run, claim)  # of a submit that was cut off a moment ago
-        elif not again:
+        job = None
+        if not again:
             step("claimed")
-            notes = start(run, claim, message)
+            if by_slurm(claim):
+                job = submit_job(run, claim, message["secrets"], job_environment(run, claim))
+                step("submitted")
+            else:
+                notes = start(run, claim, message)
             step("started")
-        return {"again": again, "notes": notes, "run": facts(run, claim, marks())}
+        elif by_slurm(claim):
+            job = None if settled(run, claim) else job_of(claim)
+        elif run.part(claim, "runner") is not None:
+            until_begun(run, claim)  # of a submit that was cut off a moment ago
+        return {"again": again, "notes": notes, "run": facts(run, claim, marks(), job)}
+
+
+def job_environment(run: Run, claim: dict[str, Any]) -> dict[str, str]:
+    """What sbatch hands on, and Slurm writes down: no secrets, those of the login node's own environment included; nothing of a job that we may be in."""
+    inherited = environment_of(run, claim, {})
+    secret, inside = set(claim["request"]["secrets"]), "SLURM_JOB_ID" in inherited
+    foreign = {name for name in inherited if inside and name.startswith("SLURM_") and name != "SLURM_CONF"}
+    return {name: value for name, value in inherited.items() if name not in secret | foreign and not SECRET_NAME.search(name)}
 
 
 def decided(run: Run, request: dict[str, Any], *, force: bool) -> tuple[dict[str, Any] | None, bool]:
@@ -87,15 +104,15 @@ def decided(run: Run, request: dict[str, Any], *, force: bool) -> tuple[dict[str
     if claim is None:
         return None, False
     same = claim["digest"] == digest_of(request)
-    begun = any(run.part(claim, name) for name in ("runner", "stop", "exit"))
-    alive = begun and bool(family(claim["nonce"], run.part(claim, "runner"), set()))
+    begun = any(run.part(claim, name) for name in ("runner", "stop", "exit", "job"))
+    alive = begun and goes_on(run, claim)
     if same and not begun:
         return claim, False
     if same and (alive or not force):
         return claim, True
     if alive:
         raise Refused("conflict", f"{run.id} still runs something else: {shlex.join(claim['request']['command'])}\nStop it first, or choose another --run-id.")
-    elsewhere = claim["host"] != socket.gethostname() and run.part(claim, "exit") is None
+    elsewhere = claim["host"] != socket.gethostname() and run.part(claim, "exit") is None and not by_slurm(claim)
     if not force:
         where = f" on {claim['host']}" if elsewhere else ""
         raise Refused(
@@ -106,11 +123,18 @@ def decided(run: Run, request: dict[str, Any], *, force: bool) -> tuple[dict[str
     return None, False
 
 
+def goes_on(run: Run, claim: dict[str, Any]) -> bool:
+    """Whether something of it waits or lives."""
+    if by_slurm(claim):
+        return not settled(run, claim) and active(job_of(claim))
+    return bool(family(claim["nonce"], run.part(claim, "runner"), set()))
+
+
 def different(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What an earlier request asked for that this one does not."""
-    for name in ("command", "directory", "environment", "secrets"):
-        if before[name] != now[name]:
-            shown = shlex.join(before[name]) if name == "command" else before[name]
+    for name in ("command", "directory", "environment", "secrets", "slurm"):
+        if before.get(name) != now.get(name):
+            shown = shlex.join(before[name]) if name == "command" else before.get(name, "no job of Slurm")
             return f"{name} {shown}"
     return shlex.join(before["command"])
 
@@ -183,8 +207,8 @@ def ends_at_logout(root: str) -> bool:
     return in_session and name != "root" and not os.path.exists(os.path.join(root, "var/lib/systemd/linger", name))
 
 
-def facts(run: Run, claim: dict[str, Any], table: dict[int, tuple[Process, str | None]]) -> dict[str, Any]:
-    """What is known of a run. Who lives is looked at first: a runner writes how it ended before it does."""
+def facts(run: Run, claim: dict[str, Any], table: dict[int, tuple[Process, str | None]], job: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What is known of a run. Who lives, and what Slurm says of its job, is looked at first: a runner writes how it ended before it does."""
     runner = run.part(claim, "runner")
     runner_now, launcher_now = started_of(runner), started_of(claim["launcher"])
     parts = {name: run.part(claim, name) for name in ("started", "stop", "exit")}
@@ -201,6 +225,8 @@ def facts(run: Run, claim: dict[str, Any], table: dict[int, tuple[Process, str |
         "at": claim["at"],
         "tmux": tmux,
     }
+    if by_slurm(claim):
+        about.update(job=seen_job(run, claim, job), submitted=run.part(claim, "job"), attempt=run.attempt(claim))
     return {**about, "launcher": claim["launcher"], "launcher_now": launcher_now, "runner": runner, "runner_now": runner_now, "processes": len(own), **parts}
 
 
@@ -212,6 +238,7 @@ def status(message: dict[str, Any]) -> dict[str, Any]:
     except FileNotFoundError:
         names = []
     table = marks()
+    claims: list[tuple[Run, dict[str, Any]]] = []
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
     for name in names if wanted is None else wanted:
@@ -219,7 +246,11 @@ def status(message: dict[str, Any]) -> dict[str, Any]:
             run = Run(root, name) if RUN_ID.fullmatch(name) else None
             claim = run.claim() if run else None
             if run is not None and claim is not None:
-                found.append({**facts(run, claim, table), **read_ends(run, claim, message["tail_lines"])})
+                claims.append((run, claim))
+    jobs = jobs_of([claim for run, claim in claims if by_slurm(claim) and not settled(run, claim)])
+    for run, claim in claims:
+        with passing_over(skipped, run.id, everything=wanted is None):
+            found.append({**facts(run, claim, table, jobs.get(claim["nonce"])), **read_ends(run, claim, message["tail_lines"])})
     missing = sorted(set(wanted or ()) - {run["run_id"] for run in found})
     return {"runs": found, "missing": missing, "skipped": skipped, "known": [name for name in names if os.path.isdir(os.path.join(root, name, STATE))]}
 
@@ -238,7 +269,7 @@ def passing_over(skipped: list[str], name: str, *, everything: bool) -> Iterator
 def read_ends(run: Run, claim: dict[str, Any], lines: int) -> dict[str, Any]:
     """The last lines of the log, what the command printed as RESULT_, and its summary.json."""
     at = tail_offset(run.log, lines)
-    results = read_bytes(run.place(claim, "results.txt"), 0, RESULTS)
+    results = read_bytes(run.place(claim, "results.txt", run.attempt(claim)), 0, RESULTS)
     summary = read_bytes(os.path.join(run.directory, "summary.json"), 0, TAIL)
     texts = {"tail": read_bytes(run.log, at, TAIL) if lines else b"", "results": results, "summary": summary}
     return {**{name: base64.b64encode(data).decode() for name, data in texts.items()}, "log_bytes": size_of(run.log)}
@@ -250,14 +281,16 @@ def tail(message: dict[str, Any]) -> dict[str, Any]:
     offset = message["offset"] if message["nonce"] == claim["nonce"] else None
     at = tail_offset(run.log, message["tail_lines"]) if offset is None else offset
     limit = time.monotonic() + message["wait_s"]
+    job = job_of(claim) if by_slurm(claim) and not settled(run, claim) else None  # once for a request: its controller is everybody's
     while True:
-        ended = run.part(claim, "exit") is not None or not lives(run.part(claim, "runner"))  # before the look at the log: what is read then is all
+        # Before the look at the log: what is read then is all.
+        ended = settled(run, claim) or not active(job) if by_slurm(claim) else run.part(claim, "exit") is not None or not lives(run.part(claim, "runner"))
         data = read_bytes(run.log, at, CHUNK)
         if data or ended or time.monotonic() > limit:
             break
         time.sleep(POLL_S)
     more = {"data": base64.b64encode(data).decode(), "offset": at + len(data), "ended": ended, "nonce": claim["nonce"]}
-    return {**more, "run": facts(run, claim, marks())}
+    return {**more, "run": facts(run, claim, marks(), job)}
 
 
 def stop(message: dict[str, Any]) -> dict[str, Any]:
@@ -266,8 +299,9 @@ def stop(message: dict[str, Any]) -> dict[str, Any]:
     with run.locked():
         runner = run.part(claim, "runner")
         before = run.part(claim, "exit")
-        if before is None:
-            write_json(run.place(claim, "stop.json"), {"at": time.time()}, once=True)
+        if before is None or (by_slurm(claim) and not settled(run, claim)):
+            write_json(run.place(claim, "stop.json"), {"at": time.time(), "grace_s": message["grace_s"]}, once=True)
+        job = end_job(run, claim, message["grace_s"], SETTLE_S + 40) if by_slurm(claim) and not settled(run, claim) else None
         spare = run.spare(claim)
         asked, killed, _ = end(lambda: family(claim["nonce"], runner or run.part(claim, "runner"), spare | run.spare(claim)), message["grace_s"], time.sleep)
         limit = time.monotonic() + SETTLE_S
@@ -275,9 +309,13 @@ def stop(message: dict[str, Any]) -> dict[str, Any]:
             time.sleep(POLL_S)  # it writes how it ended
         more, _, left = end(lambda: family(claim["nonce"], runner, set()), LEFTOVERS_S, time.sleep)
         if run.part(claim, "exit") is None:
-            write_json(run.place(claim, "exit.json"), {"code": None, "signal": None, "cause": "stop", "at": time.time()}, once=True)
+            path = run.place(claim, "exit.json", run.attempt(claim))
+            write_json(path, {"code": None, "signal": None, "cause": "stop", "at": time.time()}, once=True)
             write_log(run, claim)
-        return {"ended_before": before is not None, "asked": asked + more, "killed": killed, "left": left, "run": facts(run, claim, marks())}
+        forget_secrets(run, claim)
+        counts = (run.part(claim, "exit") or {}) if job else {}  # what the runner counted on its node
+        asked, killed, left = asked + more + counts.get("asked", 0), killed + counts.get("killed", 0), left + counts.get("left", [])
+        return {"ended_before": before is not None, "asked": asked, "killed": killed, "left": left, "job": job, "run": facts(run, claim, marks())}
 
 
 def tmux_of(run: Run, claim: dict[str, Any]) -> str:

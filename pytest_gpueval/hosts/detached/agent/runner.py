@@ -10,6 +10,7 @@ import re
 import select
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any
 
 from .files import Run, back_up, read_bytes, write_json, write_text
 from .processes import SETTLE_S, Process, children, end, family, identity, mark_of, prctl, step
+from .slurm import by_slurm, forget_secrets, open_end, slurm_state, taken_secrets
 
 KEPT = ("command.sh", "stdout.log", "log.md", "summary.json", "results.jsonl")  # what another run in this directory left is moved aside
 LEFTOVERS_S = 5.0  # between TERM and KILL for what a command leaves behind
@@ -25,7 +27,7 @@ GRACE_S = 10.0  # the same where a signal asked the runner to end
 RESULTS = 1 << 18
 LEAST_SECRET = 6
 QUIET = 4  # looks that find only children of other runs, before we leave them alone
-_SECRET_NAME = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)$", re.IGNORECASE)
+SECRET_NAME = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)$", re.IGNORECASE)
 _BLOT = b"<redacted>"
 
 
@@ -78,7 +80,7 @@ def outcome_of(how: dict[str, Any] | None) -> str:
 def write_log(run: Run, claim: dict[str, Any]) -> None:
     """log.md: what was run, with what, where things are, and what came of it."""
     request, begun, how = claim["request"], run.part(claim, "started") or {}, run.part(claim, "exit")
-    results = read_bytes(run.place(claim, "results.txt"), 0, RESULTS).decode("utf-8", "replace").rstrip()
+    results = read_bytes(run.place(claim, "results.txt", run.attempt(claim)), 0, RESULTS).decode("utf-8", "replace").rstrip()
     names = ", ".join(sorted(request["secrets"])) or "none"
     lines = [f"# {run.id}", "", "## Inputs", "", f"- directory: `{request['directory']}`"]
     lines += [f"- environment: `{name}={value}`" for name, value in sorted(request["environment"].items())]
@@ -127,13 +129,15 @@ class Runner:
 
     def __init__(self, run: Run, claim: dict[str, Any]) -> None:
         self.run, self.claim = run, claim
+        self.attempt = 1 + int(os.environ.get("SLURM_RESTART_COUNT", "0")) if by_slurm(claim) else 1
+        self.node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         self.child = self.asked = self.lost_bytes = self.results = 0
         self.code: int | None = None
         self.error = ""
         self.by_itself = False
         self.line = b""
         self.output = self.log = -1
-        names = {*claim["request"]["secrets"], *(name for name in os.environ if _SECRET_NAME.search(name))}
+        names = {*claim["request"]["secrets"], *(name for name in os.environ if SECRET_NAME.search(name))}
         self.blotter = Blotter([os.environ[name] for name in names if name in os.environ])
         self.terminal = 1 if os.isatty(1) else -1
         self.socket = os.environ.pop("TMUX", "").rsplit(",", 2)[0]  # that is no tmux of the command's
@@ -154,7 +158,9 @@ class Runner:
         """Run the command to its end, unless another runner was first."""
         run, claim = self.run, self.claim
         around = identity(os.getppid()) if mark_of(os.getppid()) == claim["nonce"] else None  # tmux's server
-        if not write_json(run.place(claim, "runner.json"), {**identity(os.getpid()), "around": around, "tmux": self.terminal >= 0}, once=True):
+        about = {"around": around, "tmux": self.terminal >= 0, "job": os.environ.get("SLURM_JOB_ID"), "node": self.node}
+        os.makedirs(self.place(), mode=0o700, exist_ok=True)
+        if not write_json(self.place("runner.json"), {**identity(os.getpid()), **about}, once=True):
             return
         step("runner")
         prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: whoever loses its parent becomes our child
@@ -163,28 +169,35 @@ class Runner:
             if run.part(claim, "stop") is None:
                 commit = commit_of(claim["request"]["directory"])  # before the command changes anything
                 self._spawn()
-                write_json(run.place(claim, "started.json"), {**identity(self.child), "at": time.time(), "commit": commit})
+                write_json(self.place("started.json"), {**identity(self.child), "at": time.time(), "commit": commit})
                 write_log(run, claim)
                 while self.code is None and not self.asked:
                     self.turn(None)
                 self.by_itself = self.code is not None
         except OSError as error:
             self.error = str(error)
-        asked, killed, left = end(self._others, GRACE_S if self.asked else LEFTOVERS_S, self.turn)
+        grace_s = (run.part(claim, "stop") or {}).get("grace_s", GRACE_S)
+        asked, killed, left = end(self._others, grace_s if self.asked else LEFTOVERS_S, self.turn)
         left = left or self._strike()
         while self.output >= 0 and self._read():
             pass
         self._show(self.blotter.feed(b"", last=True))
         self._leave({"asked": asked, "killed": killed, "left": left})
 
+    def place(self, name: str = "") -> str:
+        """A file of this attempt."""
+        return self.run.place(self.claim, name, self.attempt)
+
     def _prepare(self) -> None:
         """The files of a run. Room for the last words is taken now: the disk may be full by then."""
         run, claim = self.run, self.claim
-        write_text(run.place(claim, "spare"), " " * 4096)
-        for name in KEPT:
+        write_text(self.place("spare"), " " * 4096)
+        for name in KEPT if self.attempt == 1 else ():
             back_up(os.path.join(run.directory, name))
         write_text(os.path.join(run.directory, "command.sh"), shell_of(run, claim["request"]), mode=0o755)
         self.log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        if self.attempt > 1:
+            self._show(f"\ngpueval: attempt {self.attempt}, on {self.node}\n".encode())
 
     def _others(self) -> list[Process]:
         self._reap()
@@ -285,7 +298,7 @@ class Runner:
         for line in lines:
             if line.startswith(b"RESULT_") and self.results + len(line) < RESULTS:
                 self.results += len(line) + 1
-                with contextlib.suppress(OSError), open(self.run.place(self.claim, "results.txt"), "ab") as file:
+                with contextlib.suppress(OSError), open(self.place("results.txt"), "ab") as file:
                     file.write(line + b"\n")
 
     def _leave(self, counts: dict[str, Any]) -> None:
@@ -300,13 +313,17 @@ class Runner:
             cause = "hangup" if self.asked == signal.SIGHUP else "signal"
         code, number = (None, -self.code) if self.code is not None and self.code < 0 else (self.code, None)
         record = {"code": code, "signal": number, "cause": cause, "asked_by": self.asked, "error": self.error, "at": time.time(), "lost_bytes": self.lost_bytes}
-        spare = run.place(claim, "spare")
+        if by_slurm(claim):
+            record["slurm"] = slurm_state() if open_end(record) else ""
+            if not open_end(record):  # else it may be requeued
+                forget_secrets(run, claim)
+        spare = self.place("spare")
         with open(spare, "r+" if os.path.exists(spare) else "w", encoding="utf-8") as file:
             json.dump({**record, **counts}, file)
             file.truncate()
             file.flush()
             os.fsync(file.fileno())
-        os.replace(spare, run.place(claim, "exit.json"))
+        os.replace(spare, self.place("exit.json"))
         with contextlib.suppress(OSError):  # a full disk
             write_log(run, claim)
         if self.socket and self.terminal >= 0:
@@ -319,5 +336,11 @@ def stand(place: str) -> None:
     directory, _, nonce, _ = place.rsplit(os.sep, 3)
     run = Run(*os.path.split(directory))
     claim = run.claim()
-    if claim is not None and claim["nonce"] == nonce:
-        Runner(run, claim).main()
+    if claim is None or claim["nonce"] != nonce:
+        return
+    if by_slurm(claim):
+        os.environ.update(taken_secrets(run, claim), GPUEVAL_ATTEMPT=str(1 + int(os.environ.get("SLURM_RESTART_COUNT", "0"))))
+    runner = Runner(run, claim)
+    runner.main()
+    if by_slurm(claim) and runner.code:
+        sys.exit(runner.code if runner.code > 0 else 128 - runner.code)
