@@ -20,6 +20,7 @@ from pytest_gpueval.suites.schema import Strict
 from . import ssh_config
 from .address import Address, Kubernetes, Local, Slurm, Ssh, parsed
 from .host import Host
+from .kubernetes import KubernetesHost
 from .local import LocalHost
 from .ssh import SshHost
 
@@ -169,8 +170,10 @@ def opened(declared: Declared) -> Host:
         case Ssh():
             config = _config(declared)
             return SshHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python, host_key=entry.host_key, config=config)
-        case Kubernetes() | Slurm():
-            raise UsageProblem(f"{declared.name} ({address}): hosts of this kind cannot be used yet; those of ssh:// and local can.")
+        case Kubernetes():
+            return KubernetesHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python)
+        case Slurm():
+            raise UsageProblem(f"{declared.name} ({address}): hosts of this kind cannot be used yet; those of ssh://, k8s://NAMESPACE/POD and local can.")
 
 
 def _config(declared: Declared) -> Path | None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.kube.fixtures import cluster, kube, shared_cluster  # noqa: F401
 from tests.sshd import running
 
 

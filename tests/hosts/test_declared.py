@@ -121,8 +121,14 @@ def test_hosts_are_opened_as_they_are_declared(root, sshd):
         with opened(named(name, root)) as host:
             assert host.name == name and host.run(["sh", "-c", "pwd; echo $A"]).output.decode() == f"{root}\n1\n"
     assert isinstance(opened(named("local", root)), LocalHost)
-    with pytest.raises(UsageProblem, match=r"k8s://n/p.*cannot be used yet"):
-        opened(named("k8s://n/p", root))
+    with pytest.raises(UsageProblem, match=r"slurm://p.*cannot be used yet"):
+        opened(named("slurm://p", root))
+
+
+def test_a_pod_is_opened_as_it_is_declared(root, kube):
+    (root / "hosts.toml").write_text(f'[hosts.pod]\naddress = "k8s://evals/box?context=test&container=main"\nworkdir = "{root}"\nenv = {{ A = "1" }}\n')
+    with opened(named("pod", root)) as host:
+        assert host.name == "pod" and host.run(["sh", "-c", "pwd; echo $A"]).output.decode() == f"{root}\n1\n"
 
 
 @pytest.mark.parametrize(("there", "said"), [(True, "3 True"), (False, "an SSH host needs the package 'paramiko', which is not installed.")])

@@ -10,10 +10,11 @@ from pytest_gpueval.errors import StorageError
 from pytest_gpueval.hosts.host import Done
 from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.shell import MOST_COMMAND
+from tests.kube.fixtures import host_of
 from tests.waiting import alive, wait_for
 
 NASTY = ["", "a b", "it's", '"', "\\", "$HOME", "`id`", "!!", "*", "~", "-n", "a\nb\n", "#", "é кот", "\udcff"]
-HOSTS = ("local", "ssh-bash")
+HOSTS = ("local", "ssh-bash", "pod")
 # What the login shell reads, or could get in the way of.
 ALL_SHELLS = pytest.mark.parametrize("host", [*HOSTS, "ssh-zsh", "ssh-fish"], indirect=True)
 
@@ -23,6 +24,10 @@ def host(request):
     kind, _, shell = request.param.partition("-")
     if kind == "local":
         yield LocalHost()
+        return
+    if kind == "pod":
+        request.getfixturevalue("kube")
+        yield host_of(container="main")
         return
     server = request.getfixturevalue("sshd")
     if shell not in server.users:
