@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -18,11 +18,15 @@ from pytest_gpueval.suites.load import validated
 from pytest_gpueval.suites.schema import Strict
 
 from . import ssh_config
-from .address import Address, Kubernetes, Local, Slurm, Ssh, parsed
+from .address import Address, Kubernetes, KubernetesJobs, Local, Slurm, Ssh, parsed
 from .host import Host
+from .kubectl import Cluster
 from .kubernetes import KubernetesHost
 from .local import LocalHost
 from .ssh import SshHost
+
+if TYPE_CHECKING:
+    from .jobs.client import Jobs
 
 FILE_NAME = "hosts.toml"
 _GPU = r"(?:\d+(?:-\d+)?|\d+:\d+|(?:GPU|MIG)-[0-9A-Za-z/-]+)"
@@ -65,6 +69,12 @@ class HostEntry(Strict):
     host_key: str | None = Field(None, description="SHA256:... as ssh-keygen -l prints it: the only key that the server may show, whatever known_hosts says")
     ssh_config: str | None = Field(None, description="file to read in place of ~/.ssh/config; relative to hosts.toml")
 
+    image: Annotated[str, Field(min_length=1)] | None = Field(None, description="what the pods of Jobs run")
+    job: Annotated[str, Field(min_length=1)] | None = Field(None, description="YAML file of a Job, over which ours is laid; relative to hosts.toml")
+    volume_claim: Annotated[str, Field(min_length=1)] | None = Field(None, description="mounted in the pods of Jobs at `volume` (default: /mnt)")
+    gpus_per_pod: int = Field(0, ge=0, le=1024, description="limit of nvidia.com/gpu of a pod of a Job")
+    shards: int = Field(1, ge=1, le=10_000, description="pods of a Job, one for each shard")
+
     @field_validator("gpus")
     @classmethod
     def _some_gpus(cls, value: str | None) -> str | None:
@@ -97,6 +107,14 @@ class HostEntry(Strict):
         address = info.data.get("address")
         if value is not None and address is not None and not _speaks_ssh(parsed(address)):
             raise ValueError(f"means something for ssh:// only, and this host is {address}")
+        return value
+
+    @field_validator("image", "job", "volume_claim", "gpus_per_pod", "shards")
+    @classmethod
+    def _of_jobs_alone(cls, value: str | int | None, info: ValidationInfo) -> str | int | None:
+        address = info.data.get("address")
+        if value is not None and address is not None and not isinstance(parsed(address), KubernetesJobs):
+            raise ValueError(f"means something for k8s://NAMESPACE only, whose runs are Jobs, and this host is {address}")
         return value
 
 
@@ -172,14 +190,38 @@ def opened(declared: Declared) -> Host:
             return SshHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python, host_key=entry.host_key, config=config)
         case Kubernetes():
             return KubernetesHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python)
+        case KubernetesJobs():
+            raise UsageProblem(
+                f"{declared.name} ({address}): nothing is run there directly, its runs are Jobs: gpueval runs submit, status, logs and stop. "
+                "What they wrote is on their volume: a pod that mounts it is k8s://NAMESPACE/POD."
+            )
         case Slurm():
             raise UsageProblem(f"{declared.name} ({address}): hosts of this kind cannot be used yet; those of ssh://, k8s://NAMESPACE/POD and local can.")
+
+
+def jobs(declared: Declared, root: str | None, *, index: int | None = None) -> Jobs | None:
+    """The runs of a host whose runs are Jobs; None for other hosts. Raises UsageProblem, MissingExtra."""
+    entry, address = declared.entry, declared.address
+    if not isinstance(address, KubernetesJobs):
+        return None
+    from .jobs import template  # noqa: PLC0415 - only where a host has them
+    from .jobs.client import Jobs  # noqa: PLC0415 - the same
+    from .jobs.manifest import Settings  # noqa: PLC0415 - the same
+
+    theirs = template.read(_beside(declared, entry.job)) if entry.job is not None else {}
+    volume = {"volume": entry.volume} if entry.volume is not None else {}
+    settings = Settings(entry.image, entry.shards, entry.gpus_per_pod, entry.volume_claim, environment=entry.env, template=theirs, **volume)
+    return Jobs(Cluster(declared.name, address.namespace, address.context), settings, root, index=index)
 
 
 def _config(declared: Declared) -> Path | None:
     written = declared.entry.ssh_config
     if written is None:
         return None
+    return _beside(declared, written)
+
+
+def _beside(declared: Declared, written: str) -> Path:
     return (declared.file.parent if declared.file is not None else Path.cwd()) / Path(written).expanduser()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import time
@@ -99,21 +100,18 @@ class Cluster:
                 return True
             if now["metadata"]["uid"] != uid:
                 return True
-            query = {"fieldSelector": f"metadata.name={name}", "resourceVersion": now["metadata"]["resourceVersion"], "timeoutSeconds": int(left_s) + 1}
-            self._watched(self.path(kind, watch="true", **query), until="DELETED", timeout_s=left_s)
+            self.event(kind, now, timeout_s=left_s)
         return False
 
-    def _watched(self, path: str, *, until: str, timeout_s: float) -> None:
-        """Read events until one of this type comes, or none any more."""
-        program = local.Lines(self.command("get", "--raw", path), timeout_s=timeout_s)
-        with program:
-            for line in program:
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    return  # a connection that broke: whoever called looks anew
-                if event.get("type") in {until, "ERROR"}:
-                    return
+    def event(self, kind: str, document: Mapping[str, Any], *, timeout_s: float) -> None:
+        """Wait until something has happened to an object since it was read, or the time is over, or the connection: whoever waits looks anew."""
+        about = document["metadata"]
+        query = {"fieldSelector": f"metadata.name={about['name']}", "resourceVersion": about["resourceVersion"], "timeoutSeconds": math.ceil(timeout_s)}
+        began = time.monotonic()
+        with local.Lines(self.command("get", "--raw", self.path(kind, watch="true", **query)), timeout_s=timeout_s) as lines:
+            happened = any(True for _ in lines)
+        if not happened and time.monotonic() - began < min(timeout_s, _AGAIN_S[0]):
+            time.sleep(_AGAIN_S[0])  # a server that refuses to tell must not be asked without a pause
 
     def contexts(self) -> list[str]:
         """What kubeconfig knows."""

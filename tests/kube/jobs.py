@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from tests.kube.pods import Pod
@@ -29,7 +30,6 @@ class Job:
         self.succeeded: set[int] = set()
         self.failed: set[int] = set()
         self.pods: list[Pod] = []
-        self._number = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.deleting = False
 
@@ -45,8 +45,7 @@ class Job:
         self._show()
 
     def _launch(self, index: int) -> None:
-        self._number += 1
-        name = f"{self.name}-{index}-{self._number:05d}"
+        name = f"{self.name}-{index}-{token_hex(3)[:5]}"
         container = self.document["spec"]["template"]["spec"]["containers"][0]
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": self.name, "uid": self.uid, "controller": True}
         labels = {

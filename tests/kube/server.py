@@ -25,6 +25,7 @@ import shutil
 import ssl
 import sys
 import threading
+import traceback
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -50,7 +51,7 @@ _LEADING = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "HTTPS_PROXY",
 
 
 class FakeCluster:
-    """A cluster whose pods' directories lie below `directory`. Leaving the block ends all of their processes, and waits for that."""
+    """A cluster whose pods' directories lie below `directory`. Leaving the block ends all of their processes, and raises what went wrong inside it."""
 
     def __init__(self, directory: Path, *, grace_s: float = 20.0) -> None:
         self.directory, self.grace_s = directory, grace_s
@@ -60,6 +61,7 @@ class FakeCluster:
         self.faults, self.journal = Faults(), Journal()
         self.port = 0
         self.uids: list[str] = []
+        self.broken: list[str] = []
         self._version = 1
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake cluster", daemon=True)
@@ -75,11 +77,13 @@ class FakeCluster:
         self.write_kubeconfig(self.kubeconfig, self.port)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._do(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        if self.broken and error is None:
+            raise RuntimeError("the stand-in failed:\n" + "\n".join(self.broken))
 
     # For tests
 
@@ -274,6 +278,13 @@ class FakeCluster:
             if self.faults.take("drop", request.method, request.path_qs):
                 transport.abort()
             return self._noted(number, answer)
+        except web.HTTPNotFound:
+            return self._noted(number, refusal(404, "the server could not find the requested resource"))
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            self.broken.append(traceback.format_exc())
+            raise
         finally:
             self._connections.discard(transport)
 
@@ -363,8 +374,11 @@ class FakeCluster:
         self._watchers.add(queue)
         try:
             await answer.prepare(request)
-            if (request.match_info["namespace"], name) not in self.jobs:
+            job = self.jobs.get((request.match_info["namespace"], name))
+            if job is None:
                 queue.put_nowait({"type": "DELETED", "object": {"metadata": {"name": name}}})
+            elif job.document["metadata"]["resourceVersion"] != request.query.get("resourceVersion"):
+                queue.put_nowait({"type": "MODIFIED", "object": job.document})
             async with asyncio.timeout(float(request.query.get("timeoutSeconds", 60))):
                 while True:
                     event = await queue.get()
