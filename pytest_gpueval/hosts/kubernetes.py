@@ -85,16 +85,19 @@ class KubernetesHost(RemoteHost):
             kind = Unreachable if lost.begun else UsageProblem
             return kind(f"{self.name}: there is no pod {self._address.pod!r} in {self._address.namespace}{begun}. {self._others()}")
         except GpuevalError as error:
-            return problem if type(problem) is not GpuevalError else error
-        return self._of(pod) or (
-            Unreachable(f"{problem}{begun or '; nobody knows whether the program began'}.") if begun or type(problem) is Unreachable else problem
-        )
+            if type(problem) is GpuevalError:
+                problem = error
+        else:
+            problem = self._of(pod) or problem
+        if not lost.begun and type(problem) is not Unreachable:
+            return problem
+        return Unreachable(f"{problem}{begun or '; nobody knows whether the program began'}.")
 
     def _of(self, pod: Mapping[str, Any]) -> GpuevalError | None:
         """Why nothing can be run in a pod that is there; None where it is not the pod's fault."""
         standing, wanted = _standing(pod), self._address.container
         if standing is not None:
-            return Unreachable(f"{self.name}: pod {self._address.pod} does not run: {standing}. What ran in it has ended.")
+            return Unreachable(f"{self.name}: pod {self._address.pod} does not run: {standing}")
         names = [container["name"] for container in pod["spec"]["containers"]]
         if wanted is not None and wanted not in names:
             return UsageProblem(f"{self.name}: pod {self._address.pod} has no container {wanted!r}. {valid_values(wanted, names, what='containers')}")

@@ -7,16 +7,18 @@ import sys
 import threading
 from pathlib import Path
 
+import execnet
 import pytest
 
 from pytest_gpueval.errors import AccessDenied, GpuevalError, Unreachable, UsageProblem
 from pytest_gpueval.hosts import kubectl
 from pytest_gpueval.hosts.address import Kubernetes
 from pytest_gpueval.hosts.host import Done
-from pytest_gpueval.hosts.kubectl import Absent, Busy, Cluster
+from pytest_gpueval.hosts.kubectl import Absent, Busy, Cluster, Exists
 from pytest_gpueval.hosts.kubernetes import KubernetesHost
 from pytest_gpueval.hosts.kubernetes_exchange import Patience
 from pytest_gpueval.hosts.relay import UNKNOWN
+from pytest_gpueval.hosts.workers import spec_python
 from tests.bad_links import bad_link
 from tests.hosts.test_relay import PARENT, finish, pids, start
 from tests.kube.fixtures import host_of
@@ -57,7 +59,7 @@ def test_a_pod_that_is_not_there_is_told_with_those_that_are(cluster):
 def test_a_pod_that_does_not_run_says_why(cluster):
     cluster.pod("waiting", phase="Pending")
     cluster.pod("evicted", phase="Failed", reason="Evicted", message="The node was low on \x1b[31mmemory.")
-    assert "pod waiting does not run: Pending." in refused(host_of("waiting"), Unreachable)
+    assert "pod waiting does not run: Pending" in refused(host_of("waiting"), Unreachable)
     assert "pod evicted does not run: Failed (Evicted: The node was low on" in refused(host_of("evicted"), Unreachable)
 
 
@@ -141,8 +143,9 @@ def test_a_program_is_not_asked_for_again(cluster):
 # A link that breaks
 
 
-@pytest.mark.parametrize("how", ["server", "kubectl"])
-def test_a_link_that_breaks_is_no_end_of_the_program(cluster, tmp_path, how):
+@pytest.mark.parametrize("how", ["connection", "server", "kubectl"])
+def test_a_link_that_breaks_is_no_end_of_the_program(cluster, tmp_path, how, monkeypatch):
+    monkeypatch.setattr(kubectl, "_AGAIN_S", (0.01,))
     cluster.pod("box")
     began, problems = tmp_path / "began", []
 
@@ -156,6 +159,8 @@ def test_a_link_that_breaks_is_no_end_of_the_program(cluster, tmp_path, how):
     thread.start()
     pid = int(wait_for(lambda: began.exists() and began.read_text().strip()))
     if how == "server":
+        cluster.stop_serving()
+    if how != "kubectl":
         cluster.cut()
     else:
         (client,) = (child for child in children(os.getpid()) if words(child)[:1] == [b"kubectl"])
@@ -219,7 +224,33 @@ def test_relative_paths_count_from_the_directory(cluster, tmp_path):
     assert (pod.directory / "below/new/file").read_bytes() == b"x"
 
 
+def test_only_what_was_meant_is_deleted(cluster):
+    here = Cluster("pod", NAMESPACE, CONTEXT)
+    job = {"spec": {"completions": 0, "parallelism": 0, "template": {"metadata": {}, "spec": {"containers": []}}}}
+    here.create("jobs", {**job, "metadata": {"name": "x"}})
+    uid = here.get("jobs", "x")["metadata"]["uid"]
+    with pytest.raises(Exists):
+        here.delete("jobs", "x", uid="another")
+    assert here.get("jobs", "x")["metadata"]["uid"] == uid and not here.gone("jobs", "x", uid=uid, timeout_s=0.5)
+    here.delete("jobs", "x", uid=uid)
+    assert here.gone("jobs", "x", uid=uid, timeout_s=60)
+
+
 # Workers
+
+
+def test_a_gateway_of_execnet_goes_through_it(kube):
+    group = execnet.Group()
+    try:
+        gateway = group.makegateway(f"popen//python={spec_python(host_of().worker_command([sys.executable]))}")
+        channel = gateway.remote_exec("import os; channel.send(os.getpid())\nfor item in channel: channel.send(item[::-1])")
+        pid, data = channel.receive(), os.urandom(1_000_000)
+        for size in (0, 1, 5_000, 1_000_000):
+            channel.send(data[:size])
+            assert channel.receive() == data[:size][::-1]
+    finally:
+        group.terminate(timeout=60)
+    wait_for(lambda: not alive(pid))
 
 
 def test_a_worker_ends_with_its_stdin(kube):

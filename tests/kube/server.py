@@ -94,7 +94,7 @@ class FakeCluster:
     def environment(self, kubeconfig: Path | None = None) -> dict[str, str]:
         """Of a kubectl that knows this cluster alone."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        assert shutil.which("kubectl", path=path), "the tests need kubectl 1.30 or newer; `make kubectl` installs it"
+        assert shutil.which("kubectl", path=path), "the tests need kubectl 1.31 or newer; `make kubectl` installs it"
         return {"KUBECONFIG": str(kubeconfig or self.kubeconfig), "KUBECACHEDIR": str(self.directory / "cache"), "PATH": path, **dict.fromkeys(_LEADING, "")}
 
     def write_kubeconfig(self, path: Path, port: int, token: str = TOKEN) -> Path:
@@ -160,7 +160,7 @@ class FakeCluster:
 
     def stop_serving(self) -> None:
         """The API server is gone; pods run on."""
-        self._do(self._runner.cleanup_fast())
+        self._do(self._site.stop())
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -232,13 +232,13 @@ class FakeCluster:
         self.may_run.set()
         app = web.Application(middlewares=[self._guard], client_max_size=64 << 20)
         app.add_routes(_routes(self))
-        self._runner = _Runner(app, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.directory / "cert.pem", self.directory / "key.pem")
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context)
-        await site.start()
-        self.port = site._server.sockets[0].getsockname()[1]
+        self._site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context)
+        await self._site.start()
+        self.port = self._site._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
         for job in self.jobs.values():
@@ -302,7 +302,7 @@ class FakeCluster:
                 400, f"container {container} is not valid for pod {pod.name}" if container not in pod.containers else f'container not found ("{container}")'
             )
         if execution.PROTOCOL not in request.headers.get("Sec-WebSocket-Protocol", ""):
-            return refusal(400, "this stand-in speaks WebSocket alone; kubectl 1.30 or newer is needed")
+            return refusal(400, "this stand-in speaks WebSocket alone; kubectl 1.31 or newer is needed")
         return await execution.serve(request, pod)
 
     def _pod(self, request: web.Request) -> Pod | web.Response:
@@ -394,6 +394,8 @@ class FakeCluster:
         if isinstance(job, web.Response):
             return job
         options = json.loads(await request.read() or b"{}")
+        if options.get("propagationPolicy") != "Foreground":
+            return refusal(400, "this stand-in deletes in the foreground alone")
         wanted = options.get("preconditions", {}).get("uid", job.uid)
         if wanted != job.uid:
             return refusal(409, f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {job.uid}", reason="Conflict")
@@ -420,12 +422,6 @@ class FakeCluster:
         self.secrets[key] = document
         self.notify()
         return web.json_response(document, status=201)
-
-
-class _Runner(web.AppRunner):
-    async def cleanup_fast(self) -> None:
-        for site in list(self.sites):
-            await site.stop()
 
 
 def _routes(cluster: FakeCluster) -> Iterable[web.AbstractRouteDef]:
