@@ -32,7 +32,13 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be aske
 
 
 def submit(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run; {run_dir} and {run_id} in it are its directory and id.")],
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="-- COMMAND...",
+            help="What to run; {run_dir} and {run_id} in it are its directory and id, on a cluster {shard_index} and {shard_count} its shard.",
+        ),
+    ],
     *,
     host: HostOption = "local",
     repo: Annotated[
@@ -335,8 +341,13 @@ def _directory(repo: str | None, host: str) -> str:
 
 
 def _place(root: str | None, host: str) -> str:
+    from pytest_gpueval.hosts import declared
+    from pytest_gpueval.hosts.address import KubernetesJobs
     from pytest_gpueval.hosts.detached.submission import root_of
 
+    address = declared.named(host, Path.cwd()).address
+    if isinstance(address, KubernetesJobs):
+        return str(address)
     return str(Path(root).expanduser().absolute()) if root and host == "local" else root_of(root)
 
 
