@@ -199,6 +199,40 @@ def test_a_link_that_falls_silent(cluster, tmp_path, monkeypatch):
         assert host_of().run(["true"], timeout_s=1) == Done(None, b"", "true took longer than 1 s")
 
 
+def test_files_over_a_link_that_is_cut(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(kubectl, "_AGAIN_S", (0.01,))
+    cluster.pod("box")
+    there, back = tmp_path / "new" / "there", tmp_path / "back"
+    there.parent.mkdir()
+    there.write_bytes(os.urandom(8_000_000))
+    with bad_link(cluster.port) as link:
+        monkeypatch.setenv("KUBECONFIG", str(cluster.write_kubeconfig(tmp_path / "bad", link.port)))
+        assert host_of().run(["true"]).code == 0
+        link.cut_after(3_000_000)
+        with pytest.raises(Unreachable, match="nobody knows"):
+            host_of().get(str(there), back)
+        came = back.stat().st_size
+        assert 0 < came < 8_000_000 and there.read_bytes().startswith(back.read_bytes()), "what came stays"
+        assert host_of().get(str(there), back, offset=came) == 8_000_000 - came and back.read_bytes() == there.read_bytes()
+        back.write_bytes(os.urandom(30_000_000))
+        problems, sent = [], link.sent
+
+        def put():
+            try:
+                problems.append(host_of().put(back, str(there)))
+            except GpuevalError as error:
+                problems.append(error)
+
+        thread = threading.Thread(target=put)
+        thread.start()
+        wait_for(lambda: link.sent > sent + 3_000_000)
+        link.cut()
+        thread.join()
+        assert type(problems[0]) is Unreachable
+    wait_for(lambda: [path.name for path in there.parent.iterdir()] == ["there"])
+    assert there.stat().st_size == 8_000_000, "all of it, or nothing"
+
+
 # In-band
 
 

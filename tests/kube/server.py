@@ -130,6 +130,8 @@ class FakeCluster:
         async def killed() -> None:
             pod.ended_by = "OOMKilled"
             await pod.kill()
+            while pod.phase == "Running":  # until the Job knows
+                await self.changed()
 
         self._do(killed())
 

@@ -90,7 +90,8 @@ def test_a_shard_that_fails_by_itself_is_not_run_again(jobs, tmp_path):
 
 def test_out_of_memory_is_tried_again_and_then_told(jobs, cluster, tmp_path):
     jobs(shards=1).submit(what(f"echo x >> {tmp_path}/starts; exec sleep 1000"), {})
-    for _ in range(3):
+    for count in range(1, 4):
+        wait_for(lambda count=count: len(lines_of(tmp_path / "starts")) == count)
         cluster.out_of_memory(pod_of(cluster, 0))
     run = ended(jobs())
     assert (run.state, run.outcome.reason) == (State.FAILED, "by index: 0 (OOMKilled)")
