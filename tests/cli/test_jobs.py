@@ -1,14 +1,19 @@
 """gpueval runs on a host whose runs are Jobs."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from pytest_gpueval.cli.main import app
+from pytest_gpueval.processes.supervisor import pids
 from tests.kube.fixtures import cluster  # noqa: F401
 from tests.waiting import DEADLINE_S, wait_for
 
@@ -28,6 +33,17 @@ def project(tmp_path, monkeypatch, cluster):  # noqa: F811
 
 def gpueval(*words):
     return CliRunner().invoke(app, ["runs", *words])
+
+
+def clients(cluster):  # noqa: F811
+    """Pids of every kubectl that talks to this cluster."""
+    found = []
+    for pid in pids():
+        with suppress(OSError):
+            mine = os.fsencode(f"KUBECONFIG={cluster.kubeconfig}") in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if mine and Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"kubectl\0"):
+                found.append(pid)
+    return found
 
 
 def status(run_id="one"):
@@ -81,6 +97,23 @@ def test_logs_are_followed_to_the_end(project, tmp_path):
     assert (out, reader.returncode) == ("last\n", 0)
     assert said == "gpueval: one: failed (by index: 0 (exit code 3), 1 (exit code 3))\n"
     assert gpueval("status", "--run-id", "one").exit_code == 1
+
+
+def test_what_would_be_asked(project):
+    assert gpueval("status", "--dry-run").stdout == "host: cluster\nruns: all in k8s://evals?context=test\ndry run, nothing asked\n"
+    assert not project.requests
+
+
+def test_a_reader_that_is_interrupted_leaves_no_kubectl(project, tmp_path):
+    gpueval("submit", "--run-id", "one", "--", "sh", "-c", "echo {shard_index}; exec sleep 1000")
+    code = "from pytest_gpueval.cli.main import run; run()"
+    words = ["runs", "logs", "--run-id", "one", "-f"]
+    with subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout.readline() == "0\n"
+        reader.send_signal(signal.SIGINT)
+        _, said = reader.communicate(timeout=DEADLINE_S)
+    assert reader.returncode in (1, 130, -signal.SIGINT) and "Traceback" not in said
+    wait_for(lambda: not clients(project))
 
 
 def test_an_index_is_for_jobs_alone(project):
