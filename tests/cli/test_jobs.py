@@ -17,7 +17,7 @@ from pytest_gpueval.processes.supervisor import pids
 from tests.kube.fixtures import cluster  # noqa: F401
 from tests.waiting import DEADLINE_S, wait_for
 
-COMMAND = ("--", "sh", "-c", 'echo "shard {shard_index}/{shard_count} ${#HF_TOKEN}"; echo RESULT_X loss=0.5')
+COMMAND = ("--", "sh", "-c", 'echo "shard {shard_index}/{shard_count} ${#HF_TOKEN} $HF_TOKEN"; printf \'{"a": "%s"}\\n\' "$HF_TOKEN"; echo RESULT_X loss=0.5')
 
 
 @pytest.fixture
@@ -56,7 +56,8 @@ def test_a_run_from_submit_to_its_end(project):
     assert "directory: /mnt/gpueval-runs/one\nread it: gpueval runs logs -f --host cluster --run-id one" in done.stdout
     told = wait_for(lambda: (found := status())["state"] == "passed" and found)
     assert told["results"] == {"x.loss": 0.5} and told["exit_code"] == 0
-    assert gpueval("logs", "--run-id", "one", "--index", "1").stdout == "shard 1/2 13\nRESULT_X loss=0.5\n"
+    assert gpueval("logs", "--run-id", "one", "--index", "1").stdout == 'shard 1/2 13 <redacted>\n{"a": "<redacted>"}\nRESULT_X loss=0.5\n'
+    assert "7f3a91" not in gpueval("status", "--run-id", "one", "--pretty").output
     assert json.loads(gpueval("submit", "--run-id", "one", "--secret", "HF_TOKEN", "--json", *COMMAND).stdout)["again"] is True
     assert "one" in gpueval("list", "--host", "cluster").stdout
     conflict = gpueval("submit", "--run-id", "one", "--", "true", "{shard_index}")

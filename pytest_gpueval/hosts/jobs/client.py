@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,6 +14,7 @@ from pytest_gpueval.hosts.detached.states import Outcome, State
 from pytest_gpueval.hosts.detached.submission import Submission
 from pytest_gpueval.hosts.detached.text import harmless
 from pytest_gpueval.hosts.kubectl import Absent, Cluster, Exists
+from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.sweeps.output import results
 
 from . import states
@@ -118,7 +120,7 @@ class Jobs:
         name, known = pod["metadata"]["name"], states.phase(pod) in {"Succeeded", "Failed"}
         over = known and run.state.ended
         offset = after.offset if after is not None and after.nonce == name else None
-        whole = self._log(pod)
+        whole = self._log(job, pod)
         if offset is None and after is None:
             lines = whole.splitlines(keepends=True)
             return Piece(b"".join(lines[-tail_lines:] if tail_lines else []), len(whole), name, over, run)
@@ -174,7 +176,7 @@ class Jobs:
             return self._told({"metadata": about}, Outcome(State.LOST, "its Job has vanished, and pods of it are left"), "", living)
         pods = self._pods(job)
         pod = self._chosen(job, pods) if tail_lines else None
-        text = "" if pod is None else harmless(b"".join(self._log(pod).splitlines(keepends=True)[-tail_lines:]))
+        text = "" if pod is None else harmless(b"".join(self._log(job, pod).splitlines(keepends=True)[-tail_lines:]))
         return self._run(job, pods, text)
 
     def _pods(self, job: Document) -> list[Document]:
@@ -198,13 +200,17 @@ class Jobs:
         failed = [index for index in sorted(last) if states.phase(last[index]) == "Failed"]
         return last[min(failed or last)] if last else None
 
-    def _log(self, pod: Document) -> bytes:
-        """All of a pod's log; nothing where it has not begun or has gone."""
+    def _log(self, job: Document, pod: Document) -> bytes:
+        """The whole lines of a pod's log, without the secrets that we know; nothing where it has not begun or has gone."""
         name = pod["spec"]["containers"][0]["name"] if len(pod["spec"]["containers"]) == 1 else "gpueval"
         try:
-            return self.cluster.read("pods/log", pod["metadata"]["name"], container=name)
+            data = self.cluster.read("pods/log", pod["metadata"]["name"], container=name)
         except UsageProblem:
             return b""
+        if states.phase(pod) not in {"Succeeded", "Failed"}:
+            data = data[: data.rfind(b"\n") + 1]  # half a secret could not be told
+        text = data.decode("utf-8", "surrogateescape")
+        return _redactor(job, os.environ).text(text).encode("utf-8", "surrogateescape")
 
     def _run(self, job: Document, pods: Sequence[Document], tail: str) -> DetachedRun:
         outcome = states.judge(job, pods)
@@ -231,3 +237,10 @@ class Jobs:
             results=results(tail),
             parts="pods",
         )
+
+
+def _redactor(job: Document, own: Mapping[str, str]) -> Redactor:
+    """Knows the values, as far as our own environment has them, of the secrets that a Job was given."""
+    containers = job["spec"]["template"]["spec"]["containers"]
+    names = {one["name"] for container in containers for one in container.get("env", []) if "secretKeyRef" in one.get("valueFrom", {})}
+    return Redactor.of({**own, **{f"{name}_SECRET": own[name] for name in names if name in own}})

@@ -48,7 +48,7 @@ def job_name(run_id: str) -> str:
     """What the run's Job is called: lower case, and short enough for the names of its pods.
 
     >>> job_name("Nightly_1")
-    'gpueval-nightly-1-be8b67d2'
+    'gpueval-nightly-1-f3148000'
     """
     words = re.sub(r"[^a-z0-9]+", "-", run_id.lower())[:30].strip("-")
     return f"gpueval-{words}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
