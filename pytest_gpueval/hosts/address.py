@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 
 from pytest_gpueval.errors import UsageProblem, valid_values
 
-FORMS = "local, ssh://[USER@]HOST[:PORT], k8s://NAMESPACE/POD[?context=NAME&container=NAME], slurm://[PARTITION][?account=NAME&login=ssh://...]"
+FORMS = "local, ssh://[USER@]HOST[:PORT], k8s://NAMESPACE/POD[?context=NAME&container=NAME], k8s://NAMESPACE[?context=NAME], slurm://[PARTITION][?account=NAME&login=ssh://...]"
 # No character that a shell, a URL or a terminal gives a meaning, and no leading dash: ssh would take it for an option.
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
@@ -51,6 +51,17 @@ class Kubernetes:
 
 
 @dataclass(frozen=True, slots=True)
+class KubernetesJobs:
+    """A namespace in which runs are Jobs."""
+
+    namespace: str
+    context: str | None = None
+
+    def __str__(self) -> str:
+        return f"k8s://{self.namespace}{_query(context=self.context)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Slurm:
     """A partition ("" for the cluster's default one) of the Slurm that this machine, or a login node, submits to."""
 
@@ -62,7 +73,7 @@ class Slurm:
         return f"slurm://{self.partition}{_query(account=self.account, login=None if self.login is None else str(self.login))}"
 
 
-Address = Local | Ssh | Kubernetes | Slurm
+Address = Local | Ssh | Kubernetes | KubernetesJobs | Slurm
 
 
 def parsed(text: str, where: str = "") -> Address:
@@ -113,12 +124,17 @@ def _ssh(text: str, url: SplitResult, port: int | None) -> Ssh:
     return Ssh(host, None if user is None else _word(text, "user", user), port)
 
 
-def _kubernetes(text: str, url: SplitResult) -> Kubernetes:
+def _kubernetes(text: str, url: SplitResult) -> Kubernetes | KubernetesJobs:
     values = _values(text, url, ("context", "container"))
     pod = url.path.strip("/")
-    if not url.netloc or not pod:
-        raise UsageProblem(f"{text!r}: a namespace and a pod are needed")
-    return Kubernetes(_word(text, "namespace", url.netloc), _word(text, "pod", pod), values.get("context"), values.get("container"))
+    if not url.netloc:
+        raise UsageProblem(f"{text!r}: a namespace is needed")
+    namespace = _word(text, "namespace", url.netloc)
+    if pod:
+        return Kubernetes(namespace, _word(text, "pod", pod), values.get("context"), values.get("container"))
+    if "container" in values:
+        raise UsageProblem(f"{text!r}: a container is one of a pod, and no pod is named")
+    return KubernetesJobs(namespace, values.get("context"))
 
 
 def _slurm(text: str, url: SplitResult) -> Slurm:

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -18,12 +18,17 @@ from pytest_gpueval.suites.load import validated
 from pytest_gpueval.suites.schema import Strict
 
 from . import slurm_options, ssh_config
-from .address import Address, Kubernetes, Local, Slurm, Ssh, parsed
+from .address import Address, Kubernetes, KubernetesJobs, Local, Slurm, Ssh, parsed
 from .host import Host
+from .kubectl import Cluster
+from .kubernetes import KubernetesHost
 from .local import LocalHost
 from .slurm import SlurmHost
 from .ssh import SshHost
 from .sync.rules import CodeEntry, Rules
+
+if TYPE_CHECKING:
+    from .jobs.client import Jobs
 
 FILE_NAME = "hosts.toml"
 _GPU = r"(?:\d+(?:-\d+)?|\d+:\d+|(?:GPU|MIG)-[0-9A-Za-z/-]+)"
@@ -70,6 +75,12 @@ class HostEntry(Strict):
     time_limit: str | None = Field(None, description="Slurm: of each job, as HH:MM:SS (default: the partition's)")
     slurm: list[str] = Field([], description="Slurm: more options of srun and sbatch, as --mem=32G")
 
+    image: Annotated[str, Field(min_length=1)] | None = Field(None, description="what the pods of Jobs run")
+    job: Annotated[str, Field(min_length=1)] | None = Field(None, description="YAML file of a Job, over which ours is laid; relative to hosts.toml")
+    volume_claim: Annotated[str, Field(min_length=1)] | None = Field(None, description="mounted in the pods of Jobs at `volume` (default: /mnt)")
+    gpus_per_pod: int = Field(0, ge=0, le=1024, description="limit of nvidia.com/gpu of a pod of a Job")
+    shards: int = Field(1, ge=1, le=10_000, description="pods of a Job, one for each shard")
+
     @field_validator("gpus")
     @classmethod
     def _some_gpus(cls, value: str | None) -> str | None:
@@ -115,6 +126,14 @@ class HostEntry(Strict):
             check(value) if value is not None else None
         except UsageProblem as problem:
             raise ValueError(str(problem)) from None
+        return value
+
+    @field_validator("image", "job", "volume_claim", "gpus_per_pod", "shards")
+    @classmethod
+    def _of_jobs_alone(cls, value: str | int | None, info: ValidationInfo) -> str | int | None:
+        address = info.data.get("address")
+        if value is not None and address is not None and not isinstance(parsed(address), KubernetesJobs):
+            raise ValueError(f"means something for k8s://NAMESPACE only, whose runs are Jobs, and this host is {address}")
         return value
 
 
@@ -207,7 +226,12 @@ def opened(declared: Declared) -> Host:
             options = slurm_options.JobOptions(address.partition, address.account, gres, entry.time_limit, tuple(entry.slurm))
             return SlurmHost(declared.name, login, options, directory=entry.workdir, environment=entry.env, python=entry.python)
         case Kubernetes():
-            raise UsageProblem(f"{declared.name} ({address}): hosts of this kind cannot be used yet; those of ssh://, slurm:// and local can.")
+            return KubernetesHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python)
+        case KubernetesJobs():
+            raise UsageProblem(
+                f"{declared.name} ({address}): nothing is run there directly, its runs are Jobs: gpueval runs submit, status, logs and stop. "
+                "What they wrote is on their volume: a pod that mounts it is k8s://NAMESPACE/POD."
+            )
 
 
 def _ssh(declared: Declared, address: Ssh) -> SshHost:
@@ -215,10 +239,29 @@ def _ssh(declared: Declared, address: Ssh) -> SshHost:
     return SshHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python, host_key=entry.host_key, config=config)
 
 
+def jobs(declared: Declared, root: str | None, *, index: int | None = None) -> Jobs | None:
+    """The runs of a host whose runs are Jobs; None for other hosts. Raises UsageProblem, MissingExtra."""
+    entry, address = declared.entry, declared.address
+    if not isinstance(address, KubernetesJobs):
+        return None
+    from .jobs import template  # noqa: PLC0415 - only where a host has them
+    from .jobs.client import Jobs  # noqa: PLC0415 - the same
+    from .jobs.manifest import Settings  # noqa: PLC0415 - the same
+
+    theirs = template.read(_beside(declared, entry.job)) if entry.job is not None else {}
+    volume = {"volume": entry.volume} if entry.volume is not None else {}
+    settings = Settings(entry.image, entry.shards, entry.gpus_per_pod, entry.volume_claim, environment=entry.env, template=theirs, **volume)
+    return Jobs(Cluster(declared.name, address.namespace, address.context), settings, root, index=index)
+
+
 def _config(declared: Declared) -> Path | None:
     written = declared.entry.ssh_config
     if written is None:
         return None
+    return _beside(declared, written)
+
+
+def _beside(declared: Declared, written: str) -> Path:
     return (declared.file.parent if declared.file is not None else Path.cwd()) / Path(written).expanduser()
 
 

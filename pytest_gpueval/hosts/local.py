@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +31,29 @@ def run(argv: Sequence[str], cwd: Path, timeout_s: float = 30) -> str | None:
     """The standard output of a program, or None if it is not there, failed or took too long."""
     done = call(argv, cwd, timeout_s)
     return done.output.decode("utf-8", "replace") if done.code == 0 else None
+
+
+class Lines:
+    """The lines that a program writes, as they come; it is ended when it is left, or its time is over."""
+
+    def __init__(self, argv: Sequence[str], *, timeout_s: float) -> None:
+        """Start it. Raises OSError."""
+        self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603 - an argv list
+        self._timer = threading.Timer(timeout_s, self._process.kill)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __iter__(self) -> Iterator[bytes]:
+        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        return iter(self._process.stdout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._process.kill()
+        self._process.communicate()
 
 
 class LocalHost:

@@ -1,6 +1,7 @@
 """A program on another host that is, for whoever starts it here, a program here: `python -m pytest_gpueval.hosts.relay HOST -- COMMAND...`.
 
-HOST is what `SshHost.described` gives. The stdin and stdout of this process are those of the program there, byte by byte, and so is what it says on stderr.
+HOST is what the `described` of an SSH host, or of a pod, gives. The stdin and stdout of this process are those of the program there, byte by byte, and so is
+what it says on stderr.
 It ends when the program ends, with its exit code, or by its signal; with 255, as `ssh` does, where nobody knows how it ended. Once this process is gone,
 however it went, the stdin of the supervisor there hangs up, and that ends the program and all that it started.
 """
@@ -12,19 +13,23 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pytest_gpueval.errors import GpuevalError
 from pytest_gpueval.processes.command import supervised_there
 
+from .address import Kubernetes, parsed
+from .kubernetes import KubernetesHost
+from .remote import Program, RemoteHost, told
 from .ssh import SshHost
 from .workers import UNKNOWN
 
-if TYPE_CHECKING:
-    from .ssh_exchange import Exchange
-
 USAGE = "usage: python -m pytest_gpueval.hosts.relay HOST -- COMMAND..."
 _CHUNK = 1 << 16
+
+
+def opened(word: str) -> RemoteHost:
+    """The host that a word describes. Raises UsageProblem."""
+    return KubernetesHost.of(word) if isinstance(parsed(told(word)["address"]), Kubernetes) else SshHost.of(word)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         _write(2, f"{USAGE}\n".encode())
         return 2
     try:
-        with SshHost.of(argv[0]) as host, host.start(supervised_there(host.python, argv[2:]), on_stderr=lambda data: _write(2, data)) as program:
+        with opened(argv[0]) as host, host.start(supervised_there(host.python, argv[2:]), on_stderr=lambda data: _write(2, data)) as program:
             threading.Thread(target=_feed, args=(program,), name="gpueval relay stdin", daemon=True).start()
             while data := program.read():
                 _write(1, data)
@@ -44,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     return UNKNOWN if ended.code is None else ended.code
 
 
-def _feed(program: Exchange) -> None:
+def _feed(program: Program) -> None:
     while data := os.read(0, _CHUNK):
         if not program.write(data):
             return

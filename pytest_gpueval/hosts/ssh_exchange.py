@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from secrets import token_hex
 from typing import Self
 
@@ -15,22 +14,12 @@ from pytest_gpueval.errors import AccessDenied
 from . import shell
 from .host import NOTHING
 from .link import BROKEN, Link
+from .remote import CHUNK, Ended, killing
 
-CHUNK = 1 << 20
-# Of a program that is not wanted any more.
+# To end a program that is not wanted any more.
 _KILL_S = 10.0
-_KILL = 'kill -KILL -- "-$1" 2>/dev/null || kill -KILL "$1"'
 # What is kept of a profile's talk, to quote it where the program never began.
 _MOST_TALK = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How it ended: its exit code or minus its signal; None where it could not be started or its time was over."""
-
-    code: int | None
-    said: str
-    timed_out: bool = False
 
 
 class Exchange:
@@ -167,9 +156,9 @@ class Exchange:
         """The program there would outlive its channel. Its process id is its group's: the login shell has become it."""
         if self._begun is None or not self._link.alive:
             return
-        with suppress(Exception), Exchange(self._link, ["/bin/sh", "-c", _KILL, "kill", str(self._begun.pid)], timeout_s=_KILL_S) as killing:
-            killing.read()
-            killing.end()
+        with suppress(Exception), Exchange(self._link, killing(self._begun.pid), timeout_s=_KILL_S) as ending:
+            ending.read()
+            ending.end()
 
     def _read_stderr(self) -> None:
         begun = False

@@ -3,6 +3,7 @@
 import pytest
 
 from tests import slurm as slurms
+from tests.kube.fixtures import cluster, kube, shared_cluster  # noqa: F401
 from tests.sshd import running
 
 

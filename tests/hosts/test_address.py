@@ -5,16 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_gpueval.errors import UsageProblem
-from pytest_gpueval.hosts.address import Kubernetes, Local, Slurm, Ssh, parsed
+from pytest_gpueval.hosts.address import Kubernetes, KubernetesJobs, Local, Slurm, Ssh, parsed
 
 name = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,8}[A-Za-z0-9_]", fullmatch=True)
 host = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}[A-Za-z0-9_]", fullmatch=True) | st.ip_addresses().map(str)
 ssh = st.builds(Ssh, host, st.none() | name, st.none() | st.integers(1, 65535))
 kubernetes = st.builds(Kubernetes, name, name, st.none() | st.just("arn:aws:eks:eu-1:1:cluster/a b"), st.none() | name)
+jobs = st.builds(KubernetesJobs, name, st.none() | st.just("arn:aws:eks:eu-1:1:cluster/a b"))
 slurm = st.builds(Slurm, st.just("") | name, st.none() | name, st.none() | ssh)
 
 
-@given(st.just(Local()) | ssh | kubernetes | slurm)
+@given(st.just(Local()) | ssh | kubernetes | jobs | slurm)
 def test_an_address_is_read_as_it_is_written(address):
     assert parsed(str(address)) == address
 
@@ -26,6 +27,7 @@ def test_an_address_is_read_as_it_is_written(address):
         ("ssh://me@gpu:2222/", Ssh("gpu", "me", 2222)),
         ("ssh://[::1]:22", Ssh("::1", None, 22)),
         ("k8s://ns/pod-0?container=main", Kubernetes("ns", "pod-0", None, "main")),
+        ("k8s://ns/?context=c", KubernetesJobs("ns", "c")),
         ("slurm://gpu?login=ssh://me@login:22&account=a", Slurm("gpu", "a", Ssh("login", "me", 22))),
         ("slurm://", Slurm("")),
     ],
@@ -50,7 +52,8 @@ def test_forms(text, address):
         ("ssh://gpu#x", "no '#'"),
         ("shh://gpu", "unknown kind 'shh'. Did you mean 'ssh'?"),
         ("gpu", "is not an address"),
-        ("k8s://ns", "a namespace and a pod are needed"),
+        ("k8s:///pod", "a namespace is needed"),
+        ("k8s://ns?container=main", "no pod is named"),
         ("k8s://ns/pod?contxt=x", "unknown 'contxt'. Did you mean 'context'?"),
         ("k8s://ns/pod?container=-x", "'-x' is not the name of a container"),
         ("k8s://ns/a/b", "'a/b' is not the name of a pod"),

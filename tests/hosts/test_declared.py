@@ -7,8 +7,8 @@ import pytest
 
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.hosts import ssh_config
-from pytest_gpueval.hosts.address import Kubernetes, Local, Ssh
-from pytest_gpueval.hosts.declared import default_name, named, opened, read
+from pytest_gpueval.hosts.address import Kubernetes, KubernetesJobs, Local, Ssh
+from pytest_gpueval.hosts.declared import default_name, jobs, named, opened, read
 from pytest_gpueval.hosts.local import LocalHost
 
 FULL = """
@@ -121,8 +121,14 @@ def test_hosts_are_opened_as_they_are_declared(root, sshd):
         with opened(named(name, root)) as host:
             assert host.name == name and host.run(["sh", "-c", "pwd; echo $A"]).output.decode() == f"{root}\n1\n"
     assert isinstance(opened(named("local", root)), LocalHost)
-    with pytest.raises(UsageProblem, match=r"k8s://n/p.*cannot be used yet"):
-        opened(named("k8s://n/p", root))
+    with pytest.raises(UsageProblem, match=r"slurm://p.*cannot be used yet"):
+        opened(named("slurm://p", root))
+
+
+def test_a_pod_is_opened_as_it_is_declared(root, kube):
+    (root / "hosts.toml").write_text(f'[hosts.pod]\naddress = "k8s://evals/box?context=test&container=main"\nworkdir = "{root}"\nenv = {{ A = "1" }}\n')
+    with opened(named("pod", root)) as host:
+        assert host.name == "pod" and host.run(["sh", "-c", "pwd; echo $A"]).output.decode() == f"{root}\n1\n"
 
 
 @pytest.mark.parametrize(("there", "said"), [(True, "3 True"), (False, "an SSH host needs the package 'paramiko', which is not installed.")])
@@ -144,3 +150,45 @@ except GpuevalError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.startswith(said), done
+
+
+JOBS = """
+[hosts.cluster]
+address = "k8s://evals?context=test"
+image = "eval:1"
+job = "job.yaml"
+volume = "/data"
+volume_claim = "disk"
+gpus_per_pod = 2
+shards = 4
+env = { A = "1" }
+"""
+
+
+def test_a_host_whose_runs_are_jobs(root):
+    (root / "hosts.toml").write_text(JOBS)
+    (root / "job.yaml").write_text("spec:\n  ttlSecondsAfterFinished: 60\n")
+    host = named("cluster", root)
+    settings = jobs(host, None).settings
+    assert host.address == KubernetesJobs("evals", "test")
+    assert (settings.image, settings.shards, settings.gpus_per_pod, settings.claim, settings.volume) == ("eval:1", 4, 2, "disk", "/data")
+    assert settings.environment == {"A": "1"} and settings.template == {"spec": {"ttlSecondsAfterFinished": 60}}
+    with pytest.raises(UsageProblem, match="nothing is run there directly, its runs are Jobs: gpueval runs submit"):
+        opened(host)
+    assert jobs(named("local", root), None) is None
+
+
+@pytest.mark.parametrize("key", ['image = "x"', 'job = "x.yaml"', 'volume_claim = "x"', "gpus_per_pod = 1", "shards = 2"])
+def test_keys_of_jobs_mean_nothing_elsewhere(root, key):
+    (root / "hosts.toml").write_text(f'[hosts.a]\naddress = "k8s://evals/pod"\n{key}\n')
+    with pytest.raises(UsageProblem, match=r"means something for k8s://NAMESPACE only, whose runs are Jobs, and this host is k8s://evals/pod"):
+        named("a", root)
+
+
+@pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("a: [", "not valid YAML"), ("- a", "not a Job"), ("kind: Pod", "not a Job")])
+def test_a_template_that_is_none_says_so(root, text, said):
+    (root / "hosts.toml").write_text(JOBS)
+    if text is not None:
+        (root / "job.yaml").write_text(text)
+    with pytest.raises(UsageProblem, match=rf"job\.yaml: {said}"):
+        jobs(named("cluster", root), None)

@@ -12,10 +12,11 @@ from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.shell import MOST_COMMAND
 from pytest_gpueval.hosts.slurm import SlurmHost
 from pytest_gpueval.hosts.slurm_options import JobOptions
+from tests.kube.fixtures import host_of
 from tests.waiting import alive, wait_for
 
 NASTY = ["", "a b", "it's", '"', "\\", "$HOME", "`id`", "!!", "*", "~", "-n", "a\nb\n", "#", "é кот", "\udcff"]
-HOSTS = ("local", "ssh-bash", "slurm", "slurm-ssh")
+HOSTS = ("local", "ssh-bash", "slurm", "slurm-ssh", "pod")
 # What the login shell reads, or could get in the way of.
 ALL_SHELLS = pytest.mark.parametrize("host", [*HOSTS, "ssh-zsh", "ssh-fish"], indirect=True)
 
@@ -31,6 +32,10 @@ def host(request):
         login = request.getfixturevalue("sshd").host(environment=cluster.environment) if shell else LocalHost("box", environment=cluster.environment)
         with SlurmHost("box", login, JobOptions("gpu"), environment=cluster.environment) as made:
             yield made
+        return
+    if kind == "pod":
+        request.getfixturevalue("kube")
+        yield host_of(container="main")
         return
     server = request.getfixturevalue("sshd")
     if shell not in server.users:

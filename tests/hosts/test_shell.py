@@ -1,5 +1,6 @@
 """Words that arrive as they are, by every shell that is here."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -109,3 +110,38 @@ def test_paths_of_the_home_directory():
         env={"HOME": "/h h"},
     )
     assert done.stdout.decode().splitlines() == ["/h h", "/h h/a b", "./-", "./~x"]
+
+
+# Reports
+
+
+@given(st.binary(max_size=30), st.binary(max_size=60), st.integers(0, 255), st.binary(max_size=30), st.lists(st.integers(0, 200), max_size=6), st.booleans())
+@example(b"", MARK[:5].encode(), 0, b"", [], False)
+def test_a_report_is_read_however_it_is_cut(before, own, code, after, cuts, failed):
+    said = own + (b"sh: no such program" + MARK.encode() + b"!" if failed else b"")
+    whole = before + f"{MARK}\n".encode() + said + f"{MARK}={code}\n".encode() + after
+    places = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
+    report = shell.Report(MARK)
+    found = b"".join([report.feed(whole[first:last]) for first, last in itertools.pairwise(places)]) + report.end()
+    assert (found, report.code, report.failed, report.talk) == (said.removesuffix(MARK.encode() + b"!"), code, failed, before + after)
+
+
+@given(st.binary(max_size=60))
+def test_a_report_that_is_cut_off_has_no_code(own):
+    report = shell.Report(MARK)
+    assert report.feed(f"{MARK}\n".encode() + own) + report.end() == own and report.code is None
+    report = shell.Report(MARK)
+    assert report.feed(own) + report.end() == b"" and (report.talk, report.begun) == (own, False)
+
+
+@pytest.mark.parametrize("words", [words for words in SHELLS if Path(words[0]).name not in {"fish", "csh", "tcsh"}], ids=lambda words: Path(words[0]).name)
+def test_a_shell_that_reports(words):
+    for command, code in (("exit 3", 3), ("kill -KILL $$", -9), ("kill -TERM $$", -15), ("exit 255", 255)):
+        text = shell.reporting(["sh", "-c", f"echo own >&2; echo out; {command}"], mark=MARK)
+        done = subprocess.run([*words, "-c", text], capture_output=True)
+        report = shell.Report(MARK)
+        assert report.feed(done.stderr) + report.end() == b"own\n" and shell.code_of(report.code) == code and not report.failed
+        assert shell.begun(done.stdout, MARK).output == b"out\n" and done.returncode == 0
+    done = subprocess.run([*words, "-c", shell.reporting(["no-such-program"], mark=MARK)], capture_output=True)
+    report = shell.Report(MARK)
+    assert b"no-such-program" in report.feed(done.stderr) and report.failed

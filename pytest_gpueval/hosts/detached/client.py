@@ -58,6 +58,8 @@ class DetachedRun:
     tail: str = ""
     results: Mapping[str, float] = field(default_factory=dict)
     summary: Mapping[str, Any] | None = None
+    # What `processes` counts.
+    parts: str = "processes"
 
     @property
     def state(self) -> State:
@@ -76,7 +78,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What became of a stop: how many processes were asked and had to be killed."""
+    """What became of a stop: how many of the run's parts were asked and had to be killed."""
 
     run: DetachedRun
     ended_before: bool
