@@ -142,7 +142,7 @@ def _elsewhere(config: pytest.Config, settings: Settings, widths: frozenset[int]
         return Allocation(notes=[f"{', '.join(one.name for one in named)}: asked once something is to run"])
     clean_up(config)
     processes = lanes.processes(getattr(config.known_args_namespace, "numprocesses", None))
-    hosts = away.take(named, settings, _tell)
+    hosts = away.take(named, settings, processes, _tell)
     for one in hosts.found.values():
         config.add_cleanup(one.close)
     laid, narrow = [], []

@@ -23,6 +23,7 @@ from pytest_gpueval.hosts.bootstrap.prepare import prepare
 from pytest_gpueval.hosts.declared import Declared
 from pytest_gpueval.hosts.host import Host
 from pytest_gpueval.hosts.keeping import Keeper, keep
+from pytest_gpueval.hosts.slurm import SlurmHost
 from pytest_gpueval.processes.command import supervised_there
 
 from . import attempts, lanes, xdist_seam
@@ -56,12 +57,20 @@ class Away:
     guards: Mapping[str, str]
     data: str | None
     environment: Mapping[str, str]
+    # Where a queue gives out the GPUs, with whatever job starts a worker: how many workers are asked for.
+    queued: int | None
     keeper: Keeper = field(repr=False)
 
     def lanes(self, widths: Collection[int], processes: int | None, most: int) -> list[Lane]:
         """Its lanes. Raises UsageProblem where it has too few GPUs, or none."""
-        laid = lanes.on_gpus(self.devices, widths) if self.devices else lanes.on_cpu(processes, most, widths, cores=self.cores)
-        return [replace(lane, name=f"{lane.name}@{self.name}", host=self.name) for lane in laid]
+        if self.queued is not None:
+            laid = [Lane(f"job{number}", (), {}) for number in range(self.queued)]
+        elif self.devices:
+            laid = lanes.on_gpus(self.devices, widths)
+        else:
+            laid = lanes.on_cpu(processes, most, widths, cores=self.cores)
+        label = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name)  # execnet splits at //
+        return [replace(lane, name=f"{lane.name}@{label}", host=self.name) for lane in laid]
 
     def command(self, lane: Lane) -> list[str]:
         """What starts a worker of this lane."""
@@ -112,7 +121,7 @@ def check_suites(suites: Sequence[AnySuite], settings: Settings) -> None:
             raise UsageProblem(f"suite {suite.name!r} is not part of {settings.root}, which is what other hosts get; `gpueval init` makes one there.")
 
 
-def take(found: Sequence[Declared], settings: Settings, tell: Callable[[str], None]) -> Hosts:
+def take(found: Sequence[Declared], settings: Settings, processes: int | None, tell: Callable[[str], None]) -> Hosts:
     """Make these hosts ready and lease their GPUs, all at the same time; `tell` hears what that takes.
 
     Those that cannot be reached are left out; raises what the first said where none can.
@@ -120,7 +129,7 @@ def take(found: Sequence[Declared], settings: Settings, tell: Callable[[str], No
 
     def ask(one: Declared) -> Away | GpuevalError:
         try:
-            return _taken(one, settings, tell)
+            return _taken(one, settings, processes, tell)
         except GpuevalError as error:
             return error
 
@@ -136,17 +145,19 @@ def take(found: Sequence[Declared], settings: Settings, tell: Callable[[str], No
     return Hosts(here, [f"host left out: {str(error).splitlines()[0]}" for error in errors])
 
 
-def _taken(one: Declared, settings: Settings, tell: Callable[[str], None]) -> Away:
+def _taken(one: Declared, settings: Settings, processes: int | None, tell: Callable[[str], None]) -> Away:
     with ExitStack() as undo:
         host = undo.enter_context(declared.opened(one))
         python, directory, place = _ready(one, host, settings, tell)
+        spec = one.entry.gpus or settings.gpus or "auto"
+        queued = _queued(one.name, spec, processes) if isinstance(host, SlurmHost) else None
         keeper = keep(
-            host,
+            host.login if isinstance(host, SlurmHost) else host,
             python,
             directory,
             place=place,
             session=settings.session or "+".join(settings.suite) or "pytest",
-            gpus=one.entry.gpus or settings.gpus or "auto",
+            gpus=spec if queued is None else "none",
             wait_s=settings.gpus_wait_s,
             shared=settings.gpus_shared,
             on_wait=tell,
@@ -173,8 +184,21 @@ def _taken(one: Declared, settings: Settings, tell: Callable[[str], None]) -> Aw
         guards=have["guards"],
         data=one.entry.data,
         environment=environment(settings),
+        queued=queued,
         keeper=keeper,
     )
+
+
+def _queued(name: str, spec: str, processes: int | None) -> int:
+    """How many jobs `--gpus` means, where Slurm says which GPUs they have: one for each that it names. Raises UsageProblem."""
+    if spec in ("all", "auto"):
+        raise UsageProblem(
+            f"{name}: --gpus {spec}: Slurm gives workers their GPUs; say how many workers there are, as in --gpus 0-3, or as `gpus` in hosts.toml"
+        )
+    if spec == "none":
+        return processes or 1
+    ranges = (part.partition("-") for part in spec.split(",") if not part.startswith(("GPU-", "MIG-")))
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
 
 
 def _ready(one: Declared, host: Host, settings: Settings, tell: Callable[[str], None]) -> tuple[Sequence[str], str, str | None]:

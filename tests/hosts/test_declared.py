@@ -10,6 +10,7 @@ from pytest_gpueval.hosts import ssh_config
 from pytest_gpueval.hosts.address import Kubernetes, KubernetesJobs, Local, Ssh
 from pytest_gpueval.hosts.declared import default_name, jobs, named, opened, read
 from pytest_gpueval.hosts.local import LocalHost
+from pytest_gpueval.hosts.slurm import SlurmHost
 
 FULL = """
 [hosts.gpu-a]
@@ -121,8 +122,7 @@ def test_hosts_are_opened_as_they_are_declared(root, sshd):
         with opened(named(name, root)) as host:
             assert host.name == name and host.run(["sh", "-c", "pwd; echo $A"]).output.decode() == f"{root}\n1\n"
     assert isinstance(opened(named("local", root)), LocalHost)
-    with pytest.raises(UsageProblem, match=r"slurm://p.*cannot be used yet"):
-        opened(named("slurm://p", root))
+    assert isinstance(opened(named("slurm://p", root)), SlurmHost)
 
 
 def test_a_pod_is_opened_as_it_is_declared(root, kube):

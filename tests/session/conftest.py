@@ -23,6 +23,7 @@ import pytest_gpueval.session.controller
 import pytest_gpueval.session.dryrun
 import pytest_gpueval.session.engine  # noqa: F401
 from tests import fake_gpus
+from tests.kube.fixtures import kube, shared_cluster  # noqa: F401
 from tests.waiting import SESSION_S, wait_for
 
 # vLLM is too large to install for all: its tests are collected where there is one.

@@ -12,11 +12,18 @@ import pytest
 
 from pytest_gpueval.runs import validate
 from tests import fake_gpus
+from tests import slurm as slurms
 from tests.bad_links import bad_link
 from tests.sshd import running
 from tests.waiting import wait_for
 
 from .conftest import MARK, processes_of
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    with slurms.running() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +53,10 @@ class Hosts:
             "python": sys.executable,
             "install": False,
             "workdir": str(root),
-            "env": {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "", "TOY_HOST": name},
+            "env": {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "", "TOY_HOST": name, **entry.pop("env_more", {})},
             **entry,
         }
-        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items() if key != "env")
+        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items() if key != "env" and value is not None)
         lines += "env = { " + ", ".join(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in table["env"].items()) + " }\n"
         with (self.toy.root / "hosts.toml").open("a") as file:
             file.write(f"[hosts.{name}]\n{lines}")
@@ -283,3 +290,24 @@ def test_nowhere(remote_host):
     found = toy.run("test_own.py")
     found.assert_outcomes(passed=1, failed=1)
     assert (root / "there").read_text() == "x" and "there is no host 'nowhere'" in found.stdout.str()
+
+
+def test_workers_are_jobs_of_slurm(hosts, slurm):
+    toy = hosts.toy
+    toy.datasets({f"d{number}": ["meet(2)", "pass"] for number in range(3)})
+    kept = slurm.environment
+    hosts.add("cluster", address="slurm://gpu", ssh_config=None, slurm=["--mem=600"], env_more=kept)
+    said = hosts.finish("cluster", "--gpus", "0-1")
+    assert "2 CPU lanes on cluster" in said and "3 passed" in said, said
+    assert {line["gpus"] for line in toy.events("begin")} <= {"0", "1", "2", "3"} and validate.problems(toy.session("it")) == []
+    refused = toy.finish(hosts.here, "--gpueval-hosts", "cluster", "--gpus", "all", "--gpueval-session", "other", expect=4)
+    assert "say how many workers there are" in refused
+
+
+def test_workers_are_programs_in_pods(hosts, kube):
+    toy = hosts.toy
+    hosts.here |= kube.environment()
+    hosts.add("pod", address="k8s://evals/box?container=main", ssh_config=None)
+    said = hosts.finish("pod", "--gpus", "none", "-n", "2")
+    assert "2 CPU lanes on pod" in said and "2 passed" in said, said
+    assert validate.problems(toy.session("it")) == []
