@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime as dt
-import ipaddress
 import json
 import os
 import shutil
@@ -34,13 +33,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.hub.faults import Faults, Rule
 from tests.hub.journal import Journal, Request
 from tests.kube import exec as execution
+from tests.kube.certificate import write_certificate
 from tests.kube.jobs import Job, stop
 from tests.kube.pods import Pod, carriers
 
@@ -71,7 +68,7 @@ class FakeCluster:
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
-        _certificate(self.directory)
+        write_certificate(self.directory)
         self._thread.start()
         self._do(self._open())
         self.write_kubeconfig(self.kubeconfig, self.port)
@@ -488,16 +485,3 @@ def _selector(request: web.Request) -> dict[str, str]:
 
 async def _called(work: Callable[[], Any]) -> Any:
     return work()
-
-
-def _certificate(directory: Path) -> None:
-    """A certificate for loopback, good for a day, that signs itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - dt.timedelta(hours=1), now + dt.timedelta(days=1))
-    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    (directory / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (directory / "key.pem").write_bytes(pem)
