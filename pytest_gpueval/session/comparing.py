@@ -101,17 +101,12 @@ def _case(a: Baseline, b: Baseline, *, everything: bool, intersect: bool) -> tup
         raise UsageProblem("measured otherwise: " + "; ".join(refused))
     there, here = a.samples, b.samples
     found = baselines.align(a, here.ids, here.hashes, sha256=b.record.dataset.sha256, intersect=intersect)
-    pairs = [
-        (before, after)
-        for before, after in zip(there.parts(found.baseline), here.parts(found.current), strict=True)
-        if before is not None and after is not None
-    ]
+    sides = baselines.scored(there, found.baseline, here, found.current)
     if found.words:
         told = [*told, found.words]
-    if apart := found.common - len(pairs):
+    if apart := found.common - len(sides[0]):
         told = [*told, f"{apart:,} samples have no score on one side, and are left out"]
     asked = _asked(b.record, everything=everything)
-    sides = [before for before, _ in pairs], [after for _, after in pairs]
     compared = differences(_task(b.record), *sides, asked, level=LEVEL, sides="two")
     return [_row(b.record, one) for one in compared.values()], told
 

@@ -9,6 +9,7 @@ from .baseline import Baseline, from_run, from_session
 from .files import DIRECTORY, ENDINGS, cases_of, read, remembered, write
 from .records import BaselineRecord, DatasetRecord, differences
 from .samples import Samples, text_hash, text_hashes
+from .scores import Scores, scored
 
 __all__ = [
     "DIRECTORY",
@@ -18,6 +19,7 @@ __all__ = [
     "BaselineRecord",
     "DatasetRecord",
     "Samples",
+    "Scores",
     "align",
     "cases_of",
     "differences",
@@ -25,6 +27,7 @@ __all__ = [
     "from_session",
     "read",
     "remembered",
+    "scored",
     "text_hash",
     "text_hashes",
     "write",

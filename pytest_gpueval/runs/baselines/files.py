@@ -29,7 +29,7 @@ Fetch = Callable[[str], bytes | None]
 
 def write(directory: Path, baseline: Baseline) -> bool:
     """Write both files below `directory`, which is made. False where the same results are there already: then nothing is touched. Raises StorageError."""
-    found = baseline.samples
+    found = baseline.samples.canonical()
     record = baseline.record.model_copy(update={"samples": len(found), "samples_sha256": found.sha256})
     folder = directory / record.suite
     document, table = folder / f"{record.case}.json", folder / f"{record.case}.parquet"
