@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_gpueval.errors import GpuevalError, UsageProblem, valid_values
+from pytest_gpueval.processes import aside
 from pytest_gpueval.runs import baselines
 from pytest_gpueval.scoring.verdicts import Verdicts
 
 from . import tasks
 
 if TYPE_CHECKING:
-    from pytest_gpueval.runs.baselines import Baseline, BaselineRecord
+    from pytest_gpueval.runs.baselines import Baseline, BaselineRecord, Measured
     from pytest_gpueval.scoring.paired import Difference
     from pytest_gpueval.scoring.task import Task
+    from pytest_gpueval.scoring.terms import Key
 
     from .baseline_sources import Source
 
 LEVEL = 0.05
+# Samples of each side that are read in processes of their own: fewer are read before another one has started.
+_MANY: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +104,25 @@ def _case(a: Baseline, b: Baseline, *, everything: bool, intersect: bool) -> tup
     refused, told = baselines.differences(a.record, b.record.model_dump(mode="json"))
     if refused:
         raise UsageProblem("measured otherwise: " + "; ".join(refused))
-    there, here = a.samples, b.samples
-    found = baselines.align(a, here.ids, here.hashes, sha256=b.record.dataset.sha256, intersect=intersect)
-    sides = baselines.scored(there, found.baseline, here, found.current)
+    task, asked = _task(b.record), _asked(b.record, everything=everything)
+    there, here = _measured(a, b, task, {one.key for one in asked})
+    found = baselines.align(a, here.keys.ids, here.keys.hashes, sha256=b.record.dataset.sha256, intersect=intersect, keys=there.keys)
+    sides = baselines.scored(baselines.Scores(a, found.baseline, there), baselines.Scores(b, found.current, here))
     if found.words:
         told = [*told, found.words]
     if apart := found.common - len(sides[0]):
         told = [*told, f"{apart:,} samples have no score on one side, and are left out"]
-    asked = _asked(b.record, everything=everything)
-    compared = differences(_task(b.record), *sides, asked, level=LEVEL, sides="two")
+    compared = differences(task, *sides, asked, level=LEVEL, sides="two")
     return [_row(b.record, one) for one in compared.values()], told
+
+
+def _measured(a: Baseline, b: Baseline, task: Task, wanted: Collection[Key]) -> tuple[Measured, Measured]:
+    """What both sides' samples say of these metrics, read side by side where they are many. Raises DataError, MissingExtra."""
+    if min(one.record.rows.scored for one in (a, b)) >= _MANY and aside.cores() > 1:
+        with suppress(aside.Lost), aside.Aside(baselines.measured, replace(a), task, wanted) as other:
+            here = baselines.measured(b, task, wanted)
+            return other.result(), here
+    return baselines.measured(a, task, wanted), baselines.measured(b, task, wanted)
 
 
 def _asked(record: BaselineRecord, *, everything: bool) -> list[Any]:

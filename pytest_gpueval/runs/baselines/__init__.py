@@ -9,7 +9,7 @@ from .baseline import Baseline, from_run, from_session
 from .files import DIRECTORY, ENDINGS, cases_of, read, remembered, write
 from .records import BaselineRecord, DatasetRecord, differences
 from .samples import Samples, text_hash, text_hashes
-from .scores import Scores, scored
+from .scores import Measured, Scores, measured, scored
 
 __all__ = [
     "DIRECTORY",
@@ -18,6 +18,7 @@ __all__ = [
     "Baseline",
     "BaselineRecord",
     "DatasetRecord",
+    "Measured",
     "Samples",
     "Scores",
     "align",
@@ -25,6 +26,7 @@ __all__ = [
     "differences",
     "from_run",
     "from_session",
+    "measured",
     "read",
     "remembered",
     "scored",

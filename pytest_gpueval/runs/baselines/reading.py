@@ -16,15 +16,16 @@ from pytest_gpueval.errors import DataError
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    import pyarrow as pa
+
 _BYTES: Final = 1 << 24
-_BRACE: Final = ord("{")
 
 
 class Block(NamedTuple):
-    """Samples, one after the other: their ids, and the JSON of their score parts; None without a score."""
+    """Samples, one after the other: their ids, and the JSON of their score parts; null without a score."""
 
-    ids: Sequence[str]
-    scores: Sequence[bytes | None]
+    ids: pa.Array[Any]
+    scores: pa.DictionaryArray
 
 
 def blocks(path: Path) -> Iterator[Block]:
@@ -33,9 +34,10 @@ def blocks(path: Path) -> Iterator[Block]:
     try:
         with path.open("rb") as file:
             for data in _pieces(file):
-                found = _at_once(data)
+                lines = data.count(b"\n") + (not data.endswith(b"\n"))
+                found = _at_once(data, lines)
                 yield _one_by_one(data, path, before) if found is None else found
-                before += data.count(b"\n")
+                before += lines
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
@@ -69,18 +71,28 @@ def _decoder() -> Any:
     return msgspec.json.Decoder(msgspec.defstruct("Line", [("id", str), ("score", msgspec.Raw, msgspec.Raw(b"null"))], gc=False))
 
 
-def _at_once(data: bytes) -> Block | None:
-    """The samples of whole lines; None where any of them is unusual, or no result."""
+def _at_once(data: bytes, count: int) -> Block | None:
+    """The samples of so many lines; None where any of them is unusual, or no result."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow.compute as pc  # noqa: PLC0415 - heavy
     from msgspec import MsgspecError  # noqa: PLC0415 - heavy
 
     try:
         lines = _decoder().decode_lines(data)
     except (MsgspecError, ValueError, RecursionError):
         return None
-    scores = [bytes(line.score) for line in lines]
-    if len(lines) != data.count(b"\n") + (not data.endswith(b"\n")) or any(text[0] != _BRACE and text != b"null" for text in scores):
+    if len(lines) != count:
         return None
-    return Block([line.id for line in lines], [None if text == b"null" else text for text in scores])
+    block = _block([line.id for line in lines], [bytes(line.score) for line in lines])
+    texts = block.scores.dictionary
+    strange = pc.invert(pc.starts_with(texts, "{"))
+    if not pc.any(strange).as_py():
+        return block
+    if texts.filter(strange).to_pylist() != ["null"]:
+        return None
+    null = pc.index(texts, "null").as_py()
+    places = pc.if_else(pc.equal(block.scores.indices, null), None, block.scores.indices)
+    return block._replace(scores=pa.DictionaryArray.from_arrays(places, texts))
 
 
 def _one_by_one(data: bytes, path: Path, before: int) -> Block:
@@ -97,7 +109,13 @@ def _one_by_one(data: bytes, path: Path, before: int) -> Block:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path}:{number}: not a result that a baseline can be made of: {type(error).__name__}: {error}") from None
         names.append(name)
-    return Block(names, scores)
+    return _block(names, scores)
+
+
+def _block(ids: Sequence[str], scores: Sequence[bytes | None]) -> Block:
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+
+    return Block(pa.array(ids, pa.string()), pa.array(scores, pa.binary()).cast(pa.string()).dictionary_encode())
 
 
 def _refuse(constant: str) -> Any:

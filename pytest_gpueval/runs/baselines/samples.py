@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -37,6 +38,17 @@ _STEP: Final = 1 << 16
 
 
 @dataclass(frozen=True)
+class Keys:
+    """What samples are known by: their ids, and the hash of each row, None where those are not known."""
+
+    ids: pa.ChunkedArray[Any]
+    hashes: Hashes | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
 class Samples:
     """A table of `id`, `text_hash` (64 bits, or null throughout where nobody knows the rows) and `parts` (JSON, null without a score); no id repeats."""
 
@@ -59,6 +71,17 @@ class Samples:
         found: Hashes | None = None if column.null_count else column.to_numpy()
         return found
 
+    @property
+    def keys(self) -> Keys:
+        """What they are known by."""
+        return Keys(self.ids, self.hashes)
+
+    @property
+    def has_score(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Whether each of them has a score."""
+        found: np.ndarray[Any, np.dtype[np.bool_]] = self.table.column(PARTS).is_valid().to_numpy()
+        return found
+
     def parts(self, positions: Positions | None = None) -> Iterator[dict[str, Any] | None]:
         """The score parts of the samples at these positions, by default all, in their order; None without a score. Do not change them: equal ones are shared.
 
@@ -76,7 +99,7 @@ class Samples:
             stop = start + _STEP
             step = column.slice(start, _STEP) if positions is None else column.take(pa.array(positions[start:stop], pa.int64()))
             coded = _one_array(step).dictionary_encode()
-            yield [self._decoded(text) for text in coded.dictionary.to_pylist()], coded.indices
+            yield self._all_decoded(coded.dictionary), coded.indices
 
     def canonical(self) -> Samples:
         """The same samples whose parts have sorted keys: equal parts are equal texts, whatever wrote them. Raises DataError."""
@@ -90,6 +113,14 @@ class Samples:
                 chunks.append(pa.array([reading.dumps(parts) for parts in scores], pa.binary()).cast(pa.string()).take(places).dictionary_encode())
         column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
         return Samples(self.table.set_column(2, PARTS, column), self.where)
+
+    def _all_decoded(self, texts: pa.Array[Any]) -> list[dict[str, Any]]:
+        """Score parts of their texts. Raises DataError."""
+        with suppress(ValueError):
+            found = orjson.loads(f"[{','.join(texts.to_pylist())}]")
+            if len(found) == len(texts) and set(map(type, found)) <= {dict}:
+                return list(found)
+        return [self._decoded(text) for text in texts.to_pylist()]
 
     def _decoded(self, text: str) -> dict[str, Any]:
         """Score parts of their text. Raises DataError."""
@@ -161,8 +192,7 @@ def of_results(path: Path) -> Samples:
     batches = []
     with no_garbage():
         for ids, scores in reading.blocks(path):
-            parts = pa.array(scores, pa.binary()).cast(pa.string()).dictionary_encode()
-            batches.append(pa.record_batch([pa.array(ids, pa.string()), pa.nulls(len(ids), pa.uint64()), parts], names=[ID, TEXT_HASH, PARTS]))
+            batches.append(pa.record_batch([ids, pa.nulls(len(ids), pa.uint64()), scores], names=[ID, TEXT_HASH, PARTS]))
     schema = _schema(pa.dictionary(pa.int32(), pa.string()))
     return _without_repeats(Samples(pa.Table.from_batches(batches, schema), where, as_written=True))
 
@@ -224,7 +254,8 @@ def repeated(ids: Any) -> list[str]:
     """The ids that occur more than once, in the order of their first place."""
     import pyarrow.compute as pc  # noqa: PLC0415 - heavy
 
-    if pc.count_distinct(ids).as_py() == len(ids):
+    ascend = len(ids) > 1 and pc.all(pc.greater(ids.slice(1), ids.slice(0, len(ids) - 1))).as_py()  # much is numbered so, and this is quick
+    if ascend or pc.count_distinct(ids).as_py() == len(ids):
         return []
     counts = pc.value_counts(ids)
     return [str(name) for name, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True) if count > 1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pytest_gpueval.scoring.power import against_same_rows
-from pytest_gpueval.scoring.terms import Ratio, numpy
+from pytest_gpueval.scoring.terms import Ratio, numpy, total
 
 from .intervals import Resampled, acceleration
 from .records import Asked, Evidence, Level
@@ -62,14 +62,6 @@ class Pair:
             return tuple(found[id(column)] for column in columns)
 
         return Pair(*(Ratio(sums(side.numerator), sums(side.denominator)) for side in (self.baseline, self.current)))
-
-
-def total(columns: Sequence[Column]) -> Column:
-    """The sum of columns, unit by unit."""
-    found = columns[0]
-    for column in columns[1:]:
-        found = found + column
-    return found
 
 
 def _total(columns: Sequence[Column]) -> float:

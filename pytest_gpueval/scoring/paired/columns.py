@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pytest_gpueval.scoring.task import Parts, Task
 from pytest_gpueval.scoring.terms import HasTerms, Key, Ratio, numpy, own_terms
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_gpueval.scoring.terms import Column
 
-# Samples of a step.
-STEP: Final = 1 << 16
+    Places = npt.NDArray[np.int64]
 
 # For each metric the numbers of its columns, numerator and denominator; a number that recurs is a column that metrics share.
 _Layout = dict[Key, tuple[tuple[int, ...], tuple[int, ...]]]
@@ -31,35 +30,34 @@ class Scores(Protocol):
     def __iter__(self) -> Iterator[Parts]:
         """Their parts."""
 
-    def steps(self) -> Iterator[tuple[Sequence[Parts], npt.NDArray[np.int64]]]:
-        """Some samples after the other: parts that differ, and which of them each sample has."""
+    def ratios(self, task: Task, keys: Collection[Key], /) -> dict[Key, Ratio]:
+        """Those of the metrics that are ratios of sums, over all samples."""
 
 
 def ratios(task: Task, parts: Scores | Sequence[Parts], keys: Collection[Key]) -> dict[Key, Ratio]:
     """The metrics that are ratios of sums, the user's own among them; none without a sample."""
     if not len(parts):
         return {}
-    of_task, own = _Joined(len(parts)), _Joined(len(parts))
-    at = 0
-    for different, places in _steps(parts):
-        size = len(different) if places is None else len(places)
-        terms = task.terms(different, keys) if isinstance(task, HasTerms) else {}
-        if not of_task.add(terms, places, at, size):  # a task whose columns are not the same in every step
-            whole = list(parts)
-            of_task = _Joined(len(whole))
-            of_task.add(task.terms(whole, keys) if isinstance(task, HasTerms) else {}, None, 0, len(whole))
-            return {**of_task.ratios(), **own_terms(whole, keys)}
-        for key, ratio in own_terms(different, keys).items():
-            own.put(key, ratio, places, at, size)
-        at += size
-    return {**of_task.ratios(), **own.ratios()}
-
-
-def _steps(parts: Scores | Sequence[Parts]) -> Iterator[tuple[Sequence[Parts], npt.NDArray[np.int64] | None]]:
     if isinstance(parts, Scores):
-        yield from parts.steps()
-    else:
-        yield from ((parts[start : start + STEP], None) for start in range(0, len(parts), STEP))
+        return parts.ratios(task, keys)
+    own = own_terms(parts, keys)
+    return {**(task.terms(parts, keys - own.keys()) if isinstance(task, HasTerms) else {}), **own}
+
+
+def over_steps(task: Task, steps: Iterable[tuple[Sequence[Parts], Places]], samples: int, keys: Collection[Key]) -> dict[Key, Ratio] | None:
+    """The same of `samples` samples that come in steps: parts that differ, and which of them each sample has.
+
+    None where a task's columns are not the same in every step, which ours are: then all must be looked at together.
+    """
+    of_task, own = _Joined(samples), _Joined(samples)
+    at = 0
+    for different, places in steps:
+        if isinstance(task, HasTerms) and not of_task.add(task.terms(different, keys), places, at):
+            return None
+        for key, ratio in own_terms(different, keys).items():
+            own.put(key, ratio, places, at)
+        at += len(places)
+    return {**of_task.ratios(), **own.ratios()}
 
 
 class _Joined:
@@ -70,39 +68,51 @@ class _Joined:
         self._layout: _Layout = {}
         self._columns: list[Column] = []
 
-    def add(self, terms: Mapping[Key, Ratio], places: npt.NDArray[np.int64] | None, at: int, size: int) -> bool:
-        """Take a step of `size` samples from `at` on. False, and nothing is taken, where its metrics or the columns that they share are others than before."""
-        numbers: dict[int, int] = {}
-        layout: _Layout = {}
-        steps: list[Column] = []
-        for key, ratio in terms.items():
-            sides = []
-            for side in ratio:
-                for column in side:
-                    if id(column) not in numbers:
-                        numbers[id(column)] = len(steps)
-                        steps.append(column)
-                sides.append(tuple(numbers[id(column)] for column in side))
-            layout[key] = (sides[0], sides[1])
+    def add(self, terms: Mapping[Key, Ratio], places: Places, at: int) -> bool:
+        """Take a step, from sample `at` on. False, and nothing is taken, where its metrics or the columns that they share are others than before."""
+        layout, columns = _layout(terms)
         if at and layout != self._layout:
             return False
-        self._layout = layout
         if not at:
-            self._columns = [numpy().zeros(self._samples) for _ in steps]
-        for whole, column in zip(self._columns, steps, strict=True):
-            whole[at : at + size] = column if places is None else column[places]
+            self._layout, self._columns = layout, [numpy().zeros(self._samples) for _ in columns]
+        self._fill(range(len(columns)), columns, places, at)
         return True
 
-    def put(self, key: Key, ratio: Ratio, places: npt.NDArray[np.int64] | None, at: int, size: int) -> None:
+    def put(self, key: Key, ratio: Ratio, places: Places, at: int) -> None:
         """The same for one metric that other steps may lack, each of its columns its own."""
         if key not in self._layout:
-            first, count = len(self._columns), len(ratio.numerator) + len(ratio.denominator)
-            self._columns += [numpy().zeros(self._samples) for _ in range(count)]
-            numbers = tuple(range(first, first + count))
-            self._layout[key] = (numbers[: len(ratio.numerator)], numbers[len(ratio.numerator) :])
-        for number, column in zip((*self._layout[key][0], *self._layout[key][1]), (*ratio.numerator, *ratio.denominator), strict=True):
-            self._columns[number][at : at + size] = column if places is None else column[places]
+            numbers = tuple(range(len(self._columns), len(self._columns) + len(ratio.numerator) + len(ratio.denominator)))
+            self._columns += [numpy().zeros(self._samples) for _ in numbers]
+            self._layout[key] = numbers[: len(ratio.numerator)], numbers[len(ratio.numerator) :]
+        above, below = self._layout[key]
+        self._fill((*above, *below), (*ratio.numerator, *ratio.denominator), places, at)
+
+    def _fill(self, numbers: Iterable[int], columns: Iterable[Column], places: Places, at: int) -> None:
+        for number, column in zip(numbers, columns, strict=True):
+            self._columns[number][at : at + len(places)] = column[places]
 
     def ratios(self) -> dict[Key, Ratio]:
         """All of them."""
         return {key: Ratio(*(tuple(self._columns[number] for number in side) for side in sides)) for key, sides in self._layout.items()}
+
+
+def _layout(terms: Mapping[Key, Ratio]) -> tuple[_Layout, list[Column]]:
+    """Which metric has which columns, and those columns."""
+    numbers: dict[int, int] = {}
+    columns: list[Column] = []
+    layout: _Layout = {}
+    for key, ratio in terms.items():
+        for column in (*ratio.numerator, *ratio.denominator):
+            if id(column) not in numbers:
+                numbers[id(column)] = len(columns)
+                columns.append(column)
+        above, below = (tuple(numbers[id(column)] for column in side) for side in ratio)
+        layout[key] = above, below
+    return layout, columns
+
+
+def taken(ratios: Mapping[Key, Ratio], places: Places) -> dict[Key, Ratio]:
+    """The same metrics over the samples at these places; what they share they still share."""
+    layout, columns = _layout(ratios)
+    found = [column[places] for column in columns]
+    return {key: Ratio(*(tuple(found[number] for number in side) for side in sides)) for key, sides in layout.items()}

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from pytest_gpueval.scoring.power import against_same_rows
 from pytest_gpueval.scoring.task import Parts, Task
-from pytest_gpueval.scoring.terms import Key, numpy
+from pytest_gpueval.scoring.terms import Key, numpy, total
 
 from . import jackknife, proportions
-from .bootstrap import Bootstrap, Pair, total
+from .bootstrap import Bootstrap, Pair
 from .columns import Scores, ratios
 from .records import Asked, Difference, Evidence, Level, Sides
 
