@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from . import (
     baselines,
+    compare,
     controller,
     data,
     detached,
@@ -43,6 +44,7 @@ def main() -> None:
         "selection": lambda: selection.main(quick),
         "gates": lambda: gates.main(quick),
         "baselines": lambda: baselines.main(quick),
+        "compare": lambda: compare.main(quick),
         "recovery": lambda: recovery.main(quick),
         "sweeps": lambda: sweeps.main(quick),
         "detached": lambda: detached.main(quick),

@@ -1,7 +1,8 @@
 """Two sessions of a million samples beside each other: `python -m benchmarks.compare [--quick]`.
 
 Each session has one run of a million lines, of labels (one of sixteen pairs each) or of spans (some three labels a document, nearly no two scored alike).
-Seconds are those of the whole command `gpueval compare A B --json`, its start included, the least of three; memory is that of all its processes together.
+Seconds are those of the whole command `gpueval compare A B --json`, its start included, the least of three; memory is that of the larger of its two
+processes.
 """
 
 from __future__ import annotations

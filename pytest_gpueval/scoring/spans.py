@@ -186,10 +186,9 @@ class _Columns:
         return known, np.fromiter(map(known.__getitem__, chain.from_iterable(self._of_documents)), dtype=kind)
 
     @cached_property
-    def _cross(self) -> npt.NDArray[np.float64]:
-        """The two kinds of pairs across labels: shape (documents, 2)."""
-        np = numpy()
-        found: npt.NDArray[np.float64] = np.fromiter(chain.from_iterable([one["cross"] for one in self._parts]), dtype=np.float64).reshape(-1, 2)
+    def _cross(self) -> Column:
+        """The two kinds of pairs across labels, those of a document side by side."""
+        found: Column = numpy().fromiter(chain.from_iterable([one["cross"] for one in self._parts]), dtype=float)
         return found
 
     def of(self, label: str | None) -> Callable[[int], Column]:
@@ -204,9 +203,9 @@ class _Columns:
         @cache
         def column(number: int) -> Column:
             if number < 7:
-                found: Column = np.bincount(rows, weights=entries[:, number], minlength=n)
+                found: Column = np.bincount(rows, weights=entries[:, number], minlength=n).astype(np.float64, copy=False)  # of no rows it counts in integers
                 return found
-            return self._cross[:, number - 7].copy() if label is None else np.zeros(n)
+            return self._cross[number - 7 :: 2].copy() if label is None else np.zeros(n)
 
         return column
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from pytest_gpueval.cli.main import app
+from pytest_gpueval.processes import aside
+from pytest_gpueval.runs.baselines import align
+from pytest_gpueval.scoring.paired import differences
+from pytest_gpueval.session import comparing
+from pytest_gpueval.session.baseline_sources import Session as Source
 from tests.session.conftest import rows, toy  # noqa: F401
 from tests.session.test_drop_gates import UPDATE, worse
 
@@ -43,6 +49,46 @@ def test_the_same_from_a_session_and_from_its_baselines(two, a):
         assert row["a"] == pytest.approx(0.9) and row["difference"] == pytest.approx(row["b"] - row["a"]) and row["difference"] < -0.1
         assert row["low"] < row["difference"] < row["high"] < 0 and row["p"] < 0.01 and row["p"] < row["p_adjusted"] <= 2 * row["p"]
     assert found["notes"] == []
+
+
+@pytest.mark.parametrize("more", [(), ("--all",)])
+def test_the_same_with_sides_in_processes_of_their_own(two, monkeypatch, more):
+    alone = document("first", "second", *more)
+    started, start = [], aside.Aside
+    monkeypatch.setattr(comparing, "_MANY", 1)
+    monkeypatch.setattr(aside, "cores", lambda: 2)
+    monkeypatch.setattr(aside, "Aside", lambda *args: started.append(start(*args)) or started[-1])
+    assert document("first", "second", *more) == alone
+    assert document("baselines", "second", *more)["rows"] == alone["rows"]
+    assert len(started) == 4, "one for each case"
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    assert document("first", "second", *more) == alone, "where none can be started, this process reads both"
+    assert len(started) == 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ' {"id": "sample-0003", "error": "boom"}',
+        '{"id": "sample-0003", "prediction": "\\ud800", "score": {"cross":[0,0],"labels":{}}}',
+        '{"id":"sample-0003","score":{"labels":{},"cross":[0,0]}}',
+    ],
+)
+def test_unusual_lines_are_compared_as_they_were(two, line):
+    """What is read quickly, a block at a time, and what is read sample by sample come to the same."""
+    results = two.root / "reports/evaluations/second/toy-one-fast/results.jsonl"
+    lines = results.read_text().splitlines()
+    results.write_text("\n".join([*lines[:3], line, *lines[4:]]) + "\n")
+    found = document("first", "second", "--all", "--case", "one-fast", "--intersect")
+    a, b = (Source(two.root / "reports/evaluations" / name, name).get("toy", "one-fast") for name in ("first", "second"))
+    plain = align(a, b.samples.ids, sha256=a.record.dataset.sha256, intersect=True)
+    sides = zip(a.samples.parts(plain.baseline), b.samples.parts(plain.current), strict=True)
+    before, after = zip(*[pair for pair in sides if None not in pair], strict=True)
+    asked = comparing._asked(b.record, everything=True)
+    expected = differences(comparing._task(b.record), before, after, asked, level=0.05, sides="two")
+    assert [(row["a"], row["b"], row["low"], row["high"], row["samples"], row["changed"]) for row in found["rows"]] == [
+        (one.baseline, one.value, one.low, one.high, one.n, one.changed) for one in expected.values()
+    ]
 
 
 def test_swapped_sides_swap_the_signs(two):

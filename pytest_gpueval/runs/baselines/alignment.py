@@ -69,7 +69,7 @@ def align(
     import pyarrow.compute as pc  # noqa: PLC0415 - heavy
 
     samples = baseline.samples.keys if keys is None else keys
-    mine: Any = ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string())
+    mine: Any = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([pa.array(ids, pa.string())])
     if mine.equals(samples.ids):
         places = np.arange(len(mine))
     else:

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -107,20 +106,18 @@ class Samples:
             return self
         import pyarrow as pa  # noqa: PLC0415 - heavy
 
-        chunks = []
+        chunks: list[Any] = []
         with no_garbage():
             for scores, places in self.steps():
                 chunks.append(pa.array([reading.dumps(parts) for parts in scores], pa.binary()).cast(pa.string()).take(places).dictionary_encode())
-        column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
+        kind: Any = pa.dictionary(pa.int32(), pa.string())
+        column = pa.chunked_array(chunks, kind)
         return Samples(self.table.set_column(2, PARTS, column), self.where)
 
-    def _all_decoded(self, texts: pa.Array[Any]) -> list[dict[str, Any]]:
+    def _all_decoded(self, texts: Any) -> list[dict[str, Any]]:
         """Score parts of their texts. Raises DataError."""
-        with suppress(ValueError):
-            found = orjson.loads(f"[{','.join(texts.to_pylist())}]")
-            if len(found) == len(texts) and set(map(type, found)) <= {dict}:
-                return list(found)
-        return [self._decoded(text) for text in texts.to_pylist()]
+        found = reading.tables(texts.cast("binary").to_pylist())
+        return [self._decoded(text) for text in texts.to_pylist()] if found is None else found
 
     def _decoded(self, text: str) -> dict[str, Any]:
         """Score parts of their text. Raises DataError."""
@@ -192,7 +189,10 @@ def of_results(path: Path) -> Samples:
     batches = []
     with no_garbage():
         for ids, scores in reading.blocks(path):
-            batches.append(pa.record_batch([ids, pa.nulls(len(ids), pa.uint64()), scores], names=[ID, TEXT_HASH, PARTS]))
+            texts = pa.array([None if text == reading.NULL else text for text in scores], pa.binary()).cast(pa.string())
+            batches.append(
+                pa.record_batch([pa.array(ids, pa.string()), pa.nulls(len(ids), pa.uint64()), texts.dictionary_encode()], names=[ID, TEXT_HASH, PARTS])
+            )
     schema = _schema(pa.dictionary(pa.int32(), pa.string()))
     return _without_repeats(Samples(pa.Table.from_batches(batches, schema), where, as_written=True))
 

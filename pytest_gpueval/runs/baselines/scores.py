@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 from pytest_gpueval.scoring import paired
 from pytest_gpueval.suites.garbage import no_garbage
 
+from . import reading
 from .baseline import Baseline
-from .samples import Keys
+from .samples import Keys, Samples, repeated
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
-    from pytest_gpueval.scoring.task import Task
+    from pytest_gpueval.scoring.task import Parts, Task
     from pytest_gpueval.scoring.terms import Key, Ratio
 
     Places = np.ndarray[Any, np.dtype[np.int64]]
@@ -33,17 +36,52 @@ class Measured:
 
 def measured(baseline: Baseline, task: Task, wanted: Collection[Key]) -> Measured:
     """Read a baseline's samples for these metrics; they do not stay in memory. Raises DataError, MissingExtra."""
+    with no_garbage():
+        found = None if baseline.results is None else _of_results(baseline.results, baseline.record.rows.total or 0, task, wanted)
+        return _of_samples(replace(baseline).samples, task, wanted) if found is None else found  # of a copy, which keeps them
+
+
+def _of_samples(samples: Samples, task: Task, wanted: Collection[Key]) -> Measured:
     import numpy as np  # noqa: PLC0415 - heavy
 
-    with no_garbage():
-        samples = replace(baseline).samples  # a copy, which keeps them
-        has_score = samples.has_score
-        scored = None if has_score.all() else np.flatnonzero(has_score)
-        steps = ((parts, places.to_numpy()) for parts, places in samples.steps(scored))
-        found = paired.over_steps(task, steps, int(has_score.sum()), wanted)
-        if found is None:
-            found = paired.ratios(task, [parts for parts in samples.parts(scored) if parts is not None], wanted)
-        return Measured(samples.keys, has_score, found)
+    has_score = samples.has_score
+    scored = None if has_score.all() else np.flatnonzero(has_score)
+    found = paired.over_steps(task, ((parts, places.to_numpy()) for parts, places in samples.steps(scored)), int(has_score.sum()), wanted)
+    if found is None:
+        found = paired.ratios(task, [parts for parts in samples.parts(scored) if parts is not None], wanted)
+    return Measured(samples.keys, has_score, found)
+
+
+def _of_results(path: Path, expected: int, task: Task, wanted: Collection[Key]) -> Measured | None:
+    """The same from results, a block of lines after the other; None where ids repeat, or something else is unusual."""
+    import numpy as np  # noqa: PLC0415 - heavy
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+
+    ids: list[Any] = [pa.array([], pa.string())]
+    has_score = [np.zeros(0, bool)]
+
+    def steps() -> Iterator[tuple[list[Parts], Places]]:
+        for block in reading.blocks(path):
+            texts = block.different
+            parts = reading.tables(texts)
+            if parts is None:
+                raise _UnusualError
+            number = {reading.NULL: -1, **{text: at for at, text in enumerate(texts)}}
+            places = np.fromiter(map(number.__getitem__, block.scores), np.int64, len(block.scores))
+            ids.append(pa.array(block.ids, pa.string()))
+            has_score.append(places >= 0)
+            yield parts, places[places >= 0]
+
+    try:
+        found = paired.over_steps(task, steps(), expected, wanted)
+    except _UnusualError:
+        return None
+    keys = Keys(pa.chunked_array(ids), None)
+    return None if found is None or repeated(keys.ids) else Measured(keys, np.concatenate(has_score), found)
+
+
+class _UnusualError(Exception):
+    """A score that is to be looked at by itself."""
 
 
 @dataclass(frozen=True)

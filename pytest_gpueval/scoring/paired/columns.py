@@ -45,7 +45,7 @@ def ratios(task: Task, parts: Scores | Sequence[Parts], keys: Collection[Key]) -
 
 
 def over_steps(task: Task, steps: Iterable[tuple[Sequence[Parts], Places]], samples: int, keys: Collection[Key]) -> dict[Key, Ratio] | None:
-    """The same of `samples` samples that come in steps: parts that differ, and which of them each sample has.
+    """The same of some `samples` samples that come in steps: parts that differ, and which of them each sample has.
 
     None where a task's columns are not the same in every step, which ours are: then all must be looked at together.
     """
@@ -57,14 +57,14 @@ def over_steps(task: Task, steps: Iterable[tuple[Sequence[Parts], Places]], samp
         for key, ratio in own_terms(different, keys).items():
             own.put(key, ratio, places, at)
         at += len(places)
-    return {**of_task.ratios(), **own.ratios()}
+    return {**of_task.ratios(at), **own.ratios(at)}
 
 
 class _Joined:
-    """Columns over all samples, filled step by step; 0 where a step has none."""
+    """Columns over all samples, filled step by step; 0 where a step has none. `samples`: how many are expected."""
 
     def __init__(self, samples: int) -> None:
-        self._samples = samples
+        self._room = samples
         self._layout: _Layout = {}
         self._columns: list[Column] = []
 
@@ -74,7 +74,7 @@ class _Joined:
         if at and layout != self._layout:
             return False
         if not at:
-            self._layout, self._columns = layout, [numpy().zeros(self._samples) for _ in columns]
+            self._layout, self._columns = layout, [numpy().zeros(self._room) for _ in columns]
         self._fill(range(len(columns)), columns, places, at)
         return True
 
@@ -82,18 +82,28 @@ class _Joined:
         """The same for one metric that other steps may lack, each of its columns its own."""
         if key not in self._layout:
             numbers = tuple(range(len(self._columns), len(self._columns) + len(ratio.numerator) + len(ratio.denominator)))
-            self._columns += [numpy().zeros(self._samples) for _ in numbers]
+            self._columns += [numpy().zeros(self._room) for _ in numbers]
             self._layout[key] = numbers[: len(ratio.numerator)], numbers[len(ratio.numerator) :]
         above, below = self._layout[key]
         self._fill((*above, *below), (*ratio.numerator, *ratio.denominator), places, at)
 
     def _fill(self, numbers: Iterable[int], columns: Iterable[Column], places: Places, at: int) -> None:
+        stop = at + len(places)
+        if stop > self._room:
+            self._grow(max(stop, 2 * self._room))
         for number, column in zip(numbers, columns, strict=True):
-            self._columns[number][at : at + len(places)] = column[places]
+            self._columns[number][at:stop] = column[places]
 
-    def ratios(self) -> dict[Key, Ratio]:
-        """All of them."""
-        return {key: Ratio(*(tuple(self._columns[number] for number in side) for side in sides)) for key, sides in self._layout.items()}
+    def _grow(self, room: int) -> None:
+        np = numpy()
+        self._columns = [np.concatenate([column, np.zeros(room - self._room)]) for column in self._columns]
+        self._room = room
+
+    def ratios(self, samples: int) -> dict[Key, Ratio]:
+        """All of them, over so many samples."""
+        if samples > self._room:
+            self._grow(samples)
+        return _ratios(self._layout, [column[:samples] for column in self._columns])
 
 
 def _layout(terms: Mapping[Key, Ratio]) -> tuple[_Layout, list[Column]]:
@@ -114,5 +124,8 @@ def _layout(terms: Mapping[Key, Ratio]) -> tuple[_Layout, list[Column]]:
 def taken(ratios: Mapping[Key, Ratio], places: Places) -> dict[Key, Ratio]:
     """The same metrics over the samples at these places; what they share they still share."""
     layout, columns = _layout(ratios)
-    found = [column[places] for column in columns]
-    return {key: Ratio(*(tuple(found[number] for number in side) for side in sides)) for key, sides in layout.items()}
+    return _ratios(layout, [column[places] for column in columns])
+
+
+def _ratios(layout: _Layout, columns: Sequence[Column]) -> dict[Key, Ratio]:
+    return {key: Ratio(*(tuple(columns[number] for number in side) for side in sides)) for key, sides in layout.items()}
