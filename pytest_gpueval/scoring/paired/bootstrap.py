@@ -87,6 +87,7 @@ class Bootstrap:
         places = {content: place for place, content in enumerate(sorted(set(contents.values())))}
         self._at = {key: places[content] for key, content in contents.items()}
         table = np.stack([np.frombuffer(content) for content in places], axis=1)
+        del contents, places  # as large as the columns
         self._sums = np.ascontiguousarray(resampled(table, resamples, seed).T)
 
     def _draws(self, ratio: Ratio) -> Draws:
