@@ -8,6 +8,7 @@ from collections.abc import Callable
 from . import (
     attached,
     baselines,
+    compare,
     controller,
     data,
     detached,
@@ -45,6 +46,7 @@ def main() -> None:
         "selection": lambda: selection.main(quick),
         "gates": lambda: gates.main(quick),
         "baselines": lambda: baselines.main(quick),
+        "compare": lambda: compare.main(quick),
         "recovery": lambda: recovery.main(quick),
         "sweeps": lambda: sweeps.main(quick),
         "attached": lambda: attached.main(quick),

@@ -26,7 +26,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one gate said of one run. `details` is its whole entry in `gates` of summary.json."""
+    """What one gate said of one run. `details` is its whole entry in `gates` of summary.json.
+
+    Of a gate over all rows of a sweep `case` is "test_sweep_gates", `run_id` that of the row whose value decided, or "" where there is none, and `details`
+    has that `row` and the `words` for why it says no.
+    """
 
     session: str
     suite: str
@@ -122,7 +126,10 @@ def pytest_gpueval_metrics() -> Mapping[str, SampleMetric]:  # type: ignore[empt
 
 @pytest.hookspec
 def pytest_gpueval_verdict(verdict: Verdict, config: pytest.Config) -> None:
-    """A gate has spoken on a run, reused ones included; before `pytest_gpueval_run_finished` for that run."""
+    """A gate has spoken on a run, reused ones included; before `pytest_gpueval_run_finished` for that run.
+
+    Gates over all rows of a sweep speak once all rows have run, each time the session ends.
+    """
 
 
 @pytest.hookspec

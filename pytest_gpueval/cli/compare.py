@@ -18,7 +18,7 @@ def compare(
     b: Annotated[str, typer.Argument(help="The same; differences are B - A.")],
     suite: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this suite; may be given several times.")] = None,
     case: Annotated[list[str] | None, typer.Option(metavar="CASE", help="Only this case, DATASET-SPLIT; may be given several times.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All metrics, and those of labels; else the headline metric of each case.")] = False,  # noqa: FBT002
+    all_: Annotated[bool, typer.Option("--all", help="All metrics, of labels too, and speeds; else the headline metric of each case.")] = False,  # noqa: FBT002
     intersect: Annotated[bool, typer.Option(help="Where data differ, compare the samples that are still the same.")] = False,  # noqa: FBT002
     markdown: Annotated[bool, typer.Option("--markdown", help="Markdown.")] = False,  # noqa: FBT002
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page, in one file.")] = None,
@@ -26,6 +26,8 @@ def compare(
     pretty: Pretty = False,  # noqa: FBT002
 ) -> None:
     """Compare two sessions, baselines or commits: the differences of the same samples, with intervals and p-values.
+
+    A task that the package does not know is looked for in conftest.py here, in suites/ and in the suite's folder, which are then imported.
 
     Examples:
       gpueval compare baselines nightly
@@ -40,7 +42,7 @@ def compare(
     here = Path.cwd()
     with user_errors():
         first, second = (baseline_sources.source(spec, here, here / "reports" / "evaluations", option="") for spec in (a, b))
-        document = comparing.compare(first, second, suite or (), case or (), everything=all_, intersect=intersect).as_dict()
+        document = comparing.compare(first, second, suite or (), case or (), here, everything=all_, intersect=intersect).as_dict()
         if html is not None:
             write_atomically(html, comparison.page(document))
     shown = form(json_, pretty)

@@ -172,6 +172,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         given = {line for secret in secrets for line in (secret, *(line for line in _with_lines(secret) if len(line) >= _LEAST_LENGTH)) if line}
+        self._secrets = tuple(sorted(given))
         self._forms = sorted({form for secret in given for form in _forms(secret)})
         self._encoded = [form.encode("utf-8", "surrogatepass") for form in self._forms]
         self._longest = max(map(len, self._encoded), default=0)
@@ -183,6 +184,10 @@ class Redactor:
     def of(cls, environment: Mapping[str, str], options: Iterable[Mapping[str, Any]] = ()) -> Redactor:
         """A redactor that knows the secrets of an environment, and of the options of runtimes."""
         return cls(secret_values(environment).union(*map(secret_options, options)))
+
+    def __reduce__(self) -> tuple[type[Redactor], tuple[tuple[str, ...]]]:
+        """What another process of ours makes the same one of."""
+        return type(self), (self._secrets,)
 
     def text(self, text: str) -> str:
         """The text without secrets."""

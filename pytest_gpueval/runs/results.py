@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -107,10 +108,10 @@ def count(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(_READ_BYTES), b""))
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a results file. Raises Conflict for a line that is not a record."""
+def read(path: Path, skip: int = 0) -> Iterator[dict[str, Any]]:
+    """The records of a results file, but for the first `skip`. Raises Conflict for a line that is not a record."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(islice(file, skip, None), skip + 1):
             try:
                 record = decode(line)
             except (ValueError, RecursionError):

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache, cached_property
 from itertools import chain, repeat
 from operator import add, and_, index
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,13 @@ from typing import TYPE_CHECKING, Any
 from .alignment import Span, compare
 from .estimates import Estimate, Moments, macro, proportion
 from .task import BadPrediction, BadRow, Metrics, Parts, Sample, canonical
-from .terms import Key, Ratio, numpy
+from .terms import Key, Ratio, numpy, total
 from .terms import figures as ratios
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from .terms import Column
 
 # Credit of (identical, same bounds, overlap with same label, overlap) pairs in each scheme.
@@ -163,48 +167,64 @@ def _figures(moments: Mapping[str, Moments], schemes: Iterable[str]) -> dict[str
 
 
 class _Columns:
-    """Score parts of many documents as columns, for each label and for all together in the form of `_Tally`'s rows."""
+    """Score parts of many documents as columns, of one label or of all together; each is made when it is asked for."""
 
     def __init__(self, parts: Sequence[Parts]) -> None:
         np = numpy()
-        self._n = len(parts)
-        of_documents = [one["labels"] for one in parts]
-        known = {label: place for place, label in enumerate(sorted(set(chain.from_iterable(of_documents))))}
-        labels = np.fromiter(map(known.__getitem__, chain.from_iterable(of_documents)), dtype=np.int64)
-        entries = np.fromiter(chain.from_iterable(chain.from_iterable(map(dict.values, of_documents))), dtype=np.int64).reshape(-1, 7)
-        rows = np.repeat(np.arange(self._n), np.fromiter(map(len, of_documents), dtype=np.int64))
-        order = np.argsort(labels, kind="stable")
-        self._known, self._rows, self._entries = known, rows[order], entries[order].astype(np.float64)
-        self._bounds = np.searchsorted(labels[order], np.arange(len(known) + 1))
-        self._cross = np.array([one["cross"] for one in parts], dtype=np.float64).reshape(-1, 2)
+        self._parts = parts
+        self._of_documents = [one["labels"] for one in parts]
+        values = chain.from_iterable(chain.from_iterable(map(dict.values, self._of_documents)))
+        self._entries = np.fromiter(values, dtype=np.int64).reshape(-1, 7)
+        self._rows = np.repeat(np.arange(len(parts)), np.fromiter(map(len, self._of_documents), dtype=np.int64))
 
-    def of(self, label: str | None) -> list[Column]:
-        """Identical, overlapping with the same label, gold, predicted, tp, fp, fn characters; then the two kinds of pairs across labels."""
+    @cached_property
+    def _labels(self) -> tuple[dict[str, int], npt.NDArray[np.int16]]:
+        """Each label's number, and the label of each entry."""
         np = numpy()
-        if label is None:
-            sums = [np.bincount(self._rows, weights=column, minlength=self._n) for column in self._entries.T]
-            return [*sums, *self._cross.T.copy()]
-        columns = np.zeros((9, self._n))
-        if label in self._known:
-            here = slice(*self._bounds[self._known[label] :][:2])
-            columns[:7, self._rows[here]] = self._entries[here].T
-        return list(columns)
+        known = {label: number for number, label in enumerate(sorted(set(chain.from_iterable(self._of_documents))))}
+        kind = np.int16 if len(known) < 2**15 else np.int64
+        return known, np.fromiter(map(known.__getitem__, chain.from_iterable(self._of_documents)), dtype=kind)
+
+    @cached_property
+    def _cross(self) -> Column:
+        """The two kinds of pairs across labels, those of a document side by side."""
+        found: Column = numpy().fromiter(chain.from_iterable([one["cross"] for one in self._parts]), dtype=float)
+        return found
+
+    def of(self, label: str | None) -> Callable[[int], Column]:
+        """Columns by number: identical, overlapping with the same label, gold, predicted, tp, fp, fn characters; then the two kinds of pairs across labels."""
+        np, n = numpy(), len(self._parts)
+        here = slice(None)
+        if label is not None:
+            known, labels = self._labels
+            here = np.flatnonzero(labels == known[label]) if label in known else slice(0)
+        rows, entries = self._rows[here], self._entries[here]
+
+        @cache
+        def column(number: int) -> Column:
+            if number < 7:
+                found: Column = np.bincount(rows, weights=entries[:, number], minlength=n).astype(np.float64, copy=False)  # of no rows it counts in integers
+                return found
+            return self._cross[number - 7 :: 2].copy() if label is None else np.zeros(n)
+
+        return column
 
 
-def _terms(columns: Sequence[Column], schemes: Collection[str]) -> dict[str, Ratio]:
+def _terms(column: Callable[[int], Column], schemes: Collection[str]) -> dict[str, Ratio]:
     """What `_Tally` makes of documents, as columns."""
-    k1, k3, gold, predicted, both, only_predicted, only_gold, k2, k4 = columns
     found: dict[str, Ratio] = {}
     for scheme in schemes:
+        gold, predicted = column(2), column(3)
         if scheme == "char":
+            both, only_predicted, only_gold = (column(number) for number in (4, 5, 6))
             of = ratios(both, both + only_gold, both + only_predicted)
         elif scheme == "document":
             positive, flagged = ((column > 0).astype(column.dtype) for column in (gold, predicted))
             of = ratios(positive * flagged, positive, flagged)
             of["false_positive_rate"] = Ratio(((1 - positive) * flagged,), (1 - positive,))
         else:
-            a, b, c, d = SCHEMES[scheme]
-            of = ratios(a * k1 + b * k2 + c * k3 + d * k4, gold, predicted)
+            kinds = zip(SCHEMES[scheme], (0, 7, 1, 8), strict=True)  # the columns of the four kinds of pairs
+            of = ratios(total([credit * column(number) for credit, number in kinds if credit]), gold, predicted)
         found |= {f"{scheme}.{name}": ratio for name, ratio in of.items()}
     return found
 

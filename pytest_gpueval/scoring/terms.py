@@ -64,6 +64,14 @@ def special() -> ModuleType:
     return found
 
 
+def total(columns: Sequence[Column]) -> Column:
+    """The sum of columns, unit by unit."""
+    found = columns[0]
+    for column in columns[1:]:
+        found = found + column
+    return found
+
+
 def figures(hits: Column, possible: Column, actual: Column) -> dict[str, Ratio]:
     """Precision, recall and F1 from the columns that `estimates.Moments` adds up."""
     return {"precision": Ratio((hits,), (actual,)), "recall": Ratio((hits,), (possible,)), "f1": Ratio((hits, hits), (possible, actual))}
@@ -91,7 +99,7 @@ def means(parts: Sequence[Parts], wanted: Collection[Key], of: Mapping[str, Call
 
 def own_terms(parts: Sequence[Parts], wanted: Collection[Key]) -> dict[Key, Ratio]:
     """The means of the user's own metrics, among those wanted that any sample has."""
-    names = {name for one in parts for name in one.get(OWN, ())}
+    names = {name for figures in [one[OWN] for one in parts if OWN in one] for name in figures}
 
     def of(name: str) -> Callable[[Parts], Any]:
         return lambda one: one.get(OWN, {}).get(name)

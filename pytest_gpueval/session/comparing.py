@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_gpueval.errors import GpuevalError, UsageProblem, valid_values
+from pytest_gpueval.processes import aside
 from pytest_gpueval.runs import baselines
 from pytest_gpueval.scoring.verdicts import Verdicts
 
-from . import tasks
+from . import conftests, speed, tasks
 
 if TYPE_CHECKING:
-    from pytest_gpueval.runs.baselines import Baseline, BaselineRecord
+    from pathlib import Path
+
+    from pytest_gpueval.runs.baselines import Baseline, BaselineRecord, Measured
+    from pytest_gpueval.runs.baselines.speed import SpeedRecord
     from pytest_gpueval.scoring.paired import Difference
     from pytest_gpueval.scoring.task import Task
+    from pytest_gpueval.scoring.terms import Key
 
     from .baseline_sources import Source
 
 LEVEL = 0.05
+# Samples of each side that are read in processes of their own: fewer are read before another one has started.
+_MANY: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,10 @@ class Comparison:
         return {"a": self.a, "b": self.b, "level": LEVEL, "rows": [row.as_dict() for row in self.rows], "notes": list(self.notes)}
 
 
-def compare(a: Source, b: Source, suites: Collection[str], cases: Collection[str], *, everything: bool, intersect: bool) -> Comparison:
-    """Compare the cases that both have, of these suites and cases where any are named: the headline metrics or, with `everything`, all and those of labels.
+def compare(a: Source, b: Source, suites: Collection[str], cases: Collection[str], root: Path, *, everything: bool, intersect: bool) -> Comparison:
+    """Compare the cases that both have, of these suites and cases where any are named: the headline metrics or, with `everything`, all.
+
+    `everything` has labels and speeds too. `root` is where the conftest.py files are that add tasks.
 
     Raises UsageProblem where no case is common, or a named one is missing; MissingExtra.
     """
@@ -84,7 +94,10 @@ def compare(a: Source, b: Source, suites: Collection[str], cases: Collection[str
     rows: list[Row] = []
     for key in both:
         try:
-            found, told = _case(a.get(*key), b.get(*key), everything=everything, intersect=intersect)
+            found, told = _case(a.get(*key), b.get(*key), root, everything=everything, intersect=intersect)
+            if everything:
+                fast, said = _speeds(*key, a.speed(*key), b.speed(*key))
+                found, told = [*found, *fast], [*told, *said]
         except GpuevalError as error:  # one that cannot be compared does not hide the others
             notes.append(f"{'/'.join(key)}: not compared: {error}")
             continue
@@ -93,27 +106,31 @@ def compare(a: Source, b: Source, suites: Collection[str], cases: Collection[str
     return Comparison(a.words, b.words, _adjusted(rows), notes)
 
 
-def _case(a: Baseline, b: Baseline, *, everything: bool, intersect: bool) -> tuple[list[Row], list[str]]:
+def _case(a: Baseline, b: Baseline, root: Path, *, everything: bool, intersect: bool) -> tuple[list[Row], list[str]]:
     from pytest_gpueval.scoring.paired import differences  # noqa: PLC0415 - heavy
 
     refused, told = baselines.differences(a.record, b.record.model_dump(mode="json"))
     if refused:
         raise UsageProblem("measured otherwise: " + "; ".join(refused))
-    there, here = a.samples, b.samples
-    found = baselines.align(a, here.ids, here.hashes, sha256=b.record.dataset.sha256, intersect=intersect)
-    pairs = [
-        (before, after)
-        for before, after in zip(there.parts(found.baseline), here.parts(found.current), strict=True)
-        if before is not None and after is not None
-    ]
+    task, asked = _task(b.record, root), _asked(b.record, everything=everything)
+    there, here = _measured(a, b, task, {one.key for one in asked})
+    found = baselines.align(a, here.keys.ids, here.keys.hashes, sha256=b.record.dataset.sha256, intersect=intersect, keys=there.keys)
+    sides = baselines.scored(baselines.Scores(a, found.baseline, there), baselines.Scores(b, found.current, here))
     if found.words:
         told = [*told, found.words]
-    if apart := found.common - len(pairs):
+    if apart := found.common - len(sides[0]):
         told = [*told, f"{apart:,} samples have no score on one side, and are left out"]
-    asked = _asked(b.record, everything=everything)
-    sides = [before for before, _ in pairs], [after for _, after in pairs]
-    compared = differences(_task(b.record), *sides, asked, level=LEVEL, sides="two")
+    compared = differences(task, *sides, asked, level=LEVEL, sides="two")
     return [_row(b.record, one) for one in compared.values()], told
+
+
+def _measured(a: Baseline, b: Baseline, task: Task, wanted: Collection[Key]) -> tuple[Measured, Measured]:
+    """What both sides' samples say of these metrics, read side by side where they are many. Raises DataError, MissingExtra."""
+    if min(one.record.rows.scored for one in (a, b)) >= _MANY and aside.cores() > 1:
+        with suppress(aside.Lost), aside.Aside(baselines.measured, replace(a), task, wanted) as other:
+            here = baselines.measured(b, task, wanted)
+            return other.result(), here
+    return baselines.measured(a, task, wanted), baselines.measured(b, task, wanted)
 
 
 def _asked(record: BaselineRecord, *, everything: bool) -> list[Any]:
@@ -125,19 +142,46 @@ def _asked(record: BaselineRecord, *, everything: bool) -> list[Any]:
     return [*(Asked(name) for name in record.metrics), *labels]
 
 
-def _task(record: BaselineRecord) -> Task:
-    """The task of a record, as far as its counts go. Raises UsageProblem for one that a conftest.py adds."""
-    if record.task not in tasks.OWN:
-        raise UsageProblem(f"task {record.task!r} is of a conftest.py, which this command does not read; compare in a session: --gpueval-baseline")
+def _task(record: BaselineRecord, root: Path) -> Task:
+    """The task of a record, as far as its counts go. Raises UsageProblem for one that nobody knows, or that does not take the record's options."""
+    known: Mapping[str, tasks.TaskFactory] = tasks.OWN
+    if record.task not in known:
+        known = {**known, **conftests.tasks_of(root, record.suite)}
+    if record.task not in known:
+        hint = valid_values(record.task, known, what="tasks")
+        raise UsageProblem(f"task {record.task!r} is neither this package's nor of a conftest.py of {root} or its suites/{record.suite}. {hint}")
     verdicts = {} if record.judge is None else {"verdicts": Verdicts("", ())}  # scores are there; nothing is read again
-    return tasks.OWN[record.task](labels=record.labels, label_map=record.label_map, thresholds={}, ignored=set(), **verdicts, **record.task_options)
+    try:
+        return known[record.task](labels=record.labels, label_map=record.label_map, thresholds={}, ignored=set(), **verdicts, **record.task_options)
+    except (TypeError, ValueError) as error:
+        raise UsageProblem(f"task {record.task!r} cannot be made with the options of {record.name}: {error}") from None
+
+
+def _speeds(suite: str, case: str, a: SpeedRecord | None, b: SpeedRecord | None) -> tuple[list[Row], list[str]]:
+    """How fast a case was on the machines that both sides know, and what cannot be compared."""
+    if a is None or b is None:
+        return [], []
+    rows: list[Row] = []
+    notes = [] if a.machines.keys() & b.machines.keys() else ["no machine has speeds on both sides"]
+    for key in sorted(a.machines.keys() & b.machines.keys()):
+        before, after = a.machines[key], b.machines[key]
+        if (before.dataset_sha256, before.rows) != (after.dataset_sha256, after.rows):
+            notes.append(f"speeds on {key} are of other data, and not compared")
+            continue
+        for one in speed.differences(before, after, LEVEL):
+            figures = one.baseline, one.value, one.difference, one.low, one.high, _two_sided(one)
+            rows.append(Row(suite, case, one.metric, key, *figures, after.rows, one.changed, one.method, headline=False))
+    return rows, notes
 
 
 def _row(record: BaselineRecord, one: Difference) -> Row:
-    p = None if one.p is None or one.p_improved is None else min(one.p, one.p_improved)
     headline = one.label is None and one.metric == record.headline
-    figures = (one.baseline, one.value, one.difference, one.low, one.high, p)
+    figures = (one.baseline, one.value, one.difference, one.low, one.high, _two_sided(one))
     return Row(record.suite, record.case, one.metric, one.label, *figures, one.n, one.changed, one.method, headline)
+
+
+def _two_sided(one: Difference) -> float | None:
+    return None if one.p is None or one.p_improved is None else min(one.p, one.p_improved)
 
 
 def _adjusted(rows: Sequence[Row]) -> list[Row]:

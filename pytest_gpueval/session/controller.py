@@ -301,15 +301,17 @@ class Controller:
         for suite in self._suites:
             if isinstance(suite, Sweep) and any(run.suite == suite.name for run in self.runs.values()):
                 summaries = {id_: summary_or_none(self.session_dir / cases.run_name([suite.name, id_])) for id_ in suite.points}
-                warning, failure = sweep_gates.judge(suite, summaries)
-                self.warnings += [warning] if warning else []
-                if sweep_gates.over_all(suite) and not warning:
+                judged = sweep_gates.judge(suite, summaries)
+                self.warnings += [judged.warning] if judged.warning else []
+                if judged.spoken:
+                    failure = judged.failure
                     place = str(suite.path.relative_to(session.config.rootpath) if suite.path.is_relative_to(session.config.rootpath) else suite.path)
                     report = pytest.TestReport(
                         f"{place}::{sweep_gates.NAME}", (place, None, sweep_gates.NAME), {}, "failed" if failure else "passed", failure, "call"
                     )
                     report.user_properties.append((failures.PROPERTY, "gate"))
                     session.config.hook.pytest_runtest_logreport(report=report)
+                    self.listeners.spoken(suite.name, sweep_gates.NAME, {id_: cases.run_name([suite.name, id_]) for id_ in suite.points}, judged.spoken)
                     if failure and session.exitstatus == pytest.ExitCode.OK:
                         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

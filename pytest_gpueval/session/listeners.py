@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ from .rows import metadata, summary_or_none
 if TYPE_CHECKING:
     from pytest_gpueval.runs.records import SessionRun, Summary
     from pytest_gpueval.runs.redact import Redactor
+
+    from .sweep_gates import Spoken
 
 _VERDICT, _RUN, _SESSION = "pytest_gpueval_verdict", "pytest_gpueval_run_finished", "pytest_gpueval_session_finished"
 _REPORTS: Final = {"session": "session.json", "junit": "junit.xml", "markdown": "report.md", "html": "report.html"}
@@ -61,6 +63,27 @@ class Listeners:
             for verdict in finished.verdicts:
                 self._call(_VERDICT, verdict=verdict)
             self._call(_RUN, run=finished)
+
+    def spoken(self, suite: str, name: str, run_ids: Mapping[str, str], verdicts: Sequence[Spoken]) -> None:
+        """The gates over all rows of a sweep have spoken, as the test `name`; `run_ids` of its rows."""
+        self.tell()
+        for one in verdicts:
+            verdict = Verdict(
+                session=self._session_dir.name,
+                suite=suite,
+                case=name,
+                run_id=run_ids[one.row] if one.row is not None else "",
+                reused=False,
+                metric=one.metric,
+                label=None,
+                bound=one.bound,
+                outcome=one.outcome,
+                value=one.value,
+                low=None,
+                high=None,
+                details=one.as_dict(),
+            )
+            self._call(_VERDICT, verdict=verdict)
 
     def session(self, record: Mapping[str, Any]) -> None:
         """The session has ended with this record, without secrets."""

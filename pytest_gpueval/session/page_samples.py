@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.errors import Conflict, GpuevalError
-from pytest_gpueval.reports.session_page import Budget, Collector, Given, Samples, Texts
+from pytest_gpueval.processes import aside
+from pytest_gpueval.processes.aside import Aside, Lost
+from pytest_gpueval.reports.session_page import CHUNK, MOST_ALIKE, Budget, Collector, Given, Part, Samples, Texts
 from pytest_gpueval.runs import results
 from pytest_gpueval.runs.directory import RESULTS
 from pytest_gpueval.runs.redact import Redactor
@@ -19,6 +25,9 @@ from pytest_gpueval.suites.model import Shard
 from .rows import metadata
 
 Split = Callable[[], tuple[ParquetSplit, Task]]
+# Samples that are worth a process of their own, which takes as long to start as 5,000 take, and how many of them, whatever the machine has.
+_WORTH_IT: Final = 15_000
+_MOST_PROCESSES: Final = 4
 
 
 def of_run(path: Path, split: Split, *, texts: Texts, redactor: Redactor, budget: Budget) -> Samples | None:
@@ -28,10 +37,11 @@ def of_run(path: Path, split: Split, *, texts: Texts, redactor: Redactor, budget
     if not said.get("task") or said.get("program") or not file.is_file() or not file.stat().st_size:
         return None
     kind = kind_of(said["task"], scoring.get("task_options") or {})
-    collector = Collector(kind, scoring.get("labels") or (), texts=texts, redact=redactor.text, budget=budget, threshold=_threshold(said.get("policy") or {}))
+    labels, threshold = scoring.get("labels") or (), _threshold(said.get("policy") or {})
+    collector = partial(Collector, kind, labels, texts=texts, redact=redactor.text, budget=budget, threshold=threshold)
     part = Shard(*map(int, shard.split("of"))) if shard else None
     with no_garbage():  # which would look at all that is kept time and again: a third of the whole
-        return collect(file, collector, kind=kind, split=split, shard=part, limit=said.get("limit"))
+        return _Run(file, kind, part, said.get("limit"), collector).samples(split)
 
 
 def _threshold(policy: Mapping[str, Any]) -> str:
@@ -46,48 +56,112 @@ def kind_of(task: str, options: Mapping[str, Any]) -> str:
     return "multilabel" if task == "classification" and options.get("multilabel") else task
 
 
-def collect(path: Path, collector: Collector, *, kind: str, split: Split, shard: Shard | None, limit: int | None) -> Samples:
-    """All samples of a results file. A split that cannot be read, or is not the one it was, leaves them without texts, and the note says why.
+@dataclass(frozen=True)
+class _Run:
+    """A results file, and what its rows are: of a shard, up to a limit. `collector` makes one of its samples, or of those from `start` on."""
 
-    So does a line that is no result: the samples before it are there.
-    """
-    given: Iterator[tuple[Any, Given | None]] = iter(())
-    note = None
-    try:
-        opened, task = split()
-        given = _given(opened, task, kind, shard, limit)
-        first = next(given, None)
-    except GpuevalError as problem:
-        note, first = f"The split cannot be read, so there are no texts: {str(problem).splitlines()[0]}", None
-    try:
-        for record in results.read(path):
-            found = None
-            if first is not None and first[0] == record["id"]:
-                found = first[1]
-                try:
-                    first = next(given, None)
-                except GpuevalError as problem:
-                    note, first = f"The split cannot be read to its end: {str(problem).splitlines()[0]}", None
-            elif first is not None:
-                note, first = "The split is not the one that was evaluated: texts are left out from the first difference on.", None
-            collector.add(record, found)
-    except Conflict as problem:  # no results of ours from there on: what was read before is still worth a look
-        note = str(problem).splitlines()[0]
-    return collector.done(note)
+    path: Path
+    kind: str
+    shard: Shard | None
+    limit: int | None
+    collector: Callable[..., Collector]
 
+    def samples(self, split: Split) -> Samples:
+        """All samples. A split that cannot be read, or is not the one it was, leaves them without texts, and the note says why.
 
-def _given(split: ParquetSplit, task: Task, kind: str, shard: Shard | None, limit: int | None) -> Iterator[tuple[Any, Given | None]]:
-    """For each row its id, and what it says; None for a bad row, which has no sample. Raises DataError."""
-    rows = split.rows if limit is None else min(split.rows, limit)
-    first, stop = (0, rows) if shard is None else shard.bounds(rows)
-    optional = [column for column in getattr(task, "optional_columns", ()) if column in split.columns]
-    for row in split.read([*task.columns, *optional], first, stop):
+        So does a line that is no result: the samples before it are there.
+        """
+        collector = self.collector()
         try:
-            sample = task.sample(row)
-        except BadRow:
-            yield row["id"], None
-            continue
-        yield row["id"], _of_kind(kind, row, sample.inputs, sample.gold)
+            opened, task = split()
+            first, last = self._bounds(opened)
+        except GpuevalError as problem:
+            _, note = self._added(collector, iter(()), 0, None, f"The split cannot be read, so there are no texts: {str(problem).splitlines()[0]}")
+            return collector.done(note)
+        with ExitStack() as others:
+            cuts = _cuts(last - first)
+            stretches = [self._aside(others, opened, task, start, stop) for start, stop in pairwise(cuts)]
+            ended, note = self._added(collector, self._given(opened, task, 0), 0, cuts[0])
+            for start, other in zip(cuts, [*stretches, None], strict=True):
+                if ended:
+                    break
+                part = None if other is None else _result(other)
+                if part is None or not collector.join(part):
+                    ended, note = self._added(collector, self._given(opened, task, start), start, None)
+        return collector.done(note)
+
+    def part(self, split: ParquetSplit, task: Task, start: int, stop: int) -> Part | None:
+        """The samples from `start` to before `stop`; None where there is something to be said of them."""
+        with no_garbage():
+            collector = self.collector(start=start)
+            _, note = self._added(collector, self._given(split, task, start), start, stop)
+            return None if note else collector.part()
+
+    def _aside(self, others: ExitStack, split: ParquetSplit, task: Task, start: int, stop: int) -> Aside[Part | None] | None:
+        """A process that packs a stretch; None where it cannot be started."""
+        try:
+            return others.enter_context(Aside(self.part, split, task, start, stop))
+        except Lost:
+            return None
+
+    def _bounds(self, split: ParquetSplit) -> tuple[int, int]:
+        """The first of the split's rows, and the one behind the last. Raises DataError."""
+        rows = split.rows if self.limit is None else min(split.rows, self.limit)
+        return (0, rows) if self.shard is None else self.shard.bounds(rows)
+
+    def _added(
+        self, collector: Collector, given: Iterator[tuple[Any, Given | None]], start: int, stop: int | None, note: str | None = None
+    ) -> tuple[bool, str | None]:
+        """Add the results from `start` to before `stop`, or beyond where there is something to be noted; whether they ended, and the note."""
+        try:
+            first = next(given, None)
+        except GpuevalError as problem:
+            note, first = f"The split cannot be read, so there are no texts: {str(problem).splitlines()[0]}", None
+        try:
+            for number, record in enumerate(results.read(self.path, start), start):
+                if number == stop and note is None:
+                    return False, None
+                found = None
+                if first is not None and first[0] == record["id"]:
+                    found = first[1]
+                    try:
+                        first = next(given, None)
+                    except GpuevalError as problem:
+                        note, first = f"The split cannot be read to its end: {str(problem).splitlines()[0]}", None
+                elif first is not None:
+                    note, first = "The split is not the one that was evaluated: texts are left out from the first difference on.", None
+                collector.add(record, found)
+        except Conflict as problem:  # no results of ours from there on: what was read before is still worth a look
+            note = str(problem).splitlines()[0]
+        return True, note
+
+    def _given(self, split: ParquetSplit, task: Task, skip: int) -> Iterator[tuple[Any, Given | None]]:
+        """For each row, but for the first `skip`, its id, and what it says; None for a bad row, which has no sample. Raises DataError."""
+        first, last = self._bounds(split)
+        optional = [column for column in getattr(task, "optional_columns", ()) if column in split.columns]
+        for row in split.read([*task.columns, *optional], first + skip, last):
+            try:
+                sample = task.sample(row)
+            except BadRow:
+                yield row["id"], None
+                continue
+            yield row["id"], _of_kind(self.kind, row, sample.inputs, sample.gold)
+
+
+def _cuts(rows: int) -> list[int]:
+    """Where to cut the first rows of a run, of which a page leaves out none: this process packs those before the first cut, others those between two."""
+    rows = min(rows, MOST_ALIKE)
+    parts = min(aside.cores(), _MOST_PROCESSES, rows // _WORTH_IT)
+    if parts < 2:
+        return [rows]
+    return [*(rows * part // parts // CHUNK * CHUNK for part in range(1, parts)), rows]
+
+
+def _result(other: Aside[Part | None]) -> Part | None:
+    try:
+        return other.result()
+    except Lost:
+        return None
 
 
 def _of_kind(kind: str, row: Mapping[str, Any], inputs: Mapping[str, Any], gold: Any) -> Given:

@@ -24,6 +24,7 @@ from .foresight import PROMISED, rules_of
 if TYPE_CHECKING:
     from pytest_gpueval.runs.baselines.speed import SpeedEntry, SpeedRecord
     from pytest_gpueval.runs.records import Summary
+    from pytest_gpueval.scoring.paired import Difference
     from pytest_gpueval.suites.model import Case
     from pytest_gpueval.suites.schema import Gate
 
@@ -136,6 +137,24 @@ def _beside(case: Case, gate: Gate, now: Estimate, entry: SpeedEntry, rules: gat
     found = independent(asked, before, now, level, student=gate.metric in _STUDENT)
     few = next((side for side in (now, before) if side.low is None or side.high is None), None)
     return gates.of_machine(gates.judge_drops([gate], {(gate.metric, None): found}, rules)[0], _few(gate.metric, few) if few else None)
+
+
+def differences(before: Speed, now: Speed, level: float) -> list[Difference]:
+    """What lies between two runs under the same conditions, figure by figure, two-sided; memory is compared as it is. Raises MissingExtra."""
+    from pytest_gpueval.scoring.paired import Asked, Difference, Level, independent  # noqa: PLC0415 - heavy
+
+    found = []
+    for metric, lower_is_better in SPEED.items():
+        there, here = estimate(before, metric), estimate(now, metric)
+        if there.value is None or here.value is None:
+            continue
+        if metric == MEMORY:
+            nothing = (None, None, 1 - level, None, None, 1, 0, None)
+            found.append(Difference(metric, None, there.value, here.value, here.value - there.value, *nothing, "as sampled"))
+        else:
+            asked = Asked(metric, lower_is_better=lower_is_better)
+            found.append(independent(asked, there, here, Level(level, "two"), student=metric in _STUDENT))
+    return found
 
 
 def _entry(speed: Speed | None, sha256: str, baseline: SpeedRecord | None) -> tuple[SpeedEntry | None, str]:

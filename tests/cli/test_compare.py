@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from pytest_gpueval.cli.main import app
+from pytest_gpueval.processes import aside
+from pytest_gpueval.runs.baselines import align
+from pytest_gpueval.scoring.paired import differences
+from pytest_gpueval.session import comparing
+from pytest_gpueval.session.baseline_sources import Session as Source
+from pytest_gpueval.suites.schema import SPEED
 from tests.session.conftest import rows, toy  # noqa: F401
 from tests.session.test_drop_gates import UPDATE, worse
 
@@ -32,6 +39,11 @@ def document(*args):
     return json.loads(done.stdout)
 
 
+def quality(found):
+    """The rows without those of speed."""
+    return [row for row in found["rows"] if row["metric"] not in SPEED]
+
+
 @pytest.mark.parametrize("a", ["first", "baselines", "baselines/toy", "reports/evaluations/first"])
 def test_the_same_from_a_session_and_from_its_baselines(two, a):
     found = document(a, "second")
@@ -45,10 +57,122 @@ def test_the_same_from_a_session_and_from_its_baselines(two, a):
     assert found["notes"] == []
 
 
+@pytest.mark.parametrize("more", [(), ("--all",)])
+def test_the_same_with_sides_in_processes_of_their_own(two, monkeypatch, more):
+    alone = document("first", "second", *more)
+    started, start = [], aside.Aside
+    monkeypatch.setattr(comparing, "_MANY", 1)
+    monkeypatch.setattr(aside, "cores", lambda: 2)
+    monkeypatch.setattr(aside, "Aside", lambda *args: started.append(start(*args)) or started[-1])
+    assert document("first", "second", *more) == alone
+    assert document("baselines", "second", *more)["rows"] == quality(alone)
+    assert len(started) == 4, "one for each case"
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    assert document("first", "second", *more) == alone, "where none can be started, this process reads both"
+    assert len(started) == 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ' {"id": "sample-0003", "error": "boom"}',
+        '{"id": "sample-0003", "prediction": "\\ud800", "score": {"cross":[0,0],"labels":{}}}',
+        '{"id":"sample-0003","score":{"labels":{},"cross":[0,0]}}',
+    ],
+)
+def test_unusual_lines_are_compared_as_they_were(two, line):
+    """What is read quickly, a block at a time, and what is read sample by sample come to the same."""
+    results = two.root / "reports/evaluations/second/toy-one-fast/results.jsonl"
+    lines = results.read_text().splitlines()
+    results.write_text("\n".join([*lines[:3], line, *lines[4:]]) + "\n")
+    found = document("first", "second", "--all", "--case", "one-fast", "--intersect")
+    a, b = (Source(two.root / "reports/evaluations" / name, name).get("toy", "one-fast") for name in ("first", "second"))
+    plain = align(a, b.samples.ids, sha256=a.record.dataset.sha256, intersect=True)
+    sides = zip(a.samples.parts(plain.baseline), b.samples.parts(plain.current), strict=True)
+    before, after = zip(*[pair for pair in sides if None not in pair], strict=True)
+    asked = comparing._asked(b.record, everything=True)
+    expected = differences(comparing._task(b.record, two.root), before, after, asked, level=0.05, sides="two")
+    assert [(row["a"], row["b"], row["low"], row["high"], row["samples"], row["changed"]) for row in quality(found)] == [
+        (one.baseline, one.value, one.low, one.high, one.n, one.changed) for one in expected.values()
+    ]
+
+
 def test_swapped_sides_swap_the_signs(two):
     there, back = document("first", "second")["rows"][0], document("second", "first")["rows"][0]
     assert (back["difference"], back["low"], back["high"]) == pytest.approx((-there["difference"], -there["high"], -there["low"]))
     assert back["p"] == pytest.approx(there["p"])
+
+
+TASK = """
+from pytest_gpueval.scoring.classification import Classification
+class Mine(Classification):
+    pass
+def pytest_gpueval_tasks():
+    return {"mine": lambda **options: Mine(**{**options, "labels": ["A", "B"]})}
+"""
+
+
+@pytest.fixture
+def own(two):
+    """Both sessions with a task of the user's own."""
+    for run in (two.root / "reports/evaluations").glob("*/toy-*-fast"):
+        metadata = json.loads((run / "run_metadata.json").read_text())
+        (run / "run_metadata.json").write_text(json.dumps({**metadata, "task": "mine"}))
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps({**summary, "headline": "accuracy"}))
+        lines = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+        right = ["AB"[line["score"]["labels"]["A"][0]] for line in lines]
+        scores = [{"id": line["id"], "score": {"gold": "B", "predicted": name}} for line, name in zip(lines, right, strict=True)]
+        (run / "results.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in scores))
+    return two
+
+
+@pytest.mark.parametrize("place", ["conftest.py", "suites/conftest.py", "suites/toy/conftest.py"])
+def test_a_task_of_a_conftest(own, place, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (own.root / place).write_text(TASK)
+    found = document("first", "second")
+    assert [(row["metric"], row["samples"], row["method"]) for row in found["rows"]] == [("accuracy", 50, "exact McNemar, Newcombe's interval")] * 2
+    assert found["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "task 'mine' is neither this package's nor of a conftest.py"),
+        ("1 / 0", "cannot be imported: ZeroDivisionError"),
+        ("def pytest_gpueval_tasks():\n    return 3", "gave a int; it must give a mapping"),
+        ("def pytest_gpueval_tasks():\n    return {'mine': lambda labels: 1}", "cannot be made with the options of toy/one-fast"),
+    ],
+)
+def test_a_conftest_that_does_not_help_is_named(own, text, words, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (own.root / "conftest.py").write_text(text)
+    found = document("first", "second")
+    assert found["rows"] == [] and len(found["notes"]) == 2
+    assert found["notes"][0].startswith("toy/one-fast: not compared: ") and words in found["notes"][0]
+
+
+def test_speeds_on_the_same_machine_are_compared_too(two):
+    folder = two.root / "reports/evaluations"
+    for name, rate in (("first", 100.0), ("second", 80.0)):
+        path = folder / name / "toy-one-fast/summary.json"
+        summary = json.loads(path.read_text())
+        figures = {"samples_per_s": {"value": rate, "low": rate - 2, "high": rate + 2, "n": 40}, "latency_p95_ms": None, "gpu_peak_memory_mib": rate}
+        path.write_text(json.dumps({**summary, "speed": {**summary["speed"], **figures}}))
+    found = [row for row in document("first", "second", "--all", "--case", "one-fast")["rows"] if row["metric"] in SPEED]
+    rate, memory = found
+    assert (rate["a"], rate["b"], rate["difference"], rate["samples"]) == (100, 80, -20, 50) and rate["label"].startswith("cpu: ")
+    assert rate["low"] < -20 < rate["high"] < -16 and rate["p"] < 1e-6 and rate["p_adjusted"] is None
+    assert (memory["difference"], memory["low"], memory["p"]) == (-20, None, None)
+    assert not {row["metric"] for row in document("first", "second")["rows"]} & set(SPEED)
+
+
+def test_speeds_of_other_machines_are_not(two):
+    path = two.root / "reports/evaluations/second/toy-one-fast/summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps({**summary, "speed": {**summary["speed"], "device": "another"}}))
+    assert document("first", "second", "--all", "--case", "one-fast")["notes"] == ["toy/one-fast: no machine has speeds on both sides"]
 
 
 def test_nothing_changed(two):

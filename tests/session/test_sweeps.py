@@ -299,6 +299,30 @@ def test_gates_over_all_rows_fail_the_session(sweep):
     assert sweep.run("--gpueval-force").ret == pytest.ExitCode.OK
 
 
+def test_loggers_hear_of_gates_over_all_rows(sweep):
+    gates = (
+        'metric = "toy.loss"\nof = "best"\nmax = 0.1',
+        'metric = "toy.loss"\nbeats = "base"',
+        'metric = "toy.loss"\nof = "best"\nbeats = "base"',
+        ('metric = "none"\nof = "best"\nmin = 1'),
+    )
+    sweep.make({"base": {"loss": 0.5}, "one": {"loss": 0.75}, "two": {"loss": 0.25}}, "".join(f"[[gates]]\n{gate}\n" for gate in gates))
+    sweep.pytester.makeconftest(
+        "import dataclasses, json\ndef pytest_gpueval_verdict(verdict, config):\n"
+        "    open('heard.jsonl', 'a').write(json.dumps(dataclasses.asdict(verdict)) + '\\n')\n"
+    )
+    sweep.run().assert_outcomes(passed=3, failed=1)
+    found = [json.loads(line) for line in (sweep.pytester.path / "heard.jsonl").read_text().splitlines()]
+    assert [(one["metric"], one["bound"], one["outcome"], one["value"], one["run_id"]) for one in found] == [
+        ("toy.loss", "best <= 0.1", "fail", 0.25, "toy-two"),
+        ("toy.loss", "each beats base", "fail", 0.75, "toy-one"),
+        ("toy.loss", "best beats base", "pass", 0.25, "toy-two"),
+        ("none", "best >= 1", "unscored", None, ""),
+    ]
+    assert {(one["suite"], one["case"], one["session"]) for one in found} == {("toy", "test_sweep_gates", "toy")}
+    assert found[0]["details"]["words"] == ["best toy.loss: 0.25 (row two), bound <= 0.1"] and found[2]["details"]["words"] == []
+
+
 def test_gates_over_all_rows_wait_until_all_are_there(sweep):
     sweep.make({"a": {"loss": 0.5}, "b": {"loss": 0.25}}, '[[gates]]\nmetric = "toy.loss"\nof = "best"\nmax = 0.1\n')
     part = sweep.run("-k", "a")

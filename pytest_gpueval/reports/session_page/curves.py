@@ -31,6 +31,11 @@ class Scores:
         self._total.update([key for key, _ in pairs])
         self._hits.update([key for key, hit in pairs if hit])
 
+    def merge(self, other: Scores) -> None:
+        """Count those of another stretch too."""
+        self._total.update(other._total)
+        self._hits.update(other._hits)
+
     def steps(self) -> list[Step]:
         """For each score, from the lowest on: hits and predictions that have it or more, where they are not too few."""
         steps, hits, total = [], 0, 0
@@ -47,6 +52,11 @@ class Detections(Scores):
     def __init__(self) -> None:
         super().__init__()
         self.gold = 0
+
+    def merge(self, other: Scores) -> None:
+        """Count those of another stretch too, and its gold."""
+        super().merge(other)
+        self.gold += other.gold if isinstance(other, Detections) else 0
 
     def add_labels(self, gold: Sequence[str], scores: Mapping[str, float]) -> None:
         """A sample's labels and the scores of all or some of them."""

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from .curves import Confidences, Detections, matched
 from .packing import Redact, clean_value, cleaned, packed
+from .parts import Chunk, Part, chosen, wanted
 from .records import Bin, Curve, Samples
 
 Texts = Literal["yes", "no", "errors"]
@@ -25,9 +26,12 @@ MOST_BYTES: Final = 20_000_000
 # Samples of one case, and right ones among them: what went wrong has room behind those too.
 MOST_SAMPLES: Final = 200_000
 MOST_RIGHT: Final = 100_000
+# None of so many is left out, whatever they are.
+MOST_ALIKE: Final = min(MOST_SAMPLES, MOST_RIGHT) // CHUNK * CHUNK
 # Of a text, in characters.
 _LONGEST: Final = 20_000
 _HISTOGRAM: Final = 28
+_TOO_LARGE = "The page would be too large with all texts: some are left out."
 _CUT = "A secret was cut out of this text: its spans are not shown."
 
 
@@ -76,13 +80,15 @@ class _Names(dict[str, int]):
 class Collector:
     """Takes the samples of one case, in order. `task`: span_detection, classification, multilabel, generation, or any other name."""
 
-    def __init__(self, task: str, labels: Sequence[str], *, texts: Texts, redact: Redact, budget: Budget, threshold: str = "") -> None:
+    def __init__(self, task: str, labels: Sequence[str], *, texts: Texts, redact: Redact, budget: Budget, threshold: str = "", start: int = 0) -> None:
+        """`start`: the samples before the first, where another collector has them, and `join`s what this one's `part` gives."""
         self._task = task
         self._texts = texts
         self._redact = redact
         self._budget = budget
         self._threshold = threshold
         self._names = _Names((label, number) for number, label in enumerate(labels))
+        self._given_labels = len(self._names)
         self._support: Counter[str] = Counter()
         self._detections = Detections()
         self._confidences = Confidences()
@@ -93,11 +99,15 @@ class Collector:
         self._packer = ThreadPoolExecutor(1, "packer")
         self._packing: tuple[list[_Kept], int, Future[str]] | None = None
         self._blocks: list[str] = []
+        self._before = start // CHUNK
+        self._chunks: list[Chunk] = []
+        self._sizes: list[int] = []
         self._columns: dict[str, list[Any]] = {name: [] for name in ("number", "id", "state", "score", "ms", "of")}
         self._counts = [0, 0, 0, 0]
         self._kept = self._kept_right = 0
         self._held = 0
-        self._seen = 0
+        self._seen = start
+        self._of_part = start > 0
         self._note: str | None = None
 
     def add(self, record: Mapping[str, Any], given: Given | None) -> None:
@@ -141,6 +151,37 @@ class Collector:
             curves=self._curves(),
             note=self._note or note,
         )
+
+    def part(self) -> Part:
+        """What there is of a stretch of the samples, to be joined to those before it."""
+        if self._waiting:
+            self._flush()
+        self._packer.shutdown()
+        return Part(self._chunks, self._columns, self._counts, self._bins, self._support, len(self._names), (self._detections, self._confidences))
+
+    def join(self, part: Part) -> bool:
+        """Take the stretch that follows. False, and nothing is taken, where it does not fit what is here: then its samples are to be added one by one."""
+        self._settle()
+        found = chosen(part.chunks, self._budget.left, full=not self._note)
+        if found is None or self._waiting or not part.labels == len(self._names) == self._given_labels:
+            return False
+        blocks, full = found
+        self._note = None if full else _TOO_LARGE
+        self._blocks += [block for block, _ in blocks]
+        self._held += sum(held for _, held in blocks)
+        self._budget.left -= sum(len(block) for block, _ in blocks)
+        for name, values in part.columns.items():
+            self._columns[name] += values
+        samples = len(part.columns["id"])
+        self._seen += samples
+        self._kept += samples
+        self._kept_right += part.counts[RIGHT]
+        self._counts = [mine + theirs for mine, theirs in zip(self._counts, part.counts, strict=True)]
+        self._bins.update(part.bins)
+        self._support.update(part.support)
+        for mine, theirs in zip((self._detections, self._confidences), part.scores, strict=True):
+            mine.merge(theirs)
+        return True
 
     def _shown(self, state: int) -> bool:
         return self._texts == "yes" or (self._texts == "errors" and state != RIGHT)
@@ -208,11 +249,21 @@ class Collector:
         self._settle()
         self._detections.add(self._scored)
         self._scored = []
-        rows = self._waiting
+        rows, self._waiting = self._waiting, []
         self._list(rows)
+        if self._of_part:
+            self._chunks.append(self._chunk(rows))
+            return
         held = 0 if self._note else sum(row.given is not None for row in rows)
         self._packing = rows, held, self._packer.submit(packed, self._details(rows, texts=not self._note))
-        self._waiting = []
+
+    def _chunk(self, rows: Sequence[_Kept]) -> Chunk:
+        """Rows packed for whoever knows the room that is left."""
+        with_texts, without = wanted(self._budget.left, sum(self._sizes), len(self._sizes), self._before)
+        full = packed(self._details(rows, texts=True)) if with_texts else None
+        bare = packed(self._details(rows, texts=False)) if without else None
+        self._sizes.append(len(full or bare or ""))
+        return Chunk(full, bare, sum(row.given is not None for row in rows))
 
     def _settle(self) -> None:
         """Take what was packed; without texts where they do not fit."""
@@ -222,7 +273,7 @@ class Collector:
         self._packing, block = None, packing.result()
         if len(block) > self._budget.left and held:
             block, held = packed(self._details(rows, texts=False)), 0
-            self._note = "The page would be too large with all texts: some are left out."
+            self._note = _TOO_LARGE
         self._budget.left -= len(block)
         self._held += held
         self._blocks.append(block)

@@ -9,6 +9,7 @@ from .baseline import Baseline, from_run, from_session
 from .files import DIRECTORY, ENDINGS, cases_of, read, remembered, write
 from .records import BaselineRecord, DatasetRecord, differences
 from .samples import Samples, text_hash, text_hashes
+from .scores import Measured, Scores, measured, scored
 
 __all__ = [
     "DIRECTORY",
@@ -17,14 +18,18 @@ __all__ = [
     "Baseline",
     "BaselineRecord",
     "DatasetRecord",
+    "Measured",
     "Samples",
+    "Scores",
     "align",
     "cases_of",
     "differences",
     "from_run",
     "from_session",
+    "measured",
     "read",
     "remembered",
+    "scored",
     "text_hash",
     "text_hashes",
     "write",

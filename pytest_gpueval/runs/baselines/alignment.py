@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from .samples import Hashes
+    from .samples import Hashes, Keys
 
     Places = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -54,11 +54,12 @@ def align(
     *,
     sha256: str | None = None,
     intersect: bool = False,
+    keys: Keys | None = None,
 ) -> Alignment:
     """Find a run's samples in its baseline.
 
     `ids` are those of the run, `hashes` the `text_hash` of their rows or what makes them, `sha256` the content hash of their dataset; where that is the
-    baseline's, hashes are not asked for. Of an id that repeats the first sample counts.
+    baseline's, hashes are not asked for; `keys` those of the baseline, where they have been read. Of an id that repeats the first sample counts.
 
     Raises DataError for samples that only one of them has, or whose row is another, with how many and the first of them; with `intersect` only where
     no sample is common, or nobody can tell.
@@ -67,9 +68,14 @@ def align(
     import pyarrow as pa  # noqa: PLC0415 - heavy
     import pyarrow.compute as pc  # noqa: PLC0415 - heavy
 
-    samples = baseline.samples
-    mine: Any = ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string())
-    places = pc.index_in(mine, value_set=samples.ids).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) if len(samples) else np.full(len(mine), -1)
+    samples = baseline.samples.keys if keys is None else keys
+    mine: Any = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([pa.array(ids, pa.string())])
+    if mine.equals(samples.ids):
+        places = np.arange(len(mine))
+    else:
+        places = (
+            pc.index_in(mine, value_set=samples.ids).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) if len(samples) else np.full(len(mine), -1)
+        )
     known = np.flatnonzero(places >= 0)
     known = known[np.sort(np.unique(places[known], return_index=True)[1])]
     changed = np.zeros(len(known), bool)

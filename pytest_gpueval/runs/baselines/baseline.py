@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Baseline:
     record: BaselineRecord
     where: str
     _read: Callable[[], Samples] = field(repr=False, compare=False)
+    results: Path | None = field(default=None, repr=False, compare=False)  # of a run, whose results.jsonl has its samples
 
     @property
     def suite(self) -> str:
@@ -59,7 +60,7 @@ def from_run(directory: Path) -> Baseline:
     why = no_verdict(metadata, summary)
     if why or summary is None:
         raise UsageProblem(f"{directory}: cannot be a baseline: {why}")
-    return Baseline(records.of_run(metadata, summary, str(directory)), str(directory), lambda: samples.of_results(directory / RESULTS))
+    return Baseline(records.of_run(metadata, summary, str(directory)), str(directory), partial(samples.of_results, directory / RESULTS), directory / RESULTS)
 
 
 def from_session(session_dir: Path, suite: str, case: str) -> Baseline:

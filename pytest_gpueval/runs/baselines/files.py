@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ Fetch = Callable[[str], bytes | None]
 
 def write(directory: Path, baseline: Baseline) -> bool:
     """Write both files below `directory`, which is made. False where the same results are there already: then nothing is touched. Raises StorageError."""
-    found = baseline.samples
+    found = baseline.samples.canonical()
     record = baseline.record.model_copy(update={"samples": len(found), "samples_sha256": found.sha256})
     folder = directory / record.suite
     document, table = folder / f"{record.case}.json", folder / f"{record.case}.parquet"
@@ -50,8 +51,7 @@ def read(directory: Path, suite: str, case: str) -> Baseline:
     found = fetched(lambda name: contents(directory / name), suite, case, str(directory))
     if found is None:
         raise missing(suite, case, str(directory), cases_of(directory, suite))
-    table = directory / suite / f"{case}.parquet"
-    return replace(found, _read=lambda: samples.of_parquet(_required(table), str(table)))
+    return replace(found, _read=partial(_table, directory / suite / f"{case}.parquet"))
 
 
 def remembered(directory: Path, suite: str, case: str) -> Baseline | None:
@@ -129,7 +129,7 @@ def contents(path: Path) -> bytes | None:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _required(path: Path) -> Path:
+def _table(path: Path) -> samples.Samples:
     if not path.is_file():
         raise DataError(f"{path}: missing, though its .json is there.\n{records.AGAIN}.")
-    return path
+    return samples.of_parquet(path, str(path))

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -19,13 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from pytest_gpueval.errors import DataError, MissingExtra
+from pytest_gpueval.suites.garbage import no_garbage
 
+from . import reading
 from .records import AGAIN
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    Positions = Sequence[int] | np.ndarray[Any, Any]
     Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 ID, TEXT_HASH, PARTS = "id", "text_hash", "parts"
@@ -34,11 +37,23 @@ _STEP: Final = 1 << 16
 
 
 @dataclass(frozen=True)
+class Keys:
+    """What samples are known by: their ids, and the hash of each row, None where those are not known."""
+
+    ids: pa.ChunkedArray[Any]
+    hashes: Hashes | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
 class Samples:
     """A table of `id`, `text_hash` (64 bits, or null throughout where nobody knows the rows) and `parts` (JSON, null without a score); no id repeats."""
 
     table: pa.Table
     where: str
+    as_written: bool = False  # the parts have the keys in any order, as results have them
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -55,25 +70,59 @@ class Samples:
         found: Hashes | None = None if column.null_count else column.to_numpy()
         return found
 
-    def parts(self, positions: Sequence[int] | np.ndarray[Any, Any] | None = None) -> Iterator[dict[str, Any] | None]:
+    @property
+    def keys(self) -> Keys:
+        """What they are known by."""
+        return Keys(self.ids, self.hashes)
+
+    @property
+    def has_score(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Whether each of them has a score."""
+        found: np.ndarray[Any, np.dtype[np.bool_]] = self.table.column(PARTS).is_valid().to_numpy()
+        return found
+
+    def parts(self, positions: Positions | None = None) -> Iterator[dict[str, Any] | None]:
         """The score parts of the samples at these positions, by default all, in their order; None without a score. Do not change them: equal ones are shared.
 
         Raises DataError for parts that are not JSON.
         """
-        column = self.table.column(PARTS)
-        if positions is not None:
-            import pyarrow as pa  # noqa: PLC0415 - heavy
+        for scores, places in self.steps(positions):
+            yield from (None if place is None else scores[place] for place in places.to_pylist())
 
-            column = column.take(pa.array(positions, pa.int64()))
-        for start in range(0, len(column), _STEP):
-            step = _one_array(column.slice(start, _STEP)).dictionary_encode()  # samples are often scored alike: each score is decoded once a step
-            scores = [self._decoded(text) for text in step.dictionary.to_pylist()]
-            yield from (None if place is None else scores[place] for place in step.indices.to_pylist())
+    def steps(self, positions: Positions | None = None) -> Iterator[tuple[list[dict[str, Any]], pa.Array[Any]]]:
+        """The same, some 65,536 at a time: the parts that differ, and which of them each sample has. Samples are often scored alike. Raises DataError."""
+        import pyarrow as pa  # noqa: PLC0415 - heavy
+
+        column = self.table.column(PARTS)
+        for start in range(0, len(column) if positions is None else len(positions), _STEP):
+            stop = start + _STEP
+            step = column.slice(start, _STEP) if positions is None else column.take(pa.array(positions[start:stop], pa.int64()))
+            coded = _one_array(step).dictionary_encode()
+            yield self._all_decoded(coded.dictionary), coded.indices
+
+    def canonical(self) -> Samples:
+        """The same samples whose parts have sorted keys: equal parts are equal texts, whatever wrote them. Raises DataError."""
+        if not self.as_written:
+            return self
+        import pyarrow as pa  # noqa: PLC0415 - heavy
+
+        chunks: list[Any] = []
+        with no_garbage():
+            for scores, places in self.steps():
+                chunks.append(pa.array([reading.dumps(parts) for parts in scores], pa.binary()).cast(pa.string()).take(places).dictionary_encode())
+        kind: Any = pa.dictionary(pa.int32(), pa.string())
+        column = pa.chunked_array(chunks, kind)
+        return Samples(self.table.set_column(2, PARTS, column), self.where)
+
+    def _all_decoded(self, texts: Any) -> list[dict[str, Any]]:
+        """Score parts of their texts. Raises DataError."""
+        found = reading.tables(texts.cast("binary").to_pylist())
+        return [self._decoded(text) for text in texts.to_pylist()] if found is None else found
 
     def _decoded(self, text: str) -> dict[str, Any]:
         """Score parts of their text. Raises DataError."""
         try:
-            value = _loads(text)
+            value = reading.loads(text)
         except ValueError as error:
             raise DataError(f"{self.where}: holds score parts that are not JSON ({error}): {text[:80]!r}.\n{AGAIN}.") from None
         if not isinstance(value, dict):
@@ -88,9 +137,10 @@ class Samples:
         numbers 8 bytes each; little-endian, null as nothing or 0.
         """
         digest = hashlib.sha256()
+        table = self.canonical().table
         for start in range(0, len(self), _STEP):
             for name in (ID, TEXT_HASH, PARTS):
-                for block in _content(_one_array(self.table.column(name).slice(start, _STEP))):
+                for block in _content(_one_array(table.column(name).slice(start, _STEP))):
                     digest.update(block)
         return digest.hexdigest()
 
@@ -111,7 +161,7 @@ class Samples:
             name = self.ids[int(lacking[0])].as_py()
             raise DataError(f"{self.where}: {len(lacking):,} samples, such as {name!r}, are not in the split: the data changed since the run")
         hashes_of_samples = np.concatenate(hashes)[places]
-        return Samples(self.table.set_column(1, TEXT_HASH, pa.array(hashes_of_samples)), self.where)
+        return replace(self, table=self.table.set_column(1, TEXT_HASH, pa.array(hashes_of_samples)))
 
 
 def text_hash(row: Mapping[str, Any]) -> int:
@@ -135,15 +185,16 @@ def text_hashes(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
 def of_results(path: Path) -> Samples:
     """The samples of a results.jsonl, without hashes. A skipped row whose id an earlier one has is left out. Raises DataError."""
     where = str(path)
-    batches = []
-    records = _records(path)
     pa = _pyarrow(where)
-    while step := list(islice(records, _STEP)):
-        ids = pa.array([name for name, _ in step], pa.string())
-        parts = pa.array([text for _, text in step], pa.string()).dictionary_encode()
-        batches.append(pa.record_batch([ids, pa.nulls(len(step), pa.uint64()), parts], names=[ID, TEXT_HASH, PARTS]))
+    batches = []
+    with no_garbage():
+        for ids, scores in reading.blocks(path):
+            texts = pa.array([None if text == reading.NULL else text for text in scores], pa.binary()).cast(pa.string())
+            batches.append(
+                pa.record_batch([pa.array(ids, pa.string()), pa.nulls(len(ids), pa.uint64()), texts.dictionary_encode()], names=[ID, TEXT_HASH, PARTS])
+            )
     schema = _schema(pa.dictionary(pa.int32(), pa.string()))
-    return _without_repeats(Samples(pa.Table.from_batches(batches, schema), where))
+    return _without_repeats(Samples(pa.Table.from_batches(batches, schema), where, as_written=True))
 
 
 def of_parquet(source: Path | bytes, where: str) -> Samples:
@@ -174,6 +225,7 @@ def write_parquet(samples: Samples, path: Path) -> None:
     import pyarrow as pa  # noqa: PLC0415 - heavy
     import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
 
+    samples = samples.canonical()
     schema = _schema(pa.string())
     options: dict[str, Any] = {
         "compression": "zstd",
@@ -202,27 +254,11 @@ def repeated(ids: Any) -> list[str]:
     """The ids that occur more than once, in the order of their first place."""
     import pyarrow.compute as pc  # noqa: PLC0415 - heavy
 
-    if pc.count_distinct(ids).as_py() == len(ids):
+    ascend = len(ids) > 1 and pc.all(pc.greater(ids.slice(1), ids.slice(0, len(ids) - 1))).as_py()  # much is numbered so, and this is quick
+    if ascend or pc.count_distinct(ids).as_py() == len(ids):
         return []
     counts = pc.value_counts(ids)
     return [str(name) for name, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True) if count > 1]
-
-
-def _records(path: Path) -> Iterator[tuple[str, str | None]]:
-    """Id and score parts, as JSON with sorted keys, of each result. Raises DataError."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    record = _loads(line)
-                    name, parts = record["id"], record.get("score")
-                    if type(name) is not str or not (parts is None or type(parts) is dict):
-                        raise TypeError("'id' must be a string, 'score' a table")
-                    yield name, None if parts is None else _dumps(parts)
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
-                    raise DataError(f"{path}:{number}: not a result that a baseline can be made of: {type(error).__name__}: {error}") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _without_repeats(samples: Samples) -> Samples:
@@ -237,7 +273,7 @@ def _without_repeats(samples: Samples) -> Samples:
     scored = samples.table.take(others).filter(pc.is_valid(samples.table.column(PARTS).take(others)))
     if len(scored):
         raise DataError(f"{samples.where}: {scored.column(ID)[0].as_py()!r} has several scores: ids repeat, and nobody can tell their results apart")
-    return Samples(samples.table.take(firsts), samples.where)
+    return replace(samples, table=samples.table.take(firsts))
 
 
 def _content(array: Any) -> Iterator[bytes]:
@@ -262,25 +298,6 @@ def _one_array(column: Any) -> Any:
 
     arrays = [chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk for chunk in column.chunks]
     return pa.concat_arrays(arrays) if arrays else pa.array([], column.type)
-
-
-def _loads(text: str | bytes) -> Any:
-    """JSON without NaN and infinities. Raises ValueError."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return json.loads(text, parse_constant=_refuse)  # knows lone surrogates
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not a finite number")
-
-
-def _dumps(parts: dict[str, Any]) -> str:
-    try:
-        return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS).decode()
-    except TypeError:  # lone surrogates, integers of more than 64 bits
-        return json.dumps(parts, sort_keys=True, separators=(",", ":"))
 
 
 def _pyarrow(where: str) -> Any:

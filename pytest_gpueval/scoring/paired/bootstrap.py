@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pytest_gpueval.scoring.power import against_same_rows
-from pytest_gpueval.scoring.terms import Ratio, numpy
+from pytest_gpueval.scoring.terms import Ratio, numpy, total
 
 from .intervals import Resampled, acceleration
 from .records import Asked, Evidence, Level
@@ -64,14 +64,6 @@ class Pair:
         return Pair(*(Ratio(sums(side.numerator), sums(side.denominator)) for side in (self.baseline, self.current)))
 
 
-def total(columns: Sequence[Column]) -> Column:
-    """The sum of columns, unit by unit."""
-    found = columns[0]
-    for column in columns[1:]:
-        found = found + column
-    return found
-
-
 def _total(columns: Sequence[Column]) -> float:
     with numpy().errstate(over="ignore"):  # a sum that is infinite is no figure
         return float(sum(column.sum() for column in columns))
@@ -95,6 +87,7 @@ class Bootstrap:
         places = {content: place for place, content in enumerate(sorted(set(contents.values())))}
         self._at = {key: places[content] for key, content in contents.items()}
         table = np.stack([np.frombuffer(content) for content in places], axis=1)
+        del contents, places  # as large as the columns
         self._sums = np.ascontiguousarray(resampled(table, resamples, seed).T)
 
     def _draws(self, ratio: Ratio) -> Draws:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from pytest_gpueval.scoring.power import against_same_rows
 from pytest_gpueval.scoring.task import Parts, Task
-from pytest_gpueval.scoring.terms import HasTerms, Key, numpy, own_terms
+from pytest_gpueval.scoring.terms import Key, numpy, total
 
 from . import jackknife, proportions
-from .bootstrap import Bootstrap, Pair, total
+from .bootstrap import Bootstrap, Pair
+from .columns import Scores, ratios
 from .records import Asked, Difference, Evidence, Level, Sides
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ RESAMPLES = 10_000
 
 def differences(
     task: Task,
-    baseline: Sequence[Parts],
-    current: Sequence[Parts],
+    baseline: Scores | Sequence[Parts],
+    current: Scores | Sequence[Parts],
     asked: Collection[Asked],
     *,
     level: float = 0.05,
@@ -52,7 +53,9 @@ def differences(
 class _Comparison:
     """Two runs of the same samples."""
 
-    def __init__(self, task: Task, baseline: Sequence[Parts], current: Sequence[Parts], level: Level, clusters: Sequence[Hashable] | None) -> None:
+    def __init__(
+        self, task: Task, baseline: Scores | Sequence[Parts], current: Scores | Sequence[Parts], level: Level, clusters: Sequence[Hashable] | None
+    ) -> None:
         self._task = task
         self._runs = baseline, current
         self._level = level
@@ -80,13 +83,8 @@ class _Comparison:
 
     def _pairs(self, asked: Collection[Asked]) -> dict[Key, Pair]:
         """The metrics that are ratios of sums, the user's own among them."""
-        if not self._runs[0]:
-            return {}
         keys = {one.key for one in asked}
-        sides = []
-        for parts in self._runs:
-            own = own_terms(parts, keys)
-            sides.append({**(self._task.terms(parts, keys - own.keys()) if isinstance(self._task, HasTerms) else {}), **own})
+        sides = [ratios(self._task, parts, keys) for parts in self._runs]
         return {key: Pair(sides[0][key], sides[1][key]) for key in keys if key in sides[0] and key in sides[1]}
 
     def _of_units(self, pair: Pair) -> Pair:

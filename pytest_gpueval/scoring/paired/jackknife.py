@@ -8,7 +8,7 @@ jackknife*, Journal of Official Statistics 17), quantiles are Student's, with on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from pytest_gpueval.scoring.power import Z_POWER, against_same_rows
@@ -33,7 +33,7 @@ def values(metrics: Metrics, keys: Collection[Key]) -> dict[Key, float]:
     return found
 
 
-def deleted(counts: Callable[[], Counts], parts: Sequence[Parts], groups: Sequence[int], keys: Collection[Key]) -> tuple[Values, list[Values]]:
+def deleted(counts: Callable[[], Counts], parts: Iterable[Parts], groups: Sequence[int], keys: Collection[Key]) -> tuple[Values, list[Values]]:
     """The wanted metrics over all samples, and without each group in turn. `groups`: of each sample, from 0."""
     k = max(groups) + 1
     each = [counts() for _ in range(k)]

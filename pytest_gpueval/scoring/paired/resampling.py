@@ -44,7 +44,8 @@ def resampled(columns: Table, resamples: int, seed: int) -> Table:
     if not units or not k:
         return cast("Table", np.zeros((resamples, k)))
     scales = np.array([_scale(column) for column in columns.T])
-    whole = np.rint(columns * scales)
+    whole = columns * scales
+    np.rint(whole, out=whole)
     generator = np.random.PCG64(seed)
     groups, times = _alike(whole)
     if units <= _FEW or len(times) * _GROUP_COST <= units:
