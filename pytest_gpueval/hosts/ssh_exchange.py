@@ -19,7 +19,8 @@ from .link import BROKEN, Link
 CHUNK = 1 << 20
 # Of a program that is not wanted any more.
 _KILL_S = 10.0
-_KILL = 'kill -KILL -- "-$1" 2>/dev/null || kill -KILL "$1"'
+# dash takes no `--` behind `-KILL`, and would kill one process alone.
+_KILL = 'kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1"'
 # What is kept of a profile's talk, to quote it where the program never began.
 _MOST_TALK = 1 << 16
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from tests.bad_links import bad_link
 from tests.code import CANARY, repository, shape
 from tests.detached_runs import runs_in, what
 from tests.sshd import running
-from tests.waiting import DEADLINE_S
+from tests.waiting import DEADLINE_S, gone, wait_for
 
 GPUEVAL = Path(sys.executable).parent / "gpueval"
 
@@ -133,3 +134,22 @@ def test_a_read_only_home_and_a_missing_key_are_said(root, sshd, tmp_path):
 @pytest.mark.parametrize("command", ["list", "status", "sync", "bootstrap"])
 def test_help_has_examples(command, root):
     assert f"gpueval hosts {command}" in gpueval(root, command, "--help").stdout
+
+
+@pytest.mark.parametrize("kind", ["ssh", "local"])
+def test_an_interrupt_ends_what_was_begun_there_and_the_next_bootstrap_is_not_locked_out(root, sshd, tmp_path, kind):
+    work = tmp_path / "work"
+    slow = tmp_path / "slow uv"
+    slow.write_text(f'#!/bin/sh\necho "$$" > {tmp_path}/pid.part && mv {tmp_path}/pid.part {tmp_path}/pid\nexec sleep 600\n')
+    slow.chmod(0o755)
+    here = {"address": "local", "ssh_config": None} if kind == "local" else {}
+    (root / "hosts.toml").write_text(toml(sshd, box={**here, "workdir": str(work), "uv": str(slow), "install": ["x"]}))
+    words = [GPUEVAL, "hosts", "bootstrap", "box"]
+    with subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        pid = int(wait_for((tmp_path / "pid").exists) and (tmp_path / "pid").read_text())
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130 and "Traceback" not in err, (out, err)
+    wait_for(lambda: gone([pid]))
+    (root / "hosts.toml").write_text(toml(sshd, box={**here, "workdir": str(work), "install": False}))
+    assert "box: ready" in gpueval(root, "bootstrap", "box").stdout
