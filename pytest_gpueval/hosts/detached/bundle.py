@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 MODULES = ("processes", "files", "runner", "manifest", "archive", "requests")
-_OWN = re.compile(r"^from (?:\.|pytest_gpueval\.)[\w.]* import .*\n", re.MULTILINE)
+_OWN = re.compile(r"^from (?:\.|pytest_gpueval\.)[\w.]* import (?:\([^)]*\)|.*)\n", re.MULTILINE)
 _FUTURE = "from __future__ import annotations\n"
 
 # Reads the agent's length, the agent, and the request from stdin: argv, which everybody on the host can read, says nothing.
