@@ -111,7 +111,7 @@ class Agent:
         answer = self._ask(
             message, _LAUNCH_S, f"{what.run_id}: nobody knows whether it was started. Submit it again with --run-id {what.run_id}: it starts once"
         )
-        return Submitted(parsed_run(answer, answer["run"]), answer["again"], tuple(answer["notes"]))
+        return Submitted(_run(answer, answer["run"]), answer["again"], tuple(answer["notes"]))
 
     def status(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> list[DetachedRun]:
         """The runs of these ids, or all that can be read. Raises UsageProblem for one that is not there."""
@@ -122,13 +122,13 @@ class Agent:
         answer = self._ask({"do": "status", "run_ids": list(run_ids) if run_ids is not None else None, "tail_lines": tail_lines}, _ASK_S)
         if answer["missing"]:
             raise self._unknown(answer["missing"][0], answer["known"])
-        return Look([parsed_run(answer, run) for run in answer["runs"]], tuple(harmless(text.encode()) for text in answer["skipped"]))
+        return Look([_run(answer, run) for run in answer["runs"]], tuple(harmless(text.encode()) for text in answer["skipped"]))
 
     def logs(self, run_id: str, *, after: Piece | None = None, tail_lines: int = 50, wait_s: float = 0.0) -> Piece:
         """A piece of stdout.log: its last lines, or what follows another piece, for which the agent waits up to `wait_s` seconds. Raises UsageProblem."""
         place = {"offset": after.offset, "nonce": after.nonce} if after else {"offset": None, "nonce": None}
         answer = self._ask({"do": "tail", "run_id": run_id, "tail_lines": tail_lines, "wait_s": wait_s, **place}, _ASK_S + wait_s)
-        return Piece(base64.b64decode(answer["data"]), answer["offset"], answer["nonce"], answer["ended"], parsed_run(answer, answer["run"]))
+        return Piece(base64.b64decode(answer["data"]), answer["offset"], answer["nonce"], answer["ended"], _run(answer, answer["run"]))
 
     def manifest(self, run_id: str, *, known: Mapping[str, Sequence[Any]], most_files: int) -> dict[str, Any]:
         """The run's directory there, its files and what else is in it. Raises UsageProblem."""
@@ -146,7 +146,7 @@ class Agent:
         )
         if answer["left"]:
             raise GpuevalError(f"{self.host.name}: {run_id}: these processes could not be ended: {', '.join(map(str, answer['left']))}")
-        return Stopped(parsed_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"])
+        return Stopped(_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"])
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, **message}).encode()
@@ -189,8 +189,7 @@ def _parsed(output: bytes) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun:
-    """A run as an agent's answer tells it."""
+def _run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun:
     outcome = judge(Facts.of(answer, run))
     how, begun = run["exit"] or {}, run["started"] or {}
     until = how.get("at") or (answer["now"] if not outcome.state.ended else None)
@@ -212,3 +211,8 @@ def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun
         results=results(base64.b64decode(run.get("results", "")).decode("utf-8", "replace")),
         summary=summary,
     )
+
+
+def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun:
+    """A run as the answer of an agent tells it, for those who asked an agent of their own."""
+    return _run(answer, run)
