@@ -8,7 +8,7 @@ import pytest
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.hosts import ssh_config
 from pytest_gpueval.hosts.address import Kubernetes, Local, Ssh
-from pytest_gpueval.hosts.declared import default_name, named, opened, read
+from pytest_gpueval.hosts.declared import HostEntry, default_name, named, opened, read
 from pytest_gpueval.hosts.local import LocalHost
 
 FULL = """
@@ -144,3 +144,10 @@ except GpuevalError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.startswith(said), done
+
+
+def test_what_is_installed_holds_no_password():
+    words = ["-e", ".[eval]", "-c", "constraints.txt", "--extra-index-url", "https://packages.example.org/simple"]
+    assert HostEntry(address="local", install=words).install == words
+    with pytest.raises(ValueError, match="looks like a secret"):
+        HostEntry(address="local", install=["--extra-index-url", "https://me:hunter22@packages.example.org/simple"])
