@@ -111,7 +111,7 @@ def bootstrap(
     json_: Json = False,
     pretty: Pretty = False,
 ) -> None:
-    """Make a host ready: check it, send the code, make its Python environment. Again costs two seconds; what was cut off is completed.
+    """Make a host ready: check it, send the code, make its Python environment. What is done is not done again; what was cut off is completed.
 
     Examples:
       gpueval hosts bootstrap gpu-a --dry-run

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from pytest_gpueval.errors import UsageProblem, valid_values
-from pytest_gpueval.runs.redact import is_secret_name
+from pytest_gpueval.runs.redact import Redactor, arguments, is_secret_name
 from pytest_gpueval.suites.load import validated
 from pytest_gpueval.suites.schema import Strict
 
@@ -105,6 +105,13 @@ class HostEntry(Strict):
                 raise ValueError(f"{name!r} is not the name of an environment variable")
             if is_secret_name(name):
                 raise ValueError(f"{name!r} looks like a secret, which does not belong into a file; set it on the host itself")
+        return value
+
+    @field_validator("install")
+    @classmethod
+    def _no_passwords(cls, value: bool | list[str]) -> bool | list[str]:  # noqa: FBT001 - as it is written
+        if isinstance(value, list) and arguments(value, Redactor.of({})) != value:
+            raise ValueError("holds what looks like a secret, which everybody on the host would see; let pip's or uv's own configuration there hold it")
         return value
 
     @field_validator("host_key", "ssh_config")

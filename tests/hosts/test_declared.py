@@ -8,7 +8,7 @@ import pytest
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.hosts import ssh_config
 from pytest_gpueval.hosts.address import Kubernetes, KubernetesJobs, Local, Ssh
-from pytest_gpueval.hosts.declared import default_name, jobs, named, opened, read
+from pytest_gpueval.hosts.declared import HostEntry, default_name, jobs, named, opened, read
 from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.slurm import SlurmHost
 
@@ -192,3 +192,10 @@ def test_a_template_that_is_none_says_so(root, text, said):
         (root / "job.yaml").write_text(text)
     with pytest.raises(UsageProblem, match=rf"job\.yaml: {said}"):
         jobs(named("cluster", root), None)
+
+
+def test_what_is_installed_holds_no_password():
+    words = ["-e", ".[eval]", "-c", "constraints.txt", "--extra-index-url", "https://packages.example.org/simple"]
+    assert HostEntry(address="local", install=words).install == words
+    with pytest.raises(ValueError, match="looks like a secret"):
+        HostEntry(address="local", install=["--extra-index-url", "https://me:hunter22@packages.example.org/simple"])

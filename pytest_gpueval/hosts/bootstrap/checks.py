@@ -76,8 +76,8 @@ def _disk(entry: HostEntry, disk: Mapping[str, Any]) -> Iterator[GpuevalError]:
 
 
 def _gpus(entry: HostEntry, facts: Mapping[str, Any]) -> Iterator[GpuevalError]:
-    if entry.gpus in (None, "none", "auto"):
-        return
+    if entry.gpus in (None, "none", "auto") or entry.address.startswith("slurm:"):
+        return  # GPUs of Slurm are not those of the node where one logs in
     found = gpus(facts["gpus"])
     if not found:
         yield RuntimeFault(f"gpus = {entry.gpus!r}, and no GPU can be used there: {facts['gpus'].get('why') or 'nvidia-smi lists none'}")

@@ -43,7 +43,7 @@ class Prepared:
     todo: tuple[str, ...] = ()
 
 
-def facts(declared: Declared, host: Host, root: Path, *, envs: tuple[str, ...] = (), verify: bool = True, timeout_s: float = _FACTS_S) -> dict[str, Any]:
+def facts(declared: Declared, host: Host, root: Path, *, verify: bool = True, timeout_s: float = _FACTS_S) -> dict[str, Any]:
     """What the host says of itself, in one request. Raises Unreachable, AccessDenied, UsageProblem."""
     entry = declared.entry
     assets = {name: path for name in ("data", "models") if (path := getattr(entry, name)) and verify and not entry.internet}
@@ -54,7 +54,6 @@ def facts(declared: Declared, host: Host, root: Path, *, envs: tuple[str, ...] =
         "volume": entry.volume,
         "uv": entry.uv,
         "assets": assets,
-        "envs": list(envs),
     }
     return ask(host, entry.python, message, timeout_s=max(timeout_s, _VERIFY_S) if assets else timeout_s, modules=HOST)
 
@@ -88,7 +87,7 @@ def prepare(
         "version": pytest_gpueval.__version__,
         "wheel": {"name": wheel.name, "sha256": wheel.sha256, "size": len(wheel.data), "sent": not there},
     }
-    if key is not None:
+    if key is not None and key not in seen["envs"]:
         tell(f"{declared.name}: environment {key} ({'uv' if seen['uv'] else 'venv and pip'}): {' '.join(words)}")
     answer = ask(host, entry.python, message, b"" if there else wheel.data, timeout_s=_INSTALL_S, unsure=_UNSURE, modules=HOST)
     environment = {"PYTHONPATH": ":".join(answer["path"])}
@@ -108,5 +107,7 @@ def _todo(synced: Synced, seen: Mapping[str, Any], words: list[str], key: str | 
     done = [f"send {len(synced.sent):,} file(s), {synced.sent_bytes:,} bytes, to {synced.base}"] if synced.sent or synced.directory is None else []
     if key is None:
         return [*done, f"install nothing: use {seen['python']['executable']} as it is"]
+    if key in seen["envs"]:
+        return [*done, f"use environment {synced.base}/envs/{key}, which is complete"]
     tool = f"{seen['uv']} pip" if seen["uv"] else "python -m venv and pip"
-    return [*done, f"have environment {synced.base}/envs/{key} ({tool} install {' '.join(words)}), unless it is complete"]
+    return [*done, f"make environment {synced.base}/envs/{key}: {tool} install {' '.join(words)}"]

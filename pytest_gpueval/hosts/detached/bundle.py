@@ -6,8 +6,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-MODULES = ("processes", "files", "slurm", "runner", "manifest", "archive", "requests")
-_OWN = re.compile(r"^from (?:\.|pytest_gpueval\.)[\w.]* import .*\n", re.MULTILINE)
+_MODULES = ("processes", "files", "slurm", "runner", "manifest", "archive", "requests")
+_OWN = re.compile(r"^from (?:\.|pytest_gpueval\.)[\w.]* import (?:\([^)]*\)|.*)\n", re.MULTILINE)
 _FUTURE = "from __future__ import annotations\n"
 
 # Reads the agent's length, the agent, and the request from stdin: argv, which everybody on the host can read, says nothing.
@@ -20,15 +20,20 @@ LOADER = (
 @cache
 def source() -> str:
     """The agent's modules as one standalone file."""
-    return joined(*(f"detached/agent/{name}.py" for name in MODULES))
+    return joined(*modules())
+
+
+def modules() -> tuple[str, ...]:
+    """The agent's, in their order."""
+    return tuple(f"detached/agent/{name}.py" for name in _MODULES)
 
 
 @cache
-def joined(*modules: str) -> str:
+def joined(*names: str) -> str:
     """Modules of `hosts` as one standalone file; each imports from those before it alone."""
     hosts = Path(__file__).parent.parent
-    texts = (_OWN.sub("", (hosts / name).read_text(encoding="utf-8")).replace(_FUTURE, "") for name in modules)
-    return f'"""Made of pytest_gpueval/hosts: {" ".join(modules)}."""\n' + _FUTURE + "\n".join(texts)
+    texts = (_OWN.sub("", (hosts / name).read_text(encoding="utf-8")).replace(_FUTURE, "") for name in names)
+    return f'"""Made of pytest_gpueval/hosts: {" ".join(names)}."""\n' + _FUTURE + "\n".join(texts)
 
 
 def framed(agent: str, request: bytes) -> bytes:

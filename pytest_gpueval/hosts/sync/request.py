@@ -17,7 +17,7 @@ CODE: Final = ("detached/agent/processes.py", "detached/agent/files.py", "sync/a
 # What looks at a host knows of its runs and its code, too.
 _HOST: Final = ("facts", "environments", "verbs")
 HOST: Final = (
-    *(f"detached/agent/{name}.py" for name in bundle.MODULES),
+    *bundle.modules(),
     *CODE[2:],
     *(f"bootstrap/agent/{name}.py" for name in _HOST),
 )

@@ -82,7 +82,14 @@ class Rules:
             return "a virtual environment"
         return "exclude of hosts.toml" if _matches(self._excluded, path) else None
 
+    @cached_property
+    def _least(self) -> float:
+        """No smaller file is too large for anything."""
+        return min(self.entry.max_file_mib, self.entry.max_model_mib, self.entry.max_data_mib) * _MIB
+
     def _too_large(self, path: str, size: int) -> tuple[str, str] | None:
+        if size <= self._least and not path.lower().endswith(_KEYS):
+            return None
         name = path.rpartition("/")[2].lower()
         if name.endswith(_KEYS):
             return path, _PRIVATE

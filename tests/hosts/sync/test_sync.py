@@ -13,6 +13,7 @@ import pytest
 
 from pytest_gpueval.errors import Conflict, GpuevalError, StorageError, Unreachable, UsageProblem
 from pytest_gpueval.hosts.detached import bundle
+from pytest_gpueval.hosts.host import Done
 from pytest_gpueval.hosts.link import Patience
 from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.sync import client
@@ -365,3 +366,23 @@ def test_too_much_code_is_refused_with_the_largest_folders(root, base):
     (root / "huge/file").write_bytes(os.urandom(3_000_000))
     with pytest.raises(UsageProblem, match=r"3 MiB of code are more than max_total_mib = 1. The largest: 'huge' 3 MiB"):
         sync(LocalHost(), root, base, rules=Rules(CodeEntry(max_total_mib=1)))
+
+
+def test_a_link_that_falls_silent_does_not_hold_the_lock_for_ever(root, base):
+    impatient = stepping("    pass").replace("IDLE_S = 60", "IDLE_S = 1")
+
+    class Silent(LocalHost):
+        """Sends half of a request, and then nothing, and does not say that it is the end."""
+
+        def run(self, argv, *, stdin, **more):
+            if len(stdin) < 200_000:
+                return super().run(argv, stdin=stdin, **more)
+            with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+                process.stdin.write(stdin[: len(stdin) // 2])
+                process.stdin.flush()
+                return Done(0, process.stdout.read(), "")
+
+    (root / "random").write_bytes(os.urandom(500_000))
+    with asking(impatient), pytest.raises(GpuevalError, match="nothing came for 1 s"):
+        sync(Silent(), root, base)
+    assert shape(sync(LocalHost(), root, base).directory) == expected(root)

@@ -17,7 +17,8 @@ from pytest_gpueval.hosts.detached.agent.processes import Refused, step
 from pytest_gpueval.hosts.sync.agent.receive import Payload
 from pytest_gpueval.hosts.sync.agent.snapshots import alone, at
 
-MARKER_NAME = ".complete"
+from .facts import MARKER_NAME
+
 ENV_LOCK_S = 1800.0
 PROBE_S = 120.0
 SAID = 3000

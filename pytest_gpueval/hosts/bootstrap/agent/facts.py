@@ -23,6 +23,7 @@ SMI_PLACES = ("/usr/bin/nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi", "/usr/l
 SMI_QUERIES = {"gpus": "--query-gpu=index,uuid,name,memory.used,memory.total,driver_version", "processes": "--query-compute-apps=gpu_uuid,pid,used_memory"}
 UV_PLACES = ("~/.local/bin/uv", "~/.cargo/bin/uv", "/usr/local/bin/uv", "/opt/homebrew/bin/uv")
 SUPERVISED = b"GPUEVAL_SUPERVISOR="
+MARKER_NAME = ".complete"
 VERIFIED = "verified.json"
 
 
@@ -41,12 +42,20 @@ def facts_of(message: dict[str, Any], _: BinaryIO) -> dict[str, Any]:
         "uv": uv_of(message["uv"]),
         "runs": runs,
         "sessions": sessions(),
-        "own": sorted(os.listdir(at(root, "own"))) if os.path.isdir(at(root, "own")) else [],
-        "envs": [name for name in message["envs"] if os.path.exists(at(root, "envs", name, ".complete"))],
+        "own": names_in(at(root, "own")),
+        "envs": [name for name in names_in(at(root, "envs")) if os.path.exists(at(root, "envs", name, MARKER_NAME))],
         "assets": {name: assets_of(root, path) for name, path in message["assets"].items()},
         "root": root,
         "now": time.time(),
     }
+
+
+def names_in(directory: str) -> list[str]:
+    """Names of what is in it; none where it is not there."""
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
 
 
 def disk_of(path: str) -> dict[str, Any]:

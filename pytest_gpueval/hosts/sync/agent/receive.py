@@ -13,10 +13,27 @@ import sys
 import zlib
 from typing import Any, BinaryIO, Callable
 
-from pytest_gpueval.hosts.detached.agent.files import read_json, write_text
+from pytest_gpueval.hosts.detached.agent.files import read_json
 from pytest_gpueval.hosts.detached.agent.processes import Refused, step
 
-from .snapshots import BLOCK, NAME_LENGTH, Contents, alone, at, build, check_room, choose, created, current, missing_of, prepared, prune, snapshots, sweep
+from .snapshots import (
+    BLOCK,
+    NAME_LENGTH,
+    Contents,
+    alone,
+    at,
+    build,
+    check_room,
+    choose,
+    created,
+    current,
+    missing_of,
+    prepared,
+    prune,
+    record,
+    snapshots,
+    sweep,
+)
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 IDLE_S = 60
@@ -94,7 +111,7 @@ def look_for(message: dict[str, Any], _: BinaryIO) -> dict[str, Any]:
         check_room(root, sum({row[2]: row[3] for row in message["manifest"] if row[1] != "l"}.values()))
         if not missing:
             return make(message, set())
-        write_text(at(root, "incoming", f"{tree}.json"), json.dumps(message))
+        record(at(root, "incoming", f"{tree}.json"), message)
     return {"missing": missing}
 
 

@@ -12,7 +12,7 @@ import stat
 import time
 from typing import Any, Iterator
 
-from pytest_gpueval.hosts.detached.agent.files import read_json, write_text
+from pytest_gpueval.hosts.detached.agent.files import read_json
 from pytest_gpueval.hosts.detached.agent.processes import POLL_S, Refused, step
 
 NAME_LENGTH = 20
@@ -54,6 +54,14 @@ def prepared(root: str) -> None:
     os.makedirs(root, mode=0o700, exist_ok=True)
     for name in ("snapshots", "index", "incoming"):
         os.makedirs(at(root, name), exist_ok=True)
+
+
+def record(path: str, value: Any) -> None:
+    """Write JSON, whole or not at all. Nobody waits until it is on disk, and all around it with it: what a power cut damages is not believed."""
+    beside = f"{path}.{os.urandom(4).hex()}"
+    with open(beside, "w", encoding="utf-8") as file:
+        file.write(json.dumps(value))
+    os.replace(beside, path)
 
 
 def looks(path: str) -> list[int]:
@@ -163,7 +171,9 @@ class Contents:
                 if entry[0] != "l":
                     self._places.setdefault(entry[1], []).append((at(snapshot.place, path), entry))
         for name in os.listdir(at(root, "incoming")):
-            asked = read_json(at(root, "incoming", name)) if name.endswith(".json") else None
+            asked = None
+            with contextlib.suppress(Refused):  # damaged: what came is sent again
+                asked = read_json(at(root, "incoming", name)) if name.endswith(".json") else None
             for path, kind, content, _ in (asked or {}).get("manifest", ()):
                 if kind != "l":
                     self.add(content, at(root, "incoming", name[: -len(".json")], path), kind)
@@ -228,7 +238,7 @@ def build(root: str, asked: dict[str, Any], came: set[str]) -> tuple[Snapshot | 
         files[path] = [kind, content, looks(target)]
     step("built")
     snapshot = Snapshot(root, free_name(root, tree))
-    write_text(snapshot.index, json.dumps({"tree": tree, **asked["about"], "files": files}))
+    record(snapshot.index, {"tree": tree, **asked["about"], "files": files})
     os.rename(beside, snapshot.place)
     step("placed")
     return snapshot, []
