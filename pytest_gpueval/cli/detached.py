@@ -22,7 +22,7 @@ HOST_VARIABLE, REPO_VARIABLE, OUTPUTS_VARIABLE = "OPS_DEFAULT_HOST", "OPS_REMOTE
 _FOLLOW_S = 20.0
 
 HostOption = Annotated[str, typer.Option("--host", envvar=HOST_VARIABLE, help="Where the run is.")]
-_Root = Annotated[
+RootOption = Annotated[
     str | None, typer.Option("--remote-outputs-dir", envvar=OUTPUTS_VARIABLE, metavar="DIR", help="Where runs are on the host (default: ~/gpueval-runs).")
 ]
 _RunId = Annotated[str, typer.Option("--run-id", metavar="ID", help="Which run.")]
@@ -37,7 +37,7 @@ def submit(
     repo: Annotated[
         str | None, typer.Option("--remote-repo", envvar=REPO_VARIABLE, metavar="DIR", help="Directory on the host where it runs (local: this one).")
     ] = None,
-    root: _Root = None,
+    root: RootOption = None,
     run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="Its name (default: after the suite and the time).")] = None,
     variables: Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of its environment.")] = None,
     secrets: Annotated[list[str] | None, typer.Option("--secret", metavar="NAME", help="A variable of yours that goes with it, unseen.")] = None,
@@ -58,23 +58,23 @@ def submit(
 
     from pytest_gpueval.hosts.detached import submission
 
-    with user_errors(), _open(host) as machine:
+    with user_errors(), open_host(host) as machine:
         directory = _directory(repo, host)
         made = submission.submission(
             command, directory=directory, run_id=run_id, variables=variables or [], secrets=secrets or [], own=os.environ, now=datetime.now(UTC)
         )
-        place = _place(root, host)
+        place = place_of(root, host)
         if dry_run:
-            _show_request(made, host, place, {"do": "launch", "force": force, "tmux": not no_tmux}, form(json_, pretty))
+            show_request(made, host, place, {"do": "launch", "force": force, "tmux": not no_tmux}, form(json_, pretty))
             return
-        done = _agent(machine, place).submit(made, os.environ, force=force, tmux=not no_tmux)
+        done = agent_of(machine, place).submit(made, os.environ, force=force, tmux=not no_tmux)
     _say_submitted(done, host, place, form(json_, pretty))
 
 
 def status(
     *,
     host: HostOption = "local",
-    root: _Root = None,
+    root: RootOption = None,
     run_ids: Annotated[list[str] | None, typer.Option("--run-id", metavar="ID", help="Which run, any number of times (default: all).")] = None,
     tail_lines: _TailLines = 5,
     dry_run: _DryRun = False,
@@ -91,7 +91,7 @@ def status(
     from pytest_gpueval.hosts.detached.states import State
 
     with user_errors():
-        place = _place(root, host)
+        place = place_of(root, host)
         if dry_run:
             asked = {"do": "status", "root": place, "run_ids": run_ids, "tail_lines": tail_lines}
             if json_ or pretty:
@@ -99,8 +99,8 @@ def status(
             else:
                 print(f"host: {host}\nruns: {', '.join(run_ids or ['all'])} in {place}\ndry run, nothing asked")  # noqa: T201
             return
-        with _open(host) as machine:
-            runs = _looked(_agent(machine, place), run_ids, tail_lines if run_ids or json_ or pretty else 0)
+        with open_host(host) as machine:
+            runs = _looked(agent_of(machine, place), run_ids, tail_lines if run_ids or json_ or pretty else 0)
     if json_ or pretty:
         show_document([record(run) for run in runs], form(json_, pretty))
     elif run_ids:
@@ -116,7 +116,7 @@ def logs(
     *,
     run_id: _RunId,
     host: HostOption = "local",
-    root: _Root = None,
+    root: RootOption = None,
     tail_lines: _TailLines = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     json_: Json = False,
@@ -129,8 +129,8 @@ def logs(
     """
     from pytest_gpueval.hosts.detached.text import Harmless
 
-    with user_errors(), _open(host) as machine:
-        agent, text, out = _agent(machine, _place(root, host)), Harmless(), form(json_, pretty)
+    with user_errors(), open_host(host) as machine:
+        agent, text, out = agent_of(machine, place_of(root, host)), Harmless(), form(json_, pretty)
         piece = agent.logs(run_id, tail_lines=tail_lines)
         while True:
             last = not follow or (piece.ended and not piece.data)
@@ -141,14 +141,14 @@ def logs(
             if piece.nonce != before.nonce:
                 sys.stderr.write(f"gpueval: {run_id} was submitted anew\n")
     if follow:
-        sys.stderr.write(f"gpueval: {run_id}: {_in_words(piece.run)}\n")
+        sys.stderr.write(f"gpueval: {run_id}: {in_words(piece.run)}\n")
 
 
 def stop(
     *,
     run_id: _RunId,
     host: HostOption = "local",
-    root: _Root = None,
+    root: RootOption = None,
     grace: Annotated[float, typer.Option("--grace", min=0, max=3600, metavar="SECONDS", help="Between TERM and KILL.")] = 10.0,
     dry_run: _DryRun = False,
     json_: Json = False,
@@ -160,18 +160,18 @@ def stop(
       gpueval runs stop --run-id nightly
     """
     with user_errors():
-        place = _place(root, host)
+        place = place_of(root, host)
         if dry_run:
-            with _open(host) as machine:
-                (run,) = _agent(machine, place).status([run_id])
+            with open_host(host) as machine:
+                (run,) = agent_of(machine, place).status([run_id])
             would = {"host": host, "run_id": run_id, "state": str(run.state), "processes": run.processes, "outcome": "dry run, nothing stopped"}
             if json_ or pretty:
                 show_document(would, form(json_, pretty))
             else:
-                print(f"{run_id}: {_in_words(run)}, {run.processes} processes carry its mark (dry run, nothing stopped)")  # noqa: T201
+                print(f"{run_id}: {in_words(run)}, {run.processes} processes carry its mark (dry run, nothing stopped)")  # noqa: T201
             return
-        with _open(host) as machine:
-            done = _agent(machine, place).stop(run_id, grace_s=grace)
+        with open_host(host) as machine:
+            done = agent_of(machine, place).stop(run_id, grace_s=grace)
     _say_stopped(done, form(json_, pretty))
 
 
@@ -179,7 +179,7 @@ def fetch(
     *,
     run_id: _RunId,
     host: HostOption = "local",
-    root: _Root = None,
+    root: RootOption = None,
     to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where it goes: DIR/ID (default: reports/fetched/HOST).")] = None,
     max_mib: Annotated[int, typer.Option("--max-mib", min=1, metavar="MIB", help="No more than this.")] = 10_240,
     max_files: Annotated[int, typer.Option("--max-files", min=1, metavar="N", help="No more than these.")] = 10_000,
@@ -197,8 +197,8 @@ def fetch(
     from pytest_gpueval.hosts.detached import fetch as fetching
     from pytest_gpueval.reports.table import plain
 
-    with user_errors(), _open(host) as machine:
-        agent = _agent(machine, _place(root, host))
+    with user_errors(), open_host(host) as machine:
+        agent = agent_of(machine, place_of(root, host))
         target = to or Path("reports/fetched", re.sub(r"[^A-Za-z0-9._-]+", "-", host).strip("-.") or "host")
         if dry_run:
             _, plan, _ = fetching.look(agent, run_id, fetching.Place(target, run_id), max_files)
@@ -223,7 +223,7 @@ def archive(
     *,
     run_id: _RunId,
     host: HostOption = "local",
-    root: _Root = None,
+    root: RootOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be moved; move nothing.")] = False,
     json_: Json = False,
     pretty: Pretty = False,
@@ -235,8 +235,8 @@ def archive(
     """
     from pytest_gpueval.hosts.detached.text import harmless
 
-    with user_errors(), _open(host) as machine:
-        moved = _agent(machine, _place(root, host)).archive(run_id, paths, dry_run=dry_run)
+    with user_errors(), open_host(host) as machine:
+        moved = agent_of(machine, place_of(root, host)).archive(run_id, paths, dry_run=dry_run)
     outcome = "dry run, nothing moved" if dry_run else "moved"
     if json_ or pretty:
         show_document({"run_id": run_id, "outcome": outcome, "moved": dict(moved)}, form(json_, pretty))
@@ -247,8 +247,8 @@ def archive(
 
 def listing(host: str, root: str | None) -> list[DetachedRun]:
     """The runs of a host. Raises GpuevalError."""
-    with _open(host) as machine:
-        return _looked(_agent(machine, _place(root, host)), None, 0)
+    with open_host(host) as machine:
+        return _looked(agent_of(machine, place_of(root, host)), None, 0)
 
 
 def record(run: DetachedRun) -> dict[str, Any]:
@@ -288,13 +288,14 @@ def _looked(agent: Agent, run_ids: list[str] | None, tail_lines: int) -> list[De
     return found.runs
 
 
-def _agent(machine: Host, root: str) -> Agent:
+def agent_of(machine: Host, root: str) -> Agent:
+    """The agent of a host, for a directory of runs there."""
     from pytest_gpueval.hosts.detached.client import Agent
 
     return Agent(machine, root)
 
 
-def _open(host: str) -> Host:
+def open_host(host: str) -> Host:
     """The host of this name. Raises UsageProblem."""
     from pytest_gpueval.hosts import declared
 
@@ -314,13 +315,14 @@ def _directory(repo: str | None, host: str) -> str:
     return repo
 
 
-def _place(root: str | None, host: str) -> str:
+def place_of(root: str | None, host: str) -> str:
+    """The directory of runs on a host. Raises UsageProblem."""
     from pytest_gpueval.hosts.detached.submission import root_of
 
     return str(Path(root).expanduser().absolute()) if root and host == "local" else root_of(root)
 
 
-def _show_request(made: Submission, host: str, root: str, how: Mapping[str, Any], form: Form) -> None:
+def show_request(made: Submission, host: str, root: str, how: Mapping[str, Any], form: Form) -> None:
     """What would be sent and run. Secrets are names here, as in the request itself."""
     import shlex
 
@@ -344,7 +346,7 @@ def _say_submitted(done: Submitted, host: str, root: str, form: Form) -> None:
         return
     flags = shlex.join(["--host", host, "--remote-outputs-dir", root, "--run-id", done.run.run_id])
     before = " (it was submitted before; --force runs it again once it has ended)" if done.again else ""
-    lines = [f"{done.run.run_id}: {_in_words(done.run)}{before}", *(f"note: {note}" for note in done.notes), f"directory: {done.run.directory}"]
+    lines = [f"{done.run.run_id}: {in_words(done.run)}{before}", *(f"note: {note}" for note in done.notes), f"directory: {done.run.directory}"]
     lines += [f"attach there: tmux -L {done.run.tmux} attach"] if done.run.tmux and not done.run.state.ended else []
     print("\n".join([*lines, f"read it: gpueval runs logs -f {flags}"]))  # noqa: T201
 
@@ -353,7 +355,7 @@ def _say_run(run: DetachedRun) -> None:
     from pytest_gpueval.reports.table import clock, number, plain
 
     time = "" if run.seconds is None else f", {clock(run.seconds)}"
-    lines = [f"{run.run_id}: {_in_words(run)}{time}", f"directory: {run.directory}"]
+    lines = [f"{run.run_id}: {in_words(run)}{time}", f"directory: {run.directory}"]
     lines += [f"attach there: tmux -L {run.tmux} attach"] if run.tmux and not run.state.ended else []
     lines += [f"its log lacks {run.lost_bytes:,} bytes, which the disk did not take"] if run.lost_bytes else []
     lines += [f"{name}: {number(value)}" for name, value in run.results.items()]
@@ -370,7 +372,8 @@ def _say_stopped(done: Stopped, form: Form) -> None:
     print(f"{done.run.run_id}: {done.run.state} ({before}{done.asked} processes asked to end, {done.killed} killed, none left)")  # noqa: T201
 
 
-def _in_words(run: DetachedRun) -> str:
+def in_words(run: DetachedRun) -> str:
+    """Its state, and why."""
     return f"{run.state} ({run.outcome.reason})" if run.outcome.reason else str(run.state)
 
 

@@ -167,13 +167,14 @@ def opened(declared: Declared) -> Host:
         case Local():
             return LocalHost(declared.name, directory=entry.workdir, environment=entry.env)
         case Ssh():
-            config = _config(declared)
+            config = config_of(declared)
             return SshHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python, host_key=entry.host_key, config=config)
         case Kubernetes() | Slurm():
             raise UsageProblem(f"{declared.name} ({address}): hosts of this kind cannot be used yet; those of ssh:// and local can.")
 
 
-def _config(declared: Declared) -> Path | None:
+def config_of(declared: Declared) -> Path | None:
+    """The ssh_config that is read in place of the user's own, if hosts.toml names one."""
     written = declared.entry.ssh_config
     if written is None:
         return None

@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-_MODULES = ("processes", "files", "runner", "manifest", "archive", "requests")
+_MODULES = ("processes", "files", "runner", "manifest", "archive", "serving", "requests")
 _OWN = re.compile(r"^from \.\w+ import .*\n", re.MULTILINE)
 _FUTURE = "from __future__ import annotations\n"
 
