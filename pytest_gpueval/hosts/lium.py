@@ -24,7 +24,17 @@ _ASK_S: Final = 120.0
 _DENIED: Final = frozenset(
     {"no_api_key", "invalid_api_key", "permission_denied", "missing_scope", "insufficient_balance", "budget_exceeded", "session_required"}
 )
-_UNREACHABLE: Final = frozenset({"server_error", "rate_limited", "unexpected_error"})
+# How a rent fails before, or by, its refusal. Of all else nobody knows whether there is a pod now.
+_NOT_RENTED: Final = _DENIED | {
+    "invalid_arguments",
+    "value_error",
+    "node_selection_failed",
+    "template_failed",
+    "no_free_gpus",
+    "timeout_before_rent",
+    "rent_rejected",
+}
+_UNREACHABLE: Final = frozenset({"server_error", "rate_limited", "api_timeout", "unexpected_error"})
 # Part of a key: enough to tell keys apart, and more than a log needs.
 _KEY: Final = re.compile(r"\bkey \S+ from ")
 _SSH_USER: Final = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)@([A-Za-z0-9_.:-]+)\Z")
@@ -136,10 +146,10 @@ class Lium:
                 return Pod.model_validate(json.loads(done.output)["pod"])
             except (ValueError, LookupError, TypeError):  # a ValidationError is a ValueError
                 raise NoAnswer("lium rented a pod, and its answer cannot be read") from None
-        error = None if done.code is None else refusal(done.code, done.said)
-        if error is None or isinstance(error, NoAnswer):
-            raise error or NoAnswer(f"lium said nothing: {harmless(done.said.encode()).strip()[-500:]}")
-        raise error
+        if done.code is None:
+            raise NoAnswer(f"lium up: {harmless(done.said.encode()).strip()[-500:]}")
+        error = refusal(done.code, done.said)
+        raise error if envelope(done.said)[0] in _NOT_RENTED else NoAnswer(str(error))
 
     def remove(self, huid: str) -> None:
         """End a pod. Raises GpuevalError."""
@@ -162,11 +172,9 @@ class MissingTool(UsageProblem):
 
 
 def refusal(code: int, said: str) -> GpuevalError:
-    """The error that lium's exit code and stderr tell; of a rent that may have made a pod, NoAnswer."""
-    what, message, hint = _envelope(said)
+    """The error that lium's exit code and stderr tell."""
+    what, message, hint = envelope(said)
     text = f"lium: {_KEY.sub('key from ', message)}" + (f"\n{_KEY.sub('key from ', hint)}" if hint else "")
-    if what in {"rent_outcome_unknown", "pod_not_ready", "pod_start_failed", "post_rent_failure"} or "may have been created" in message:
-        return NoAnswer(text)
     if what in _DENIED or code == 6:
         return AccessDenied(text)
     if what in _UNREACHABLE:
@@ -174,12 +182,14 @@ def refusal(code: int, said: str) -> GpuevalError:
     return UsageProblem(text) if code in {2, 5} else GpuevalError(text)
 
 
-def _envelope(said: str) -> tuple[str, str, str]:
-    """Code, message and hint of lium's error, which follows what it said of its progress; else all that it said."""
+def envelope(said: str) -> tuple[str, str, str]:
+    """Code, message and hint of lium's error, which follows what it said of its progress; else all that it said. No code where it names a rented pod."""
     for begin in (match.start() for match in re.finditer(r"^\{", said, re.MULTILINE)):
         try:
-            error = json.loads(said[begin:])["error"]
-            return str(error["code"]), harmless(str(error["message"]).encode()), harmless(str(error.get("hint") or "").encode())
+            whole = json.loads(said[begin:])
+            error = whole["error"]
+            code = "" if "pod_id" in (whole.get("data") or {}) else str(error["code"])
+            return code, harmless(str(error["message"]).encode()), harmless(str(error.get("hint") or "").encode())
         except (ValueError, LookupError, TypeError):
             continue
     return "", harmless(said.encode()).strip()[-1000:] or "it failed, and said nothing", ""

@@ -52,7 +52,8 @@ def chosen(lium: Lium, node: str | None, *, gpu: str | None, count: int | None, 
     """The node of an id, or the cheapest that fits. Raises UsageProblem."""
     if node is None and gpu is None:
         raise UsageProblem("say which node (gpueval pods ls lists them), or --gpu TYPE for the cheapest of its kind")
-    nodes = lium.nodes(gpu=gpu, count=count, country=country, max_price=max_price)
+    found = lium.nodes(gpu=gpu, count=count, country=country, max_price=max_price)
+    nodes = [one for one in found if count is None or one.gpu_count == count]  # whatever was answered: more GPUs cost more
     if node is None:
         if not nodes:
             raise UsageProblem(f"no node is free with these wishes (--gpu {gpu}); gpueval pods ls shows what is")
