@@ -38,7 +38,7 @@ def node(number, count, price):
 
 @dataclass
 class Api:
-    """`rent`: ok; dead (nobody answers, and a pod is seen only once it was asked for twice); nothing (no answer, no pod); poor. `posts`: each POST and DELETE."""
+    """`rent`: ok; dead (nobody answers, and a pod is seen only once it was asked for twice); nothing (no answer, no pod); poor. `posts`: all that changes."""
 
     ssh: str = "ssh root@127.0.0.1 -p 1"
     rent: str = "ok"

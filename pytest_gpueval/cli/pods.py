@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import Form, Json, Pretty, form, show, show_document, user_errors
+from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.lium import Lium, Pod
@@ -130,6 +130,7 @@ def up(
                 _say_would(wanted, timeout, out)
                 return
             _ask(f"Rent {_words(wanted)}?", yes=yes)
+            _told(f"renting {name}; lium waits until it runs, which takes minutes")
             before_or_new = pods.rented(lium, wanted, timeout_s=timeout, told=_told)
         else:
             _told(f"the pod {name!r} ({before.huid}) is there already, {before.status}; nothing new is rented")
@@ -137,8 +138,7 @@ def up(
                 show_document({"outcome": "dry run, nothing rented", "pod": record(before)}, out)
                 return
             before_or_new = before
-        pod, key = pods.awaited(lium, before_or_new, timeout_s=timeout, told=lambda _: None)
-        _say_up(pod, key, save, again=before is not None, volume=not no_volume, out=out)
+        _finish(lium, before_or_new, save, again=before is not None, volume=not no_volume, timeout_s=timeout, out=out)
 
 
 @app.command()
@@ -158,7 +158,6 @@ def rm(
     from pytest_gpueval.hosts import pods
 
     out = form(json_, pretty)
-    removed: list[Pod] = []
     with user_errors():
         lium = _lium()
         there = lium.pods()
@@ -168,11 +167,11 @@ def rm(
             _ask(f"End {words}? What is not on a volume is lost.", yes=yes)
             for pod in wanted:
                 lium.remove(pod.huid)
-                removed.append(pod)
+                _told(f"ended {pod.name} ({pod.huid})")
     if out is not Form.TABLE:
         show_document({"outcome": "dry run, nothing ended" if dry_run else "ended", "pods": [record(pod) for pod in wanted]}, out)
-    else:
-        print(f"dry run, nothing ended: {words}" if dry_run else f"ended: {words}")  # noqa: T201
+    elif dry_run:
+        print(f"dry run, nothing ended: {words}")  # noqa: T201
 
 
 def record(pod: Pod) -> dict[str, Any]:
@@ -237,12 +236,16 @@ def _say_would(wanted: Rental, timeout_s: float, out: Form) -> None:
     print(f"{_words(wanted)}\ncommand: {shlex.join(words)}\ndry run, nothing rented")  # noqa: T201
 
 
-def _say_up(pod: Pod, key: str, save: str | None, *, again: bool, volume: bool, out: Form) -> None:
-    """Print the pod and its entry, or write it. Raises GpuevalError."""
+def _finish(lium: Lium, rented: Pod, save: str | None, *, again: bool, volume: bool, timeout_s: float, out: Form) -> None:
+    """Wait until SSH answers; print the pod and its entry, or write it. Raises GpuevalError."""
     from pytest_gpueval.hosts import pods
 
-    assert pod.ssh is not None  # noqa: S101 - it answered there
-    text = pods.entry(save or pod.name.replace(".", "-"), pod.ssh, key, volume=volume)
+    try:
+        pod, address, key = pods.awaited(lium, rented, timeout_s=timeout_s, told=_told)
+    except KeyboardInterrupt:
+        _told(f"{rented.name} ({rented.huid}) is rented and billed. gpueval pods up --name {rented.name} waits again; gpueval pods rm {rented.huid} ends it.")
+        raise typer.Exit(INTERRUPTED) from None
+    text = pods.entry(save or pod.name.replace(".", "-"), address, key, volume=volume)
     file = pods.save(text, Path.cwd()) if save is not None else None
     if not pod.removal_at and again:
         _told(f"warning: the pod has no end; set one: lium rm {pod.huid} --in 6h")
@@ -250,6 +253,6 @@ def _say_up(pod: Pod, key: str, save: str | None, *, again: bool, volume: bool, 
         show_document({"again": again, "pod": record(pod), "host_key": key, "hosts_toml": text, "file": None if file is None else os.fspath(file)}, out)
         return
     price = "" if pod.price_per_hour is None else f", ${pod.price_per_hour:.2f} an hour"
-    print(f"{pod.name} ({pod.huid}): {pod.gpus}{price}, ends {pod.removal_at or 'after its TTL'}, answers at {pod.ssh}")  # noqa: T201
+    print(f"{pod.name} ({pod.huid}): {pod.gpus}{price}, ends {pod.removal_at or 'after its TTL'}, answers at {address}")  # noqa: T201
     print("its key was seen just now, and nobody vouches for it; the entry pins it:" if file is None else f"written to {file}, its key as seen just now:")  # noqa: T201
     print(f"\n{text}\nend it: gpueval pods rm {pod.name}")  # noqa: T201

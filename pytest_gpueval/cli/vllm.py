@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import detached
-from .output import Form, Json, Pretty, form, show, show_document, user_errors
+from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.detached.client import Agent, Submitted
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .vllm_request import Wanted
 
 NAME = "vllm"
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # A line of progress where nobody sees a line that is redrawn, seconds.
 _TOLD_EVERY_S = 30.0
-_INTERRUPTED = 130
 
 app = typer.Typer(help="Start, look at and stop vLLM, or any server that speaks OpenAI's protocol, on any host.", no_args_is_help=True)
 
@@ -88,6 +88,8 @@ def start(
         if dry_run:
             detached.show_request(made, host, place, {"do": "launch", "replace": replace, "tmux": not no_tmux}, out)
             return
+        if bind not in _LOOPBACK and not made.secrets:
+            sys.stderr.write(f"gpueval: warning: whoever reaches {bind} port {port} of {host} can use it: it asks for no key (VLLM_API_KEY, or --secret)\n")
         with detached.open_host(host) as machine:
             _start(detached.agent_of(machine, place), made, host, out, timeout_s=0 if no_wait else timeout, replace=replace)
 
@@ -127,7 +129,7 @@ def _start(agent: Agent, made: Submission, host: str, out: Form, *, timeout_s: f
         progress.end()
         flags = _flags(host, agent.root)
         sys.stderr.write(f"gpueval: {made.run_id} goes on loading on {host}. Stop it: gpueval vllm stop {flags} --name {made.run_id}\n")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         progress.end()
     _say_started(one, done, host, agent.root, out)

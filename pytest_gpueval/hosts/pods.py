@@ -106,14 +106,14 @@ def seen_after(lium: Lium, name: str) -> str:
     return f"{there}\n{again}; gpueval pods rm {pod.huid} ends it."
 
 
-def awaited(lium: Lium, pod: Pod, *, timeout_s: float, told: Callable[[str], None]) -> tuple[Pod, str]:
-    """The pod once SSH answers there, and the fingerprint of the key that it shows. Raises Unreachable."""
+def awaited(lium: Lium, pod: Pod, *, timeout_s: float, told: Callable[[str], None]) -> tuple[Pod, Ssh, str]:
+    """The pod once SSH answers there, where that is, and the fingerprint of the key that it shows. Raises Unreachable."""
     limit = time.monotonic() + timeout_s
-    why = ""
+    why = before = ""
     while True:
         if pod.ssh is not None:
             try:
-                return pod, fingerprint(pod.ssh)
+                return pod, pod.ssh, fingerprint(pod.ssh)
             except OSError as error:
                 why = f"{pod.ssh}: {error}"
         else:
@@ -123,8 +123,10 @@ def awaited(lium: Lium, pod: Pod, *, timeout_s: float, told: Callable[[str], Non
                 f"the pod {pod.name!r} ({pod.huid}) does not answer after {timeout_s:g} s: {why}\n"
                 f"It is rented and billed. gpueval pods up --name {pod.name} waits again; gpueval pods rm {pod.huid} ends it."
             )
-        told(why)
-        time.sleep(_TRY_EVERY_S)
+        if why != before:
+            told(f"{pod.name}: {why}")
+        before = why
+        time.sleep(_TRY_EVERY_S)  # nothing tells when a machine elsewhere answers
         if pod.ssh is None:
             pod = next((one for one in lium.pods() if one.id == pod.id), pod)
 
