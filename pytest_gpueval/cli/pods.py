@@ -120,9 +120,11 @@ def up(
 
     out = form(json_, pretty)
     with user_errors():
-        _check(name, ttl, save, volume=volume, no_volume=no_volume)
+        _check(name, ttl, volume=volume, no_volume=no_volume)
         lium = _lium()
         before = next((pod for pod in lium.pods() if pod.name == name), None)
+        if save is not None:
+            pods.saved(save, Path.cwd(), before.ssh if before is not None else None)
         if before is None:
             place = None if no_volume or volume is None else lium.volume(volume)
             wanted = pods.Rental(name, pods.chosen(lium, node, gpu=gpu, count=count, country=country, max_price=max_price), ttl, place, template)
@@ -189,8 +191,8 @@ def _lium() -> Lium:
     return Lium.found()
 
 
-def _check(name: str, ttl: str, save: str | None, *, volume: str | None, no_volume: bool) -> None:
-    """What can be known to be wrong before anybody is asked. Raises UsageProblem, Conflict."""
+def _check(name: str, ttl: str, *, volume: str | None, no_volume: bool) -> None:
+    """What can be known to be wrong before anybody is asked. Raises UsageProblem."""
     from pytest_gpueval.errors import UsageProblem
     from pytest_gpueval.hosts import pods
 
@@ -200,8 +202,6 @@ def _check(name: str, ttl: str, save: str | None, *, volume: str | None, no_volu
         raise UsageProblem(f"--ttl {ttl!r}: write 45m, 6h or 2d; a pod without an end is not rented")
     if volume is None and not no_volume:
         raise UsageProblem(f"which volume? Give --volume NAME (lium volumes list), set {VOLUME_VARIABLE}, or say --no-volume: all it writes then ends with it")
-    if save is not None:
-        pods.free_entry(save, Path.cwd())
 
 
 def _words(wanted: Rental) -> str:
@@ -239,6 +239,7 @@ def _say_would(wanted: Rental, timeout_s: float, out: Form) -> None:
 def _finish(lium: Lium, rented: Pod, save: str | None, *, again: bool, volume: bool, timeout_s: float, out: Form) -> None:
     """Wait until SSH answers; print the pod and its entry, or write it. Raises GpuevalError."""
     from pytest_gpueval.hosts import pods
+    from pytest_gpueval.hosts.declared import FILE_NAME
 
     try:
         pod, address, key = pods.awaited(lium, rented, timeout_s=timeout_s, told=_told)
@@ -246,13 +247,13 @@ def _finish(lium: Lium, rented: Pod, save: str | None, *, again: bool, volume: b
         _told(f"{rented.name} ({rented.huid}) is rented and billed. gpueval pods up --name {rented.name} waits again; gpueval pods rm {rented.huid} ends it.")
         raise typer.Exit(INTERRUPTED) from None
     text = pods.entry(save or pod.name.replace(".", "-"), address, key, volume=volume)
-    file = pods.save(text, Path.cwd()) if save is not None else None
+    file = None if save is None else Path.cwd() / FILE_NAME if pods.saved(save, Path.cwd(), address, key) else pods.save(text, Path.cwd())
     if not pod.removal_at and again:
         _told(f"warning: the pod has no end; set one: lium rm {pod.huid} --in 6h")
     if out is not Form.TABLE:
         show_document({"again": again, "pod": record(pod), "host_key": key, "hosts_toml": text, "file": None if file is None else os.fspath(file)}, out)
         return
     price = "" if pod.price_per_hour is None else f", ${pod.price_per_hour:.2f} an hour"
-    print(f"{pod.name} ({pod.huid}): {pod.gpus}{price}, ends {pod.removal_at or 'after its TTL'}, answers at {address}")  # noqa: T201
-    print("its key was seen just now, and nobody vouches for it; the entry pins it:" if file is None else f"written to {file}, its key as seen just now:")  # noqa: T201
-    print(f"\n{text}\nend it: gpueval pods rm {pod.name}")  # noqa: T201
+    where = "its key was seen just now, and nobody vouches for it; this pins it:" if file is None else f"it stands in {file}, its key as seen just now:"
+    lines = [f"{pod.name} ({pod.huid}): {pod.gpus}{price}, ends {pod.removal_at or 'after its TTL'}, answers at {address}", where, "", text]
+    print("\n".join([*lines, f"end it: gpueval pods rm {pod.name}"]))  # noqa: T201

@@ -154,13 +154,20 @@ def entry(name: str, address: Ssh, key: str, *, volume: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def free_entry(name: str, root: Path) -> None:
-    """Raises Conflict where hosts.toml has this name already, UsageProblem where it is none or the file is wrong."""
+def saved(name: str, root: Path, address: Ssh | None = None, key: str | None = None) -> bool:
+    """Whether hosts.toml has this host at this address, with this key where it pins one.
+
+    Raises Conflict where it has another of this name, UsageProblem where it can have none.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name) or name == "local":
         raise UsageProblem(f"--save {name}: letters, digits, _ and -, starting with a letter or digit; 'local' is taken")
     file = root / declared.FILE_NAME
-    if file.exists() and name in declared.read(file).hosts:
-        raise Conflict(f"{file}: there is a host {name!r} already; choose another --save, or take that one out")
+    there = declared.read(file).hosts.get(name) if file.exists() else None
+    if there is not None and (address is None or there.address != str(address)):
+        raise Conflict(f"{file}: there is a host {name!r} already, {there.address}; choose another --save, or take that one out")
+    if there is not None and None not in {key, there.host_key} and there.host_key != key:
+        raise Conflict(f"{file}: host_key of {name!r} is {there.host_key}, and {address} shows {key} now: another machine; take the old one out first")
+    return there is not None
 
 
 def save(text: str, root: Path) -> Path:

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from pytest_gpueval.cli.main import app
-from pytest_gpueval.errors import UsageProblem
+from pytest_gpueval.errors import Conflict, UsageProblem
 from pytest_gpueval.hosts.address import Ssh
 from pytest_gpueval.hosts.lium import Pod, address_of, volumes
-from pytest_gpueval.hosts.pods import named
+from pytest_gpueval.hosts.pods import entry, named, save, saved
 from tests import lium_api, sshd
 from tests.detached_runs import ROOT
 
@@ -41,7 +41,7 @@ def test_a_pod_from_up_to_rm(api, tmp_path):
         api.ssh = f"ssh root@127.0.0.1 -p {server.port}"
         done = pods("up", "--gpu", "H100", "--count", 8, "--volume", "my_volume", "--name", "train", "--save", "gpu-a", "--yes")
         assert done.exit_code == 0, done.output
-        again = json.loads(pods("up", "--gpu", "H100", "--volume", "my_volume", "--name", "train", "--yes", "--json").stdout)
+        again = json.loads(pods("up", "--gpu", "H100", "--volume", "my_volume", "--name", "train", "--yes", "--save", "gpu-a", "--json").stdout)
         fingerprint = server.fingerprint()
     (rent,) = api.rents()
     assert (rent["pod_name"], rent["gpu_count"], rent["volume_id"]) == ("train", 8, lium_api.VOLUMES[0]["id"])
@@ -93,6 +93,20 @@ def test_what_was_refused_is_not_rented(api, monkeypatch):
     assert denied.exit_code == 4 and "Invalid API key (key from env:LIUM_API_KEY)" in denied.stderr
     monkeypatch.setenv("LIUM_BASE_URL", "http://127.0.0.1:9/api")
     assert pods("rm", "x", "--yes").exit_code == 3
+
+
+def test_a_host_is_saved_once_and_another_key_is_told(tmp_path):
+    address = Ssh("203.0.113.7", "root", 20022)
+    keys = [f"SHA256:{letter * 43}" for letter in "AB"]
+    (tmp_path / "hosts.toml").write_text('# mine\n[hosts.b]\naddress = "local"\n')
+    assert not saved("a", tmp_path, address, keys[0])
+    save(entry("a", address, keys[0], volume=True), tmp_path)
+    assert (tmp_path / "hosts.toml").read_text().startswith('# mine\n[hosts.b]\naddress = "local"\n\n[hosts.a]\n')
+    assert saved("a", tmp_path, address, keys[0])
+    with pytest.raises(Conflict, match="another machine"):
+        saved("a", tmp_path, address, keys[1])
+    with pytest.raises(Conflict, match="there is a host 'a' already"):
+        saved("a", tmp_path, Ssh("203.0.113.8", "root"), keys[0])
 
 
 @pytest.mark.parametrize("pattern", ["*", "1", "train,other", "all", "tr", "", "TRAIN"])
