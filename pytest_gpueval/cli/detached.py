@@ -23,7 +23,7 @@ HOST_VARIABLE, REPO_VARIABLE, OUTPUTS_VARIABLE = "OPS_DEFAULT_HOST", "OPS_REMOTE
 _FOLLOW_S = 20.0
 
 HostOption = Annotated[str, typer.Option("--host", envvar=HOST_VARIABLE, help="Where the run is.")]
-_Root = Annotated[
+RootOption = Annotated[
     str | None, typer.Option("--remote-outputs-dir", envvar=OUTPUTS_VARIABLE, metavar="DIR", help="Where runs are on the host (default: ~/gpueval-runs).")
 ]
 _RunId = Annotated[str, typer.Option("--run-id", metavar="ID", help="Which run.")]
@@ -44,7 +44,7 @@ def submit(
     repo: Annotated[
         str | None, typer.Option("--remote-repo", envvar=REPO_VARIABLE, metavar="DIR", help="Directory on the host where it runs (local: this one).")
     ] = None,
-    root: _Root = None,
+    root: RootOption = None,
     run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="Its name (default: after the suite and the time).")] = None,
     variables: Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of its environment.")] = None,
     secrets: Annotated[list[str] | None, typer.Option("--secret", metavar="NAME", help="A variable of yours that goes with it, unseen.")] = None,
@@ -92,7 +92,7 @@ def submit(
 def status(
     *,
     host: HostOption = "local",
-    root: _Root = None,
+    root: RootOption = None,
     run_ids: Annotated[list[str] | None, typer.Option("--run-id", metavar="ID", help="Which run, any number of times (default: all).")] = None,
     tail_lines: _TailLines = 5,
     dry_run: _DryRun = False,
@@ -109,7 +109,7 @@ def status(
     from pytest_gpueval.hosts.detached.states import State
 
     with user_errors():
-        place = _place(root, host)
+        place = place_of(root, host)
         if dry_run:
             asked = {"do": "status", "root": place, "run_ids": run_ids, "tail_lines": tail_lines}
             if json_ or pretty:
@@ -134,7 +134,7 @@ def logs(
     *,
     run_id: _RunId,
     host: HostOption = "local",
-    root: _Root = None,
+    root: RootOption = None,
     tail_lines: _TailLines = 50,
     index: Annotated[int | None, typer.Option("--index", min=0, metavar="I", help="Of a Job: which shard's (default: the first that failed).")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
@@ -160,14 +160,14 @@ def logs(
             if piece.nonce != before.nonce:
                 sys.stderr.write(f"gpueval: {run_id} was started anew\n")
     if follow:
-        sys.stderr.write(f"gpueval: {run_id}: {_in_words(piece.run)}\n")
+        sys.stderr.write(f"gpueval: {run_id}: {in_words(piece.run)}\n")
 
 
 def stop(
     *,
     run_id: _RunId,
     host: HostOption = "local",
-    root: _Root = None,
+    root: RootOption = None,
     grace: Annotated[float, typer.Option("--grace", min=0, max=3600, metavar="SECONDS", help="Between TERM and KILL.")] = 10.0,
     dry_run: _DryRun = False,
     json_: Json = False,
@@ -187,7 +187,7 @@ def stop(
                 show_document(would, form(json_, pretty))
             else:
                 carry = "processes carry its mark" if run.parts == "processes" else run.parts
-                print(f"{run_id}: {_in_words(run)}, {run.processes} {carry} (dry run, nothing stopped)")  # noqa: T201
+                print(f"{run_id}: {in_words(run)}, {run.processes} {carry} (dry run, nothing stopped)")  # noqa: T201
             return
         with _runs(host, root) as there:
             done = there.stop(run_id, grace_s=grace)
@@ -198,7 +198,7 @@ def fetch(
     *,
     run_id: _RunId,
     host: HostOption = "local",
-    root: _Root = None,
+    root: RootOption = None,
     to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where it goes: DIR/ID (default: reports/fetched/HOST).")] = None,
     max_mib: Annotated[int, typer.Option("--max-mib", min=1, metavar="MIB", help="No more than this.")] = 10_240,
     max_files: Annotated[int, typer.Option("--max-files", min=1, metavar="N", help="No more than these.")] = 10_000,
@@ -216,7 +216,7 @@ def fetch(
     from pytest_gpueval.hosts.detached import fetch as fetching
     from pytest_gpueval.reports.table import plain
 
-    with user_errors(), _agent(host, root) as agent:
+    with user_errors(), agent_at(host, root) as agent:
         target = to or Path("reports/fetched", re.sub(r"[^A-Za-z0-9._-]+", "-", host).strip("-.") or "host")
         if dry_run:
             _, plan, _ = fetching.look(agent, run_id, fetching.Place(target, run_id), max_files)
@@ -241,7 +241,7 @@ def archive(
     *,
     run_id: _RunId,
     host: HostOption = "local",
-    root: _Root = None,
+    root: RootOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be moved; move nothing.")] = False,
     json_: Json = False,
     pretty: Pretty = False,
@@ -253,7 +253,7 @@ def archive(
     """
     from pytest_gpueval.hosts.detached.text import harmless
 
-    with user_errors(), _agent(host, root) as agent:
+    with user_errors(), agent_at(host, root) as agent:
         moved = agent.archive(run_id, paths, dry_run=dry_run)
     outcome = "dry run, nothing moved" if dry_run else "moved"
     if json_ or pretty:
@@ -320,13 +320,13 @@ def _looked(agent: Agent | Jobs, run_ids: list[str] | None, tail_lines: int) -> 
 
 
 @contextmanager
-def _agent(host: str, root: str | None) -> Iterator[Agent]:
+def agent_at(host: str, root: str | None) -> Iterator[Agent]:
     """The agent of a host of this name, whose runs have files. Raises UsageProblem."""
     from pytest_gpueval.hosts import declared
     from pytest_gpueval.hosts.detached.client import Agent
 
     with declared.opened(declared.named(host, Path.cwd())) as machine:
-        yield Agent(machine, _place(root, host))
+        yield Agent(machine, place_of(root, host))
 
 
 @contextmanager
@@ -341,7 +341,7 @@ def _runs(host: str, root: str | None, *, index: int | None = None) -> Iterator[
         return
     if index is not None:
         raise UsageProblem(f"--index {index}: {host} has no Jobs, and a run there has one log")
-    with _agent(host, root) as agent:
+    with agent_at(host, root) as agent:
         yield agent
 
 
@@ -375,7 +375,8 @@ def _directory(repo: str | None, host: str) -> str:
     return repo
 
 
-def _place(root: str | None, host: str) -> str:
+def place_of(root: str | None, host: str) -> str:
+    """The directory of runs on a host. Raises UsageProblem."""
     from pytest_gpueval.hosts import declared
     from pytest_gpueval.hosts.address import KubernetesJobs
     from pytest_gpueval.hosts.detached.submission import root_of
@@ -390,7 +391,7 @@ def _show_submit(runs: Agent | Jobs, made: Submission, host: str, how: Mapping[s
     from pytest_gpueval.hosts.detached.client import Agent
 
     if isinstance(runs, Agent):
-        _show_request(made, host, runs.root, how, form)
+        show_request(made, host, runs.root, how, form)
         return
     from pytest_gpueval.hosts.jobs import template
 
@@ -403,7 +404,7 @@ def _show_submit(runs: Agent | Jobs, made: Submission, host: str, how: Mapping[s
     print("\n".join([*lines, "# dry run, nothing created"]))  # noqa: T201
 
 
-def _show_request(made: Submission, host: str, root: str, how: Mapping[str, Any], form: Form) -> None:
+def show_request(made: Submission, host: str, root: str, how: Mapping[str, Any], form: Form) -> None:
     """What would be sent and run. Secrets are names here, as in the request itself."""
     import shlex
 
@@ -429,7 +430,7 @@ def _say_submitted(done: Submitted, host: str, root: str | None, form: Form) -> 
         return
     flags = shlex.join(["--host", host, *(["--remote-outputs-dir", root] if root else []), "--run-id", done.run.run_id])
     before = " (it was submitted before; --force runs it again once it has ended)" if done.again else ""
-    lines = [f"{done.run.run_id}: {_in_words(done.run)}{before}", *(f"note: {note}" for note in done.notes), f"directory: {done.run.directory}"]
+    lines = [f"{done.run.run_id}: {in_words(done.run)}{before}", *(f"note: {note}" for note in done.notes), f"directory: {done.run.directory}"]
     lines += [f"attach there: tmux -L {done.run.tmux} attach"] if done.run.tmux and not done.run.state.ended else []
     print("\n".join([*lines, f"read it: gpueval runs logs -f {flags}"]))  # noqa: T201
 
@@ -438,7 +439,7 @@ def _say_run(run: DetachedRun) -> None:
     from pytest_gpueval.reports.table import clock, number, plain
 
     time = "" if run.seconds is None else f", {clock(run.seconds)}"
-    lines = [f"{run.run_id}: {_in_words(run)}{time}", f"directory: {run.directory}"]
+    lines = [f"{run.run_id}: {in_words(run)}{time}", f"directory: {run.directory}"]
     lines += [f"attach there: tmux -L {run.tmux} attach"] if run.tmux and not run.state.ended else []
     lines += [f"its log lacks {run.lost_bytes:,} bytes, which the disk did not take"] if run.lost_bytes else []
     lines += [f"{name}: {number(value)}" for name, value in run.results.items()]
@@ -458,7 +459,8 @@ def _say_stopped(done: Stopped, form: Form) -> None:
     print(f"{done.run.run_id}: {done.run.state} ({before}{done.asked} {done.run.parts} asked to end, {done.killed} killed, none left)")  # noqa: T201
 
 
-def _in_words(run: DetachedRun) -> str:
+def in_words(run: DetachedRun) -> str:
+    """Its state, and why."""
     return f"{run.state} ({run.outcome.reason})" if run.outcome.reason else str(run.state)
 
 

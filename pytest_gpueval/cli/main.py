@@ -8,7 +8,7 @@ import typer
 
 from pytest_gpueval import __version__
 
-from . import assets, baselines, compare, datasets, gpus, hosts, plan, report, runs, suites
+from . import assets, baselines, compare, datasets, gpus, hosts, plan, pods, report, runs, suites, vllm
 
 EXIT_CODES = """Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 not allowed, 5 locked or conflicting."""
 
@@ -31,7 +31,9 @@ app.add_typer(assets.app, name="assets")
 app.add_typer(baselines.app, name="baselines")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(hosts.app, name="hosts")
+app.add_typer(pods.app, name="pods")
 app.add_typer(runs.app, name="runs")
+app.add_typer(vllm.app, name="vllm")
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback

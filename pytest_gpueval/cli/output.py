@@ -13,6 +13,9 @@ import typer
 
 from pytest_gpueval.errors import GpuevalError
 
+# The exit code of what Ctrl-C ended, as a shell gives it.
+INTERRUPTED = 130
+
 
 class Form(Enum):
     """Table, compact JSON or indented JSON."""

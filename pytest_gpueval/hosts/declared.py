@@ -242,7 +242,7 @@ def opened(declared: Declared) -> Host:
 
 
 def _ssh(declared: Declared, address: Ssh) -> SshHost:
-    entry, config = declared.entry, _config(declared)
+    entry, config = declared.entry, config_of(declared)
     return SshHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python, host_key=entry.host_key, config=config)
 
 
@@ -261,7 +261,8 @@ def jobs(declared: Declared, root: str | None, *, index: int | None = None) -> J
     return Jobs(Cluster(declared.name, address.namespace, address.context), settings, root, index=index)
 
 
-def _config(declared: Declared) -> Path | None:
+def config_of(declared: Declared) -> Path | None:
+    """The ssh_config that is read in place of the user's own, if hosts.toml names one."""
     written = declared.entry.ssh_config
     if written is None:
         return None

@@ -103,6 +103,7 @@ class CommandSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
     key_variable: str | None = None
     suite: Path | None = None
+    python: str = sys.executable
     host: str = ports.LOOPBACK
     port: int | None = None
     start_s: float = 300.0
@@ -115,7 +116,7 @@ class CommandSettings:
 
     def command(self, port: int) -> list[str]:
         """The argv with its fields filled in. Raises UsageProblem for other fields, and for none that tells the port."""
-        values = {"host": self.host, "model": self.model, "port": str(port), "python": sys.executable}
+        values = {"host": self.host, "model": self.model, "port": str(port), "python": self.python}
         values |= {} if self.suite is None else {"suite": str(self.suite.resolve())}
         used: set[str] = set()
         argv = [_filled(word, values, used) for word in self.argv]
@@ -160,7 +161,7 @@ class _OpenAIKind:
 
     def url(self, launch: Launch) -> str:
         """Where requests go."""
-        return f"http://{_reached(self.settings.host)}:{launch.ports[_HTTP]}/v1"
+        return f"http://{reached(self.settings.host)}:{launch.ports[_HTTP]}/v1"
 
     def launch(self) -> Launch:
         """Raises UsageProblem."""
@@ -326,6 +327,6 @@ def _filled(word: str, values: Mapping[str, str], used: set[str]) -> str:
     return "".join(pieces)
 
 
-def _reached(host: str) -> str:
+def reached(host: str) -> str:
     """The host that reaches a server which listens on every address."""
     return {"0.0.0.0": ports.LOOPBACK, "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound

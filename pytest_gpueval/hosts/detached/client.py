@@ -14,6 +14,7 @@ from pytest_gpueval.sweeps.output import results
 
 from . import bundle
 from .jobs import Job, judge_job
+from .serving import Servers, memory, served
 from .states import Facts, Outcome, State, judge
 from .submission import Submission
 from .text import harmless
@@ -60,6 +61,10 @@ class DetachedRun:
     summary: Mapping[str, Any] | None = None
     # What `processes` counts.
     parts: str = "processes"
+    # What was asked for besides the command; of secrets their names.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    workdir: str = ""
+    secrets: tuple[str, ...] = ()
 
     @property
     def state(self) -> State:
@@ -138,6 +143,26 @@ class Agent:
         if answer["missing"]:
             raise self._unknown(answer["missing"][0], answer["known"])
         return Look([parsed_run(answer, run) for run in answer["runs"]], tuple(harmless(text.encode()) for text in answer["skipped"]))
+
+    def servers(
+        self,
+        run_ids: Sequence[str] | None = None,
+        *,
+        port_of: str | None = None,
+        url: str | None = None,
+        key: str = "",
+        wait_s: float = 0.0,
+        tail_lines: int = 0,
+    ) -> Servers:
+        """The runs that are servers, of these ids or all, and what they answer there; waits up to `wait_s` seconds until one that starts does.
+
+        `port_of`: an address; who listens at its port is told. `url`: of any other server that is to be asked, with `key`.
+        """
+        asked = {"port_of": port_of, "url": url, "key": key, "wait_s": wait_s, "tail_lines": tail_lines, "gpus": True}
+        answer = self._ask({"do": "servers", "run_ids": list(run_ids) if run_ids is not None else None, **asked}, _ASK_S + wait_s)
+        found = [served(parsed_run(answer, run), run["server"], answer["gpus"], answer["now"]) for run in answer["servers"]]
+        listener = answer["listener"]
+        return Servers(found, answer["url"], harmless(listener["words"].encode()) if listener else None, memory(answer["gpus"]))
 
     def logs(self, run_id: str, *, after: Piece | None = None, tail_lines: int = 50, wait_s: float = 0.0) -> Piece:
         """A piece of stdout.log: its last lines, or what follows another piece, for which the agent waits up to `wait_s` seconds. Raises UsageProblem."""
@@ -231,4 +256,7 @@ def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun
         tail=harmless(base64.b64decode(run.get("tail", ""))),
         results=results(base64.b64decode(run.get("results", "")).decode("utf-8", "replace")),
         summary=summary,
+        environment=run["request"]["environment"],
+        workdir=run["request"]["directory"],
+        secrets=tuple(run["request"]["secrets"]),
     )

@@ -1,4 +1,4 @@
-"""What a client can ask for: launch, status, tail, stop, manifest, archive."""
+"""What a client can ask for: launch, status, servers, tail, stop, manifest, archive."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .files import RUN_ID, STATE, TAIL, Run, back_up, named, read_bytes, size_of
 from .manifest import manifest
 from .processes import MARKER, POLL_S, SETTLE_S, Process, Refused, boot, end, family, identity, lives, marks, started_of, step
 from .runner import LEFTOVERS_S, RESULTS, SECRET_NAME, stand, words_of, write_log
+from .serving import answers, awaited, gpus, look_at_port, server_runs
 from .slurm import active, by_slurm, end_job, forget_secrets, job_of, jobs_of, seen_job, settled, submit_job
 
 START_S = 30.0
@@ -266,6 +267,24 @@ def passing_over(skipped: list[str], name: str, *, everything: bool) -> Iterator
         skipped.append(f"{name}: {error}")
 
 
+def servers(message: dict[str, Any]) -> dict[str, Any]:
+    """The runs that are servers, those that are named or all, with what they answer; who listens at an address; what an address answers; GPU memory."""
+    root, found = message["root"], []
+    for name in server_runs(root, message["run_ids"]):
+        run = Run(root, name)
+        claim = run.claim()
+        if claim is not None:
+            seen = awaited(run, claim, message["wait_s"])
+            found.append({**facts(run, claim, marks()), **read_ends(run, claim, message["tail_lines"]), "server": seen})
+    url, port = message["url"], message["port_of"]
+    return {
+        "servers": found,
+        "url": answers(url, message["key"]) if url else None,
+        "listener": look_at_port(port) if port else None,
+        "gpus": gpus() if message["gpus"] else None,
+    }
+
+
 def read_ends(run: Run, claim: dict[str, Any], lines: int) -> dict[str, Any]:
     """The last lines of the log, what the command printed as RESULT_, and its summary.json."""
     at = tail_offset(run.log, lines)
@@ -323,7 +342,7 @@ def tmux_of(run: Run, claim: dict[str, Any]) -> str:
     return f"gpueval-{run.id[:32]}-{claim['nonce'][:8]}"
 
 
-VERBS = {"launch": launch, "status": status, "tail": tail, "stop": stop, "manifest": manifest, "archive": archive}
+VERBS = {"launch": launch, "status": status, "servers": servers, "tail": tail, "stop": stop, "manifest": manifest, "archive": archive}
 
 
 def answer(message: dict[str, Any]) -> dict[str, Any]:
