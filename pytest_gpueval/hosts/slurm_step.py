@@ -32,6 +32,8 @@ STEP_GRACE_S = 5.0
 GRACE_S = 6.5
 UNKNOWN = 255
 _POLL_S, _MOST_PAUSE_S = 0.1, 5.0
+# Until whoever srun left behind with its stderr is not waited for.
+_LAST_WORDS_S = 2.0
 # For how long the end of our stdout waits for the job's; a controller that is away is asked longer than that.
 _GONE_S, _AWAY_S, _ASK_S = 30.0, 1800.0, 60.0
 _PR_SET_PDEATHSIG = 1
@@ -124,6 +126,7 @@ class Step:
         os.close(write)
         self.code: int | None = None
         self.asked_at: float | None = None
+        self.ended_at = 0.0
 
     def _note(self, number: int, _frame: object) -> None:
         if number != signal.SIGCHLD:
@@ -171,8 +174,8 @@ class Step:
         poller.register(self.wake, select.POLLIN)
         poller.register(self.errors, select.POLLIN)
         reads = True
-        while self.code is None or reads:
-            for file, _ in poller.poll(None if hung_at is None and self.asked_at is None else int(_POLL_S * 1000)):
+        while self.code is None or (reads and time.monotonic() - self.ended_at < _LAST_WORDS_S):
+            for file, _ in poller.poll(None if hung_at is None and self.asked_at is None and self.code is None else int(_POLL_S * 1000)):
                 if file == 0:
                     hung_at = time.monotonic()
                     poller.unregister(0)
@@ -199,9 +202,10 @@ class Step:
         if self.code is None:
             pid, how = os.waitpid(self.srun, os.WNOHANG)
             if pid:
-                self.code = os.waitstatus_to_exitcode(how)
+                self.code, self.ended_at = os.waitstatus_to_exitcode(how), time.monotonic()
 
     def _leave(self) -> int:
+        _write(self.said.feed(b"", last=True))
         code = self.code if self.code is not None else UNKNOWN
         if code >= 0 and self.asked_at is None and not self.said.cut:
             os.write(self.orders, _DONE)
