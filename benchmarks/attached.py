@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -36,24 +35,24 @@ def _items(server: Sshd, place: Path, count: int, repeats: int) -> list[Figure]:
     sessions = Sessions(place)
     (place / "hosts.toml").write_text(
         f'[hosts.there]\naddress = "ssh://{server.users["bash"]}@127.0.0.1:{server.port}"\nssh_config = "{server.config}"\n'
-        f'python = "{sys.executable}"\nworkdir = "{place}"\n',
+        f'python = "{sys.executable}"\ninstall = false\nworkdir = "{place.parent / "there"}"\n',
         encoding="utf-8",
     )
     for name, number in (("few", _FEW), ("many", _FEW + count)):
         sessions.suite(name, ["/bin/true", "{parameters}"], range(number))
     sides = {"here": (), "there": ("--gpueval-hosts", "there")}
-    costs: dict[str, list[float]] = {side: [] for side in sides}
+    taken: dict[tuple[str, str], list[float]] = {}
     for _ in range(repeats):
         for side, options in sides.items():
-            taken = []
             for name in ("few", "many"):
                 usage, session = sessions.run(name, "", *options, lanes=2)
                 shutil.rmtree(session)
-                taken.append(usage.wall_s)
-            costs[side].append(1000 * (taken[1] - taken[0]) / count)
-    more = min(costs["there"]) - min(costs["here"])
-    table = [(side, f"{min(found):.2f} ms", f"{statistics.median(found):.2f} ms") for side, found in costs.items()]
-    print_table(f"A row on two lanes, {count} rows, {repeats} times by turns", ("", "least", "median"), table)
+                taken.setdefault((side, name), []).append(usage.wall_s)
+    # What others do on the machine only adds, so the least counts.
+    costs = {side: 1000 * (min(taken[side, "many"]) - min(taken[side, "few"])) / count for side in sides}
+    more = costs["there"] - costs["here"]
+    table = [(side, f"{min(taken[side, 'few']):.2f} s", f"{min(taken[side, 'many']):.2f} s", f"{costs[side]:.2f} ms") for side in sides]
+    print_table(f"Rows on two lanes, the best of {repeats}, by turns", ("", f"{_FEW} rows", f"{_FEW + count} rows", "a row"), table)
     return [Figure("an item on another host, above one here", f"<= {TARGET_MS:g} ms", f"{more:.1f} ms", more <= TARGET_MS)]
 
 
