@@ -1,10 +1,9 @@
-"""gpueval runs submit, status, logs, stop: runs that go on when nobody is connected."""
+"""gpueval runs status, logs, stop, fetch, archive: runs that go on when nobody is connected."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +13,7 @@ import typer
 from .output import Form, Json, Pretty, form, show, show_document, user_errors
 
 if TYPE_CHECKING:
-    from pytest_gpueval.hosts.detached.client import Agent, DetachedRun, Piece, Stopped, Submitted
-    from pytest_gpueval.hosts.detached.submission import JobRequest, Submission
+    from pytest_gpueval.hosts.detached.client import Agent, DetachedRun, Piece, Stopped
     from pytest_gpueval.hosts.jobs.client import Jobs
 
 HOST_VARIABLE, REPO_VARIABLE, OUTPUTS_VARIABLE = "OPS_DEFAULT_HOST", "OPS_REMOTE_REPO", "OPS_REMOTE_OUTPUTS_DIR"
@@ -28,65 +26,7 @@ RootOption = Annotated[
 ]
 _RunId = Annotated[str, typer.Option("--run-id", metavar="ID", help="Which run.")]
 _TailLines = Annotated[int, typer.Option("--tail-lines", min=0, metavar="N", help="The last N lines of its log.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be asked of the host; ask nothing.")]
-
-
-def submit(
-    command: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="-- COMMAND...",
-            help="What to run; {run_dir} and {run_id} in it are its directory and id, on a cluster {shard_index} and {shard_count} its shard.",
-        ),
-    ],
-    *,
-    host: HostOption = "local",
-    repo: Annotated[
-        str | None, typer.Option("--remote-repo", envvar=REPO_VARIABLE, metavar="DIR", help="Directory on the host where it runs (local: this one).")
-    ] = None,
-    root: RootOption = None,
-    run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="Its name (default: after the suite and the time).")] = None,
-    variables: Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of its environment.")] = None,
-    secrets: Annotated[list[str] | None, typer.Option("--secret", metavar="NAME", help="A variable of yours that goes with it, unseen.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Put an earlier run of this id aside, and run again.")] = False,
-    no_tmux: Annotated[bool, typer.Option("--no-tmux", help="Without a terminal to attach to.")] = False,
-    gpus_per_job: Annotated[int | None, typer.Option("--gpus-per-job", min=0, metavar="N", help="Slurm: GPUs (default: gres of hosts.toml, or 1).")] = None,
-    time_limit: Annotated[str | None, typer.Option("--time-limit", metavar="HH:MM:SS", help="Slurm: its time (default: hosts.toml's).")] = None,
-    no_requeue: Annotated[bool, typer.Option("--no-requeue", help="Slurm: not again after its node failed; secrets are kept for a moment only.")] = False,
-    dry_run: _DryRun = False,
-    json_: Json = False,
-    pretty: Pretty = False,
-) -> None:
-    """Start a run that goes on when you leave. The same id and command again give the same run: it starts once.
-
-    Examples:
-      gpueval runs submit --run-id nightly -- pytest --gpueval-suite guardrails_ru --gpus all
-
-      gpueval runs submit --secret HF_TOKEN -- pytest --gpueval-suite guardrails_ru --gpueval-data hub --gpueval-output-dir={run_dir}
-
-      gpueval runs submit --host cluster --gpus-per-job 4 --time-limit 08:00:00 -- pytest --gpueval-suite fineweb10B --gpus all
-    """
-    from dataclasses import replace
-    from datetime import UTC, datetime
-
-    from pytest_gpueval.hosts.detached import submission
-
-    with user_errors(), _runs(host, root) as runs:
-        made = submission.submission(
-            command,
-            directory=_directory(repo, host),
-            run_id=run_id,
-            variables=variables or [],
-            secrets=secrets or [],
-            own=os.environ,
-            now=datetime.now(UTC),
-        )
-        made = replace(made, job=_job(runs, host, gpus_per_job, time_limit, requeue=not no_requeue))
-        if dry_run:
-            _show_submit(runs, made, host, {"do": "launch", "force": force, "tmux": not no_tmux}, form(json_, pretty))
-            return
-        done = runs.submit(made, os.environ, force=force, tmux=not no_tmux)
-    _say_submitted(done, host, runs.root, form(json_, pretty))
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be asked of the host; ask nothing.")]
 
 
 def status(
@@ -95,7 +35,7 @@ def status(
     root: RootOption = None,
     run_ids: Annotated[list[str] | None, typer.Option("--run-id", metavar="ID", help="Which run, any number of times (default: all).")] = None,
     tail_lines: _TailLines = 5,
-    dry_run: _DryRun = False,
+    dry_run: DryRun = False,
     json_: Json = False,
     pretty: Pretty = False,
 ) -> None:
@@ -117,7 +57,7 @@ def status(
             else:
                 print(f"host: {host}\nruns: {', '.join(run_ids or ['all'])} in {place}\ndry run, nothing asked")  # noqa: T201
             return
-        with _runs(host, root) as there:
+        with runs_of(host, root) as there:
             runs = _looked(there, run_ids, tail_lines if run_ids or json_ or pretty else 0)
     if json_ or pretty:
         show_document([record(run) for run in runs], form(json_, pretty))
@@ -148,7 +88,7 @@ def logs(
     """
     from pytest_gpueval.hosts.detached.text import Harmless
 
-    with user_errors(), _runs(host, root, index=index) as agent:
+    with user_errors(), runs_of(host, root, index=index) as agent:
         text, out = Harmless(), form(json_, pretty)
         piece = agent.logs(run_id, tail_lines=tail_lines)
         while True:
@@ -169,7 +109,7 @@ def stop(
     host: HostOption = "local",
     root: RootOption = None,
     grace: Annotated[float, typer.Option("--grace", min=0, max=3600, metavar="SECONDS", help="Between TERM and KILL.")] = 10.0,
-    dry_run: _DryRun = False,
+    dry_run: DryRun = False,
     json_: Json = False,
     pretty: Pretty = False,
 ) -> None:
@@ -180,7 +120,7 @@ def stop(
     """
     with user_errors():
         if dry_run:
-            with _runs(host, root) as there:
+            with runs_of(host, root) as there:
                 (run,) = there.status([run_id])
             would = {"host": host, "run_id": run_id, "state": str(run.state), "processes": run.processes, "outcome": "dry run, nothing stopped"}
             if json_ or pretty:
@@ -189,7 +129,7 @@ def stop(
                 carry = "processes carry its mark" if run.parts == "processes" else run.parts
                 print(f"{run_id}: {in_words(run)}, {run.processes} {carry} (dry run, nothing stopped)")  # noqa: T201
             return
-        with _runs(host, root) as there:
+        with runs_of(host, root) as there:
             done = there.stop(run_id, grace_s=grace)
     _say_stopped(done, form(json_, pretty))
 
@@ -202,7 +142,7 @@ def fetch(
     to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where it goes: DIR/ID (default: reports/fetched/HOST).")] = None,
     max_mib: Annotated[int, typer.Option("--max-mib", min=1, metavar="MIB", help="No more than this.")] = 10_240,
     max_files: Annotated[int, typer.Option("--max-files", min=1, metavar="N", help="No more than these.")] = 10_000,
-    dry_run: _DryRun = False,
+    dry_run: DryRun = False,
     json_: Json = False,
     pretty: Pretty = False,
 ) -> None:
@@ -265,7 +205,7 @@ def archive(
 
 def listing(host: str, root: str | None) -> list[DetachedRun]:
     """The runs of a host. Raises GpuevalError."""
-    with _runs(host, root) as there:
+    with runs_of(host, root) as there:
         return _looked(there, None, 0)
 
 
@@ -330,7 +270,7 @@ def agent_at(host: str, root: str | None) -> Iterator[Agent]:
 
 
 @contextmanager
-def _runs(host: str, root: str | None, *, index: int | None = None) -> Iterator[Agent | Jobs]:
+def runs_of(host: str, root: str | None, *, index: int | None = None) -> Iterator[Agent | Jobs]:
     """The runs of a host: its agent's, or the Jobs of a cluster. Raises UsageProblem."""
     from pytest_gpueval.errors import UsageProblem
     from pytest_gpueval.hosts import declared
@@ -345,36 +285,6 @@ def _runs(host: str, root: str | None, *, index: int | None = None) -> Iterator[
         yield agent
 
 
-def _job(runs: Agent | Jobs, host: str, gpus: int | None, time_limit: str | None, *, requeue: bool) -> JobRequest | None:
-    """What Slurm is asked for, where the host is one of Slurm. Raises UsageProblem."""
-    from pytest_gpueval.errors import UsageProblem
-    from pytest_gpueval.hosts.detached.client import Agent
-    from pytest_gpueval.hosts.detached.submission import JobRequest
-    from pytest_gpueval.hosts.slurm import SlurmHost
-
-    machine = runs.host if isinstance(runs, Agent) else None
-    if isinstance(machine, SlurmHost):
-        return JobRequest(tuple(machine.options.sized(gpus, time_limit).words()), machine.python, requeue)
-    if gpus is not None or time_limit is not None or not requeue:
-        raise UsageProblem(f"--gpus-per-job, --time-limit and --no-requeue are for hosts of slurm://, and {host} is none")
-    return None
-
-
-def _directory(repo: str | None, host: str) -> str:
-    """Where a command runs. Raises UsageProblem."""
-    from pytest_gpueval.errors import UsageProblem
-    from pytest_gpueval.hosts import declared
-    from pytest_gpueval.hosts.address import KubernetesJobs
-
-    if host == "local":
-        return str(Path(repo or ".").expanduser().absolute())
-    there = declared.named(host, Path.cwd())
-    repo = repo or there.entry.workdir or ("~" if isinstance(there.address, KubernetesJobs) else None)
-    if not repo:
-        raise UsageProblem(f"--remote-repo is missing: say in which directory of {host} the command runs, as {REPO_VARIABLE}, or as its workdir in hosts.toml")
-    return repo
-
-
 def place_of(root: str | None, host: str) -> str:
     """The directory of runs on a host. Raises UsageProblem."""
     from pytest_gpueval.hosts import declared
@@ -385,54 +295,6 @@ def place_of(root: str | None, host: str) -> str:
     if isinstance(address, KubernetesJobs):
         return str(address)
     return str(Path(root).expanduser().absolute()) if root and host == "local" else root_of(root)
-
-
-def _show_submit(runs: Agent | Jobs, made: Submission, host: str, how: Mapping[str, Any], form: Form) -> None:
-    from pytest_gpueval.hosts.detached.client import Agent
-
-    if isinstance(runs, Agent):
-        show_request(made, host, runs.root, how, form)
-        return
-    from pytest_gpueval.hosts.jobs import template
-
-    document = runs.manifest(made)
-    if form is not Form.TABLE:
-        show_document({"host": host, "request": document, "secrets": list(made.secrets)}, form)
-        return
-    lines = [template.library().safe_dump(document, sort_keys=False, allow_unicode=True).rstrip()]
-    lines += [f"# secret: {name} (through stdin, in a Secret that the Job owns)" for name in made.secrets]
-    print("\n".join([*lines, "# dry run, nothing created"]))  # noqa: T201
-
-
-def show_request(made: Submission, host: str, root: str, how: Mapping[str, Any], form: Form) -> None:
-    """What would be sent and run. Secrets are names here, as in the request itself."""
-    import shlex
-
-    from pytest_gpueval.reports.table import plain
-
-    request = {**how, "root": root, "request": made.request(host)}
-    if form is not Form.TABLE:
-        show_document({"host": host, "request": request}, form)
-        return
-    around = "tmux -L ... new-session -d" if how["tmux"] else "setsid"
-    if made.job is not None:
-        around = shlex.join(["sbatch", "--requeue" if made.job.requeue else "--no-requeue", *made.job.options])
-    lines = [f"host: {host}", f"run: {root}/{made.run_id}", f"directory: {made.directory}", f"command: {shlex.join(made.command)}"]
-    lines += [f"environment: {name}={value}" for name, value in made.environment.items()] + [f"secret: {name} (through stdin)" for name in made.secrets]
-    print(plain("\n".join([*lines, f"started by: {around}", "dry run, nothing started"])))  # noqa: T201
-
-
-def _say_submitted(done: Submitted, host: str, root: str | None, form: Form) -> None:
-    import shlex
-
-    if form is not Form.TABLE:
-        show_document({"again": done.again, "notes": list(done.notes), **record(done.run)}, form)
-        return
-    flags = shlex.join(["--host", host, *(["--remote-outputs-dir", root] if root else []), "--run-id", done.run.run_id])
-    before = " (it was submitted before; --force runs it again once it has ended)" if done.again else ""
-    lines = [f"{done.run.run_id}: {in_words(done.run)}{before}", *(f"note: {note}" for note in done.notes), f"directory: {done.run.directory}"]
-    lines += [f"attach there: tmux -L {done.run.tmux} attach"] if done.run.tmux and not done.run.state.ended else []
-    print("\n".join([*lines, f"read it: gpueval runs logs -f {flags}"]))  # noqa: T201
 
 
 def _say_run(run: DetachedRun) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import detached
+from . import detached, submit
 from .output import Form, Json, Pretty, form, show, show_document, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.runs.merge import Plan
 
 app = typer.Typer(help="Look at the runs that sessions left, and join them; start runs that go on alone.", no_args_is_help=True)
-app.command("submit")(detached.submit)
+app.command("submit")(submit.submit)
 app.command("status")(detached.status)
 app.command("logs")(detached.logs)
 app.command("stop")(detached.stop)

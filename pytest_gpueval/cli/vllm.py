@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import detached
+from . import detached, submit
 from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, user_errors
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def start(
     with user_errors():
         made, place = _request(wanted, host), detached.place_of(root, host)
         if dry_run:
-            detached.show_request(made, host, place, {"do": "launch", "replace": replace, "tmux": not no_tmux}, out)
+            submit.show_request(made, host, place, {"do": "launch", "replace": replace, "tmux": not no_tmux}, out)
             return
         if bind not in _LOOPBACK and not made.secrets:
             sys.stderr.write(f"gpueval: warning: whoever reaches {bind} port {port} of {host} can use it: it asks for no key (VLLM_API_KEY, or --secret)\n")

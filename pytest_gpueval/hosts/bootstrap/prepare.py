@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,13 @@ class Prepared:
     again: bool
     notes: tuple[str, ...]
     todo: tuple[str, ...] = ()
+
+    def command(self, words: Sequence[str]) -> tuple[str, ...]:
+        """A command for there: where it begins with python or pytest, by the interpreter that was made ready. `environment` goes with it."""
+        interpreter = self.python[-1] if self.python else "python3"
+        if words and words[0] == "pytest":
+            return (interpreter, "-m", "pytest", *words[1:])
+        return (interpreter, *words[1:]) if words and words[0] in ("python", "python3") else tuple(words)
 
 
 def facts(declared: Declared, host: Host, root: Path, *, verify: bool = True, timeout_s: float = _FACTS_S) -> dict[str, Any]:
