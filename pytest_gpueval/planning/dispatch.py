@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Final, Literal
 
 from .ladder import Ladder
+from .pace import Paces
 from .packing import Bin, Parcel, pack
 
 Source = Literal["measured", "suite", "default"]
@@ -43,10 +44,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A worker and the GPUs it uses; none for a CPU lane. Slots that share a GPU never run at the same time."""
+    """A worker and the GPUs it uses; none for a CPU lane. Slots that share a GPU never run at the same time. Those of a `kind` are equally fast.
+
+    `pace` is what earlier sessions say: 2 takes twice as long as predicted.
+    """
 
     name: str
     gpus: frozenset[str] = frozenset()
+    kind: str = ""
+    pace: float = 1.0
 
     @property
     def needs(self) -> frozenset[str]:
@@ -88,6 +94,7 @@ class Dispatcher:
        kept for them, and only narrow jobs that end before that start on its GPUs (EASY backfilling: Lifka, "The ANL/IBM SP scheduling system", 1995).
     3. Otherwise the longest goes first. Where slots differ in the models they have loaded, the jobs that are left are packed (see `packing`), and
        the packing is followed until something turns out different. So a slot takes up a model, or waits, only where that ends the session earlier.
+    4. Where slots differ in speed, the fastest chooses first, and a slow one leaves a job to the others that would end on it after all that is left.
     """
 
     def __init__(self, jobs: Iterable[Job], slots: Iterable[Slot]) -> None:
@@ -105,6 +112,7 @@ class Dispatcher:
             name: [other for other, theirs in self._needs.items() if other != name and needs & theirs] if len(self._widths) > 1 or self._overlapping else []
             for name, needs in self._needs.items()
         }
+        self._paces = Paces({slot.kind: slot.pace for slot in self._slots.values()})
         self._busy: set[str] = set()
         self._warm: dict[str, set[str]] = {}  # slots that have joined -> models they have loaded
         self._running: dict[str, _Running] = {}
@@ -174,6 +182,7 @@ class Dispatcher:
         `seconds` is what it took without loading its model; it corrects what is predicted for the rest of its group, and where the prediction was
         a default, for the other defaults of its model. None where it says nothing, as for a run that was reused.
         """
+        slot = self._slots.get(self._where.get(id_, ""))
         if not self._release(id_) and not self._withdraw(id_):
             return
         for follower in self._followers.get(id_, ()):
@@ -182,7 +191,10 @@ class Dispatcher:
                 self._offer(self._jobs[follower])
         job = self._jobs[id_]
         if seconds is not None and job.seconds > 0 and not job.after:
-            self._correct(job, seconds)
+            kind = slot.kind if slot else ""
+            if self._paces.mixed and seconds > 0 and (job.source == "measured" or f"group {job.group}" in self._measured):
+                self._paces.take(kind, seconds, self.predicted_s(job))
+            self._correct(job, seconds / self._paces.of(kind))
             self._program_for = None
 
     def lost(self, id_: str) -> None:
@@ -318,7 +330,7 @@ class Dispatcher:
         return job.model is not None and job.model not in self._warm[slot.name]
 
     def _length_s(self, job: Job, slot: Slot) -> float:
-        return self.predicted_s(job) + (job.startup_s if self._is_cold(job, slot) else 0.0)
+        return self.predicted_s(job) * self._paces.of(slot.kind) + (job.startup_s if self._is_cold(job, slot) else 0.0)
 
     def _free(self, slots: Iterable[Slot]) -> Iterator[Slot]:
         """Those that have joined, and whose GPUs nobody uses."""
@@ -385,9 +397,26 @@ class Dispatcher:
         return cold and (len(models) > 1 or any(self._warm[slot.name] for slot in slots))
 
     def _start_longest(self, width: int, free: Iterable[Slot], now_s: float) -> Iterator[Start]:
-        for slot in free:
-            if (job := self._longest(width)) is not None:
+        mixed = self._paces.mixed
+        for slot in sorted(free, key=lambda slot: self._paces.of(slot.kind)) if mixed else free:
+            if (job := self._suited(slot, width, now_s) if mixed else self._longest(width)) is not None:
                 yield self._start(job, slot, now_s)
+
+    def _suited(self, slot: Slot, width: int, now_s: float) -> Job | None:
+        """The longest that a slot had better run than leave to faster ones: that ends there before these could have done all that is left."""
+        pace, longest = self._paces.of(slot.kind), self._longest(width)
+        others = [other for other in self._of_width[width] if other is not slot and other.name in self._warm]
+        if longest is None or not any(self._paces.of(other.kind) < pace for other in others):
+            return longest
+        work_s = sum(ladder.load_s for (gpus, _), ladder in self._ladders.items() if self._width(gpus) == width)
+        work_s += sum(self._free_in_s(other, now_s) / self._paces.of(other.kind) for other in others)
+        until_s = work_s / sum(1 / self._paces.of(other.kind) for other in others)
+        jobs = (self._jobs[id_] for id_ in islice(self._ready, MOST_PACKED))
+        fitting = [job for job in (longest, *jobs) if self._width(job.gpus) == width and self._ends_soon(job, slot, others, until_s, now_s)]
+        return max(fitting, key=self.predicted_s, default=None)
+
+    def _ends_soon(self, job: Job, slot: Slot, others: Sequence[Slot], until_s: float, now_s: float) -> bool:
+        return self._length_s(job, slot) <= max(until_s, min(self._free_in_s(other, now_s) + self._length_s(job, other) for other in others))
 
     def _start_packed(self, width: int, ours: Sequence[Slot], free: Sequence[Slot], now_s: float) -> Iterator[Start]:
         """What the packing has next for each free slot; the packing is made again where it does not hold any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -75,6 +75,12 @@ class History:
             others = [median(found) for (suite, _, runtime, model), found in self.rates.items() if (suite, runtime, model) == (case.suite, PROGRAM, gpu)]
             return Estimate(median(others) if others else 1 / DEFAULT_ROW_S, 0.0, "default")
         return Estimate(DEFAULT_RATE, startup_s, "default")
+
+    def pace(self, units: Iterable[Unit], gpu: str | None, beside: str | None) -> float:
+        """How many times longer these take on a GPU model than on another: the median of what was measured on both; 1 where nothing was."""
+        pairs = ((self.estimate(unit, gpu), self.estimate(unit, beside)) for unit in units)
+        ratios = [other.rate / one.rate for one, other in pairs if one.source == other.source == "measured"]
+        return median(ratios) if ratios else 1.0
 
 
 def newest_sessions(output_dir: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:

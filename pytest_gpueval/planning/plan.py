@@ -178,7 +178,7 @@ def make(jobs: Iterable[Job], slots: Sequence[Slot], budget_s: float | None = No
     while True:
         for start in dispatcher.next(now_s):
             startup_s = start.job.startup_s if start.cold else 0.0
-            end_s = now_s + startup_s + start.job.seconds
+            end_s = now_s + startup_s + start.job.seconds * start.slot.pace
             assignments.append(Assignment(start.job, start.slot, now_s, end_s, startup_s))
             heappush(ends, (end_s, next(numbers), start.job.id))
         if not ends:

@@ -21,7 +21,7 @@ from pytest_gpueval import __version__
 from pytest_gpueval.errors import Conflict, GpuevalError
 from pytest_gpueval.gpus.nvml import Reading
 from pytest_gpueval.gpus.sampling import Series
-from pytest_gpueval.planning.dispatch import Job
+from pytest_gpueval.planning.dispatch import Job, Slot
 from pytest_gpueval.reports.table import Row
 from pytest_gpueval.runs import redact, results
 from pytest_gpueval.runs.directory import RunDirectory, blocked_message, read_metadata
@@ -200,6 +200,10 @@ class Controller:
     def _handed_over(self) -> dict[str, str]:
         """The suites for workers, which need not read them again."""
         return cases.hand_over(self._suites)
+
+    def slots(self) -> dict[str, Slot]:
+        """The lanes as the scheduler sees them, by their names."""
+        return {slot.name: slot for slot in self._forecast.slots}
 
     def jobs(self, ids: Sequence[str]) -> list[Job]:
         """The items of the session as jobs, once a worker has collected them."""

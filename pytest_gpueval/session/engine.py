@@ -15,17 +15,16 @@ from .scheduler import Scheduler, Session
 
 if TYPE_CHECKING:
     from .controller import Controller
-    from .lanes import Lane
 
 
 class Engine:
     """Plugin of the controller where xdist runs the lanes."""
 
-    def __init__(self, config: pytest.Config, controller: Controller, laid: Sequence[Lane]) -> None:
+    def __init__(self, config: pytest.Config, controller: Controller) -> None:
         xdist_seam.check()
         self._config = config
         self._controller = controller
-        self._slots = {lane.name: lane.slot for lane in laid}
+        self._slots = controller.slots()
         away = controller.elsewhere
         self._launcher = xdist_seam.Launcher(config, self._not_started, *([away.arguments] if away else []))
         self._scheduler: Scheduler | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_gpueval.datasets.sources import Location
 from pytest_gpueval.planning import plan
+from pytest_gpueval.planning.dispatch import Slot
 from pytest_gpueval.planning.history import History
 from pytest_gpueval.suites.load import FILE_NAME, AnySuite
 from pytest_gpueval.suites.model import Case, Shard, Suite, Unit
@@ -28,7 +29,7 @@ class Forecast:
     """Costs of the cases of some suites on some lanes, from earlier sessions of the same output directory and from the suites."""
 
     def __init__(self, settings: Settings, data: Data, suites: Sequence[AnySuite], laid: Sequence[Lane], chosen: Sequence[Unit] | None = None) -> None:
-        self.slots = [lane.slot for lane in laid]
+        self._laid = laid
         budgets = [suite.file.budget_s for suite in suites]
         self.budget_s = None if None in budgets else sum(budget_s for budget_s in budgets if budget_s) or None
         self.unknown: list[str] = []  # cases whose rows are guessed
@@ -46,15 +47,27 @@ class Forecast:
         return [unit for suite in self._suites for unit in cases.units(suite, self._settings)]
 
     @cached_property
+    def _history(self) -> History:
+        return History.read(self._settings.output_dir)
+
+    @cached_property
+    def slots(self) -> list[Slot]:
+        """The lanes as the scheduler sees them: with how fast their GPUs are beside the ones that costs are told for."""
+        names = {lane.gpu_name for lane in self._laid}
+        if len(names) < 2:
+            return [lane.slot for lane in self._laid]
+        paces = {name: self._history.pace(self.units, name, self._gpu) for name in names}
+        return [replace(lane.slot, pace=paces[lane.gpu_name]) for lane in self._laid]
+
+    @cached_property
     def works(self) -> dict[str, plan.Work]:
         """Every case by its key."""
-        history = History.read(self._settings.output_dir)
         found: dict[str, plan.Work] = {}
         bases = {suite.directory: f"{_shown(suite.directory / FILE_NAME, self._settings.root)}::{cases.function_of(suite)}" for suite in self._suites}
         locations = {suite.directory: location(suite) for suite in self._suites if isinstance(suite, Suite)}
         for unit in self.units:
             rows = self._rows(unit, locations[unit.directory]) if isinstance(unit, Case) else 1
-            found[cases.key(unit)] = plan.Work(bases[unit.directory], unit, rows, history.estimate(unit, self._gpu))
+            found[cases.key(unit)] = plan.Work(bases[unit.directory], unit, rows, self._history.estimate(unit, self._gpu))
         return found
 
     def _rows(self, case: Case, where: Location) -> int:

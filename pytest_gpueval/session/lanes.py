@@ -43,7 +43,7 @@ class Lane:
     @property
     def slot(self) -> Slot:
         """The lane as the plan sees it."""
-        return Slot(self.name, frozenset(f"{self.host}/{device.uuid}" if self.host else device.uuid for device in self.gpus))
+        return Slot(self.name, frozenset(f"{self.host}/{device.uuid}" if self.host else device.uuid for device in self.gpus), f"{self.host} {self.gpu_name}")
 
     @property
     def gpu_name(self) -> str | None:

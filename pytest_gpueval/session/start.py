@@ -210,7 +210,7 @@ def _open_session(config: pytest.Config, suites: list[AnySuite]) -> None:
             from .away import Elsewhere  # noqa: PLC0415 - most sessions stay here
 
             controller.elsewhere = Elsewhere(controller, found.away, found.lanes)
-        engine = Engine(config, controller, found.lanes)
+        engine = Engine(config, controller)
         controller.lane_of = engine.lane
         config.pluginmanager.register(engine, "gpueval-engine")
     elif getattr(config.option, "dist", "no") == "no":

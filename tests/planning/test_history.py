@@ -156,3 +156,10 @@ def test_only_the_newest_sessions_are_read(case, tmp_path, monkeypatch):
     monkeypatch.setattr(costs.Path, "read_bytes", lambda path: read.append(path.parent.name) or really(path))
     assert History.read(tmp_path, sessions=30).estimate(case, H100).rate == 186
     assert read == [f"session-{number}" for number in range(199, 169, -1)]
+
+
+def test_how_much_slower_one_gpu_is_than_another(case):
+    rates = {(case.suite, case.whole_id, case.runtime_name, gpu): found for gpu, found in ((H100, (100.0, 90.0, 110.0)), ("A100", (50.0,)))}
+    history = History(rates)
+    assert history.pace([case], "A100", H100) == 2.0 and history.pace([case], H100, "A100") == 0.5
+    assert history.pace([case], "V100", H100) == history.pace([], "A100", H100) == 1.0
