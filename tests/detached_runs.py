@@ -15,7 +15,7 @@ from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = ("made", "locked", "claimed", "spawned", "started")
-_NO_STEP = 'def step(name: str) -> None:\n    """Where tests cut the work off."""\n'
+NO_STEP = 'def step(name: str) -> None:\n    """Where tests cut the work off."""\n'
 # The agent alone has no arguments: a runner that died here would take its terminal along.
 _STEP = """def step(name):
     if name == {step!r} and "run" not in sys.argv:
@@ -26,9 +26,9 @@ _STEP = """def step(name):
 
 def cut_agent(step, *, both):
     """An agent that kills its client at this step, and itself as well."""
-    assert _NO_STEP in bundle.source()
+    assert NO_STEP in bundle.source()
     pids = "os.getppid(), os.getpid()" if both else "os.getppid(),"
-    return bundle.source().replace(_NO_STEP, "import sys\n" + _STEP.format(step=step, pids=pids))
+    return bundle.source().replace(NO_STEP, "import sys\n" + _STEP.format(step=step, pids=pids))
 
 
 def what(command, run_id="one", **more):

@@ -191,7 +191,11 @@ class Agent:
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, **message}).encode()
-        done = self.host.run(["python3", "-I", "-S", "-X", "utf8", "-c", bundle.LOADER], stdin=bundle.framed(self._source, request), timeout_s=timeout_s)
+        loader = ["python3", "-I", "-S", "-X", "utf8", "-c", bundle.LOADER]
+        try:
+            done = self.host.run(loader, stdin=bundle.framed(self._source, request), timeout_s=timeout_s)
+        except Unreachable as problem:
+            raise Unreachable(f"{problem}\n{unsure}.") from None
         answer = answered(self.host.name, done, unsure)
         if "error" in answer:
             if answer["error"]["kind"] == "missing":
