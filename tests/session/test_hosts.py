@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -311,3 +312,22 @@ def test_workers_are_programs_in_pods(hosts, kube):
     said = hosts.finish("pod", "--gpus", "none", "-n", "2")
     assert "2 CPU lanes on pod" in said and "2 passed" in said, said
     assert validate.problems(toy.session("it")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_session_ends_its_workers_there(hosts, number):
+    toy = hosts.toy
+    toy.datasets({"d0": ["pass", "wait_for(lambda: False, 'the end', 600)"]})
+    hosts.add("a", gpus=1)
+    process = toy.start(hosts.here, "--gpueval-hosts", "a", "--gpus", "0", "--gpueval-workers", "1")
+    wait_for(lambda: len(toy.events("begin")) == 2)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, said
+    hosts.nothing_is_left()
+    assert toy.summary("toy-d0-fast", "it")["status"] == "interrupted" and "predicting" in (toy.session("it") / "toy-d0-fast/stdout.log").read_text()
+    again = toy.start(hosts.here, "--gpueval-hosts", "a", "--gpus", "0", "--gpueval-session", "other")  # its GPU is free
+    wait_for(lambda: len(toy.events("begin")) > 2)
+    again.send_signal(signal.SIGKILL)
+    again.communicate()
+    hosts.nothing_is_left()
