@@ -52,7 +52,7 @@ def status(
     json_: Json = False,
     pretty: Pretty = False,
 ) -> None:
-    """How hosts are: volume, GPUs, Python, disk, sessions, runs, clock. Exit code 3 if one is unreachable, 4 if one lets us not in, 1 if one is unfit.
+    """How hosts are: volume, GPUs, Python, disk, sessions, runs, clock. Exit code 3 if one is unreachable, 4 if one refuses us, 1 if one is unfit.
 
     Examples:
       gpueval hosts status
