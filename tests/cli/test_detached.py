@@ -138,8 +138,10 @@ def test_what_lies_elsewhere_is_archived(agent, tmp_path):
     assert "one: 0 file(s)" in gpueval(*words).stdout, "asked again"
 
 
-def test_the_commands_of_the_readme_are_understood(agent, monkeypatch):
+def test_the_commands_of_the_readme_are_understood(agent, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "canary-7f3a91")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts.toml").write_text(f'[hosts.gpu-a]\naddress = "local"\nworkdir = "{tmp_path}/there"\npython = "{sys.executable}"\ninstall = false\n')
     block = re.search(r"## Runs that go on alone\n.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     commands = [shlex.split(line, comments=True)[2:] for line in block[1].splitlines()]
     assert {words[0] for words in commands} == {"submit", "status", "logs", "stop", "archive", "fetch"}

@@ -243,7 +243,8 @@ def test_a_row_whose_session_was_killed_goes_on(sweep, resume):
     do = "(here / 'checkpoint').touch(); (here / 'up').touch(); attempt == 1 and time.sleep(1000)"
     sweep.make({"a": {"do": do}}, f"resume = {str(resume).lower()}\n")
     process = sweep.start("-p", "no:xdist")
-    wait_for((sweep.path("a") / "up").exists)
+    results = sweep.path("a") / "results.jsonl"
+    wait_for(lambda: (sweep.path("a") / "up").exists() and results.exists() and len(results.read_text().splitlines()) == 3)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     (first,) = sweep.ran()

@@ -18,7 +18,7 @@ from pytest_gpueval.hosts.detached.agent.processes import Refused, boot
 from pytest_gpueval.hosts.detached.agent.requests import status
 from pytest_gpueval.hosts.sync.agent.snapshots import at, hash_of, looks
 
-SMI_S = 15.0
+QUERY_S = 15.0
 SMI_PLACES = ("/usr/bin/nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")
 SMI_QUERIES = {"gpus": "--query-gpu=index,uuid,name,memory.used,memory.total,driver_version", "processes": "--query-compute-apps=gpu_uuid,pid,used_memory"}
 UV_PLACES = ("~/.local/bin/uv", "~/.cargo/bin/uv", "/usr/local/bin/uv", "/opt/homebrew/bin/uv")
@@ -86,7 +86,7 @@ def gpus_of() -> dict[str, Any]:
     for name, query in SMI_QUERIES.items():
         try:
             done = subprocess.run(
-                [program, query, "--format=csv,noheader,nounits"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=SMI_S
+                [program, query, "--format=csv,noheader,nounits"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=QUERY_S
             )
         except (OSError, subprocess.TimeoutExpired, ValueError) as error:
             return {"gpus": None, "why": f"nvidia-smi: {error}"}
