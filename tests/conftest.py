@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import HealthCheck, settings
+from contextlib import suppress
 
-# How long an example takes says how busy the machine is; and a run decides on a change, not on luck: `pytest --hypothesis-profile default` looks further.
-settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("steady")
+import pytest
+
+# pytest loads this file for evaluations in this repository, too, before anything that tests need is installed.
+with suppress(ModuleNotFoundError):
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says how busy the machine is; and a run decides on a change, not on luck: `pytest --hypothesis-profile default` looks further.
+    settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("steady")
 
 # Plugins of the tests' own environment, which no session that a test starts makes use of. Hypothesis alone takes longer to import, at the end of
 # every session, than many a session takes.

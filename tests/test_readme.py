@@ -64,6 +64,17 @@ def test_the_first_two_commands_are_targets_of_make():
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
+def test_the_first_command_needs_nothing_that_tests_need(tmp_path):
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    names = [re.split(r"[<>=\[ ]", word)[0].replace("-", "_") for word in own["dependency-groups"]["test"]]
+    for name in [*names, "sklearn"]:
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError({name!r})")
+    only_ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(tmp_path)}
+    command = [BIN / "pytest", "-p", "xdist", "-p", "gpueval", "--gpueval-suite", "guardrails_ru", "--gpus", "auto", "--collect-only", "-q"]
+    done = subprocess.run([*command, "-p", "no:cacheprovider"], cwd=ROOT, env={**os.environ, **only_ours}, capture_output=True, text=True)
+    assert done.returncode == 0 and "suites/guardrails_ru/suite.toml::test_eval[" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", [command for command in commands() if command.startswith("pytest")])
 def test_pytest_commands_select_something(command, tmp_path):
     words = [word for word in shlex.split(command.split(" & ")[0])[1:] if word not in ("--collect-only", "-q")]
