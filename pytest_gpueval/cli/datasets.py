@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .budget import budget
-from .output import Form, Json, Pretty, form, show, show_document, user_errors
+from .output import Form, Json, Pretty, form, show, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.datasets.hub import Hub, Repository
@@ -151,7 +150,7 @@ def publish_sizes(
     with TemporaryDirectory(prefix="gpueval-rebalance-") as folder:
         for number, (name, rows) in enumerate(sizes.items(), 1):
             entry = suite.file.datasets[name]
-            sys.stderr.write(f"gpueval: {name} ({number} of {len(sizes)})\n")
+            tell(f"{name} ({number} of {len(sizes)})")
             wish = publish.Wish(rows, _annotation(suite, entry), split, source, negatives, seed, config=entry.config)
 
             def propose(base: Repository, wish: publish.Wish = wish) -> Proposal:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import Form, Json, Pretty, form, show, show_document, user_errors
+from .output import Form, Json, Pretty, form, show, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.detached.client import Agent, DetachedRun, Piece, Stopped
@@ -98,9 +98,9 @@ def logs(
                 break
             before, piece = piece, agent.logs(run_id, after=piece, wait_s=_FOLLOW_S)
             if piece.nonce != before.nonce:
-                sys.stderr.write(f"gpueval: {run_id} was started anew\n")
+                tell(f"{run_id} was started anew")
     if follow:
-        sys.stderr.write(f"gpueval: {run_id}: {in_words(piece.run)}\n")
+        tell(f"{run_id}: {in_words(piece.run)}")
 
 
 def stop(
@@ -255,7 +255,7 @@ def _looked(agent: Agent | Jobs, run_ids: list[str] | None, tail_lines: int) -> 
     """The runs; those that cannot be looked at are named on stderr."""
     found = agent.look(run_ids, tail_lines=tail_lines)
     for text in found.skipped:
-        sys.stderr.write(f"gpueval: passed over: {text}\n")
+        tell(f"passed over: {text}")
     return found.runs
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import Form, Json, Pretty, form, show, show_document, user_errors
+from .output import Form, Json, Pretty, form, show, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.bootstrap.prepare import Prepared
@@ -95,7 +94,7 @@ def sync(host: _Host, *, dry_run: _DryRun = False, json_: Json = False, pretty: 
         where = declared.named(host, root)
         with declared.opened(where) as machine:
             rules = declared.code_rules(root)
-            done = send(machine, root, base(root, where.entry.workdir), rules=rules, python=where.entry.python, dry_run=dry_run, tell=_tell)
+            done = send(machine, root, base(root, where.entry.workdir), rules=rules, python=where.entry.python, dry_run=dry_run, tell=tell)
     if json_ or pretty:
         show_document({"host": host, **_synced(done, dry_run=dry_run)}, form(json_, pretty))
     else:
@@ -129,7 +128,7 @@ def bootstrap(
         if wandb_login:
             netrc.key_of(os.environ)
         with declared.opened(where) as machine:
-            done = prepare(where, machine, root, rules=declared.code_rules(root), dry_run=dry_run, tell=_tell)
+            done = prepare(where, machine, root, rules=declared.code_rules(root), dry_run=dry_run, tell=tell)
             if wandb_login and not dry_run:
                 login = netrc.login(where, machine, os.environ)
     todo = [*done.todo, *(["write WANDB_API_KEY to ~/.netrc"] if wandb_login and dry_run else [])]
@@ -138,10 +137,6 @@ def bootstrap(
         show_document({"host": host, **_synced(done.synced, dry_run=dry_run), **told, "notes": list(done.notes)}, form(json_, pretty))
         return
     print("\n".join([*_sync_lines(host, done.synced, dry_run=dry_run), *_ready_lines(done, todo), *([login] if login else [])]))  # noqa: T201
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"gpueval: {text}\n")
 
 
 def _synced(done: Synced, *, dry_run: bool) -> dict[str, Any]:

@@ -59,6 +59,11 @@ def show_document(value: Any, form: Form) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2 if form is Form.PRETTY else None))  # noqa: T201
 
 
+def tell(text: str) -> None:
+    """What goes on, on stderr."""
+    sys.stderr.write(f"gpueval: {text}\n")
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Print an error of ours and leave with its exit code."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, user_errors
+from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.lium import Lium, Pod
@@ -132,10 +132,10 @@ def up(
                 _say_would(wanted, timeout, out)
                 return
             _ask(f"Rent {_words(wanted)}?", yes=yes)
-            _told(f"renting {name}; lium waits until it runs, which takes minutes")
-            before_or_new = pods.rented(lium, wanted, timeout_s=timeout, told=_told)
+            tell(f"renting {name}; lium waits until it runs, which takes minutes")
+            before_or_new = pods.rented(lium, wanted, timeout_s=timeout, told=tell)
         else:
-            _told(f"the pod {name!r} ({before.huid}) is there already, {before.status}; nothing new is rented")
+            tell(f"the pod {name!r} ({before.huid}) is there already, {before.status}; nothing new is rented")
             if dry_run:
                 show_document({"outcome": "dry run, nothing rented", "pod": record(before)}, out)
                 return
@@ -169,7 +169,7 @@ def rm(
             _ask(f"End {words}? What is not on a volume is lost.", yes=yes)
             for pod in wanted:
                 lium.remove(pod.huid)
-                _told(f"ended {pod.name} ({pod.huid})")
+                tell(f"ended {pod.name} ({pod.huid})")
     if out is not Form.TABLE:
         show_document({"outcome": "dry run, nothing ended" if dry_run else "ended", "pods": [record(pod) for pod in wanted]}, out)
     elif dry_run:
@@ -222,10 +222,6 @@ def _ask(question: str, *, yes: bool) -> None:
         raise typer.Exit(1)
 
 
-def _told(text: str) -> None:
-    sys.stderr.write(f"gpueval: {text}\n")
-
-
 def _say_would(wanted: Rental, timeout_s: float, out: Form) -> None:
     words: Sequence[str] = ["lium", "up", *wanted.words(timeout_s)]
     if out is not Form.TABLE:
@@ -242,14 +238,14 @@ def _finish(lium: Lium, rented: Pod, save: str | None, *, again: bool, volume: b
     from pytest_gpueval.hosts.declared import FILE_NAME
 
     try:
-        pod, address, key = pods.awaited(lium, rented, timeout_s=timeout_s, told=_told)
+        pod, address, key = pods.awaited(lium, rented, timeout_s=timeout_s, told=tell)
     except KeyboardInterrupt:
-        _told(f"{rented.name} ({rented.huid}) is rented and billed. gpueval pods up --name {rented.name} waits again; gpueval pods rm {rented.huid} ends it.")
+        tell(f"{rented.name} ({rented.huid}) is rented and billed. gpueval pods up --name {rented.name} waits again; gpueval pods rm {rented.huid} ends it.")
         raise typer.Exit(INTERRUPTED) from None
     text = pods.entry(save or pod.name.replace(".", "-"), address, key, volume=volume)
     file = None if save is None else Path.cwd() / FILE_NAME if pods.saved(save, Path.cwd(), address, key) else pods.save(text, Path.cwd())
     if not pod.removal_at and again:
-        _told(f"warning: the pod has no end; set one: lium rm {pod.huid} --in 6h")
+        tell(f"warning: the pod has no end; set one: lium rm {pod.huid} --in 6h")
     if out is not Form.TABLE:
         show_document({"again": again, "pod": record(pod), "host_key": key, "hosts_toml": text, "file": None if file is None else os.fspath(file)}, out)
         return

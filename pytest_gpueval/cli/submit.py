@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .detached import REPO_VARIABLE, DryRun, HostOption, RootOption, in_words, record, runs_of
-from .output import Form, Json, Pretty, form, show_document, user_errors
+from .output import Form, Json, Pretty, form, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.bootstrap.prepare import Prepared
@@ -100,15 +99,11 @@ def _sent(runs: Agent | Jobs, host: str, repo: str | None, *, dry_run: bool) -> 
         root,
         rules=declared.code_rules(root),
         dry_run=dry_run,
-        tell=_tell,
+        tell=tell,
     )
     for text in (f"{len(done.synced.sent)} of {len(done.synced.tree.items)} files {said}", *done.todo, *done.notes):
-        _tell(f"{host}: {text}")
+        tell(f"{host}: {text}")
     return done
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"gpueval: {text}\n")
 
 
 def _job(runs: Agent | Jobs, host: str, gpus: int | None, time_limit: str | None, *, requeue: bool) -> JobRequest | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import detached, submit
-from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, user_errors
+from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.detached.client import Agent, Submitted
@@ -89,7 +89,7 @@ def start(
             submit.show_request(made, host, place, {"do": "launch", "replace": replace, "tmux": not no_tmux}, out)
             return
         if bind not in _LOOPBACK and not made.secrets:
-            sys.stderr.write(f"gpueval: warning: whoever reaches {bind} port {port} of {host} can use it: it asks for no key (VLLM_API_KEY, or --secret)\n")
+            tell(f"warning: whoever reaches {bind} port {port} of {host} can use it: it asks for no key (VLLM_API_KEY, or --secret)")
         with detached.agent_at(host, root) as agent:
             _start(agent, made, host, out, timeout_s=0 if no_wait else timeout, replace=replace)
 
@@ -122,7 +122,7 @@ def _start(agent: Agent, made: Submission, host: str, out: Form, *, timeout_s: f
         hint = "\nIts path there: --vllm-bin PATH, or the first word of --command." if "there is no such program" in str(problem) else ""
         raise UsageProblem(f"{problem}{hint}") from None
     for note in done.notes:
-        sys.stderr.write(f"gpueval: note: {note}\n")
+        tell(f"note: {note}")
     progress = _Progress(made.run_id)
     try:
         causes = {pattern: for_options(advice) for pattern, advice in CAUSES.items()}
@@ -132,7 +132,7 @@ def _start(agent: Agent, made: Submission, host: str, out: Form, *, timeout_s: f
     except KeyboardInterrupt:
         progress.end()
         flags = _flags(host, agent.root)
-        sys.stderr.write(f"gpueval: {made.run_id} goes on loading on {host}. Stop it: gpueval vllm stop {flags} --name {made.run_id}\n")
+        tell(f"{made.run_id} goes on loading on {host}. Stop it: gpueval vllm stop {flags} --name {made.run_id}")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         progress.end()
@@ -161,7 +161,7 @@ class _Progress:
             sys.stderr.flush()
         elif now - self._told >= _TOLD_EVERY_S:
             self._told = now
-            sys.stderr.write(f"gpueval: {text}\n")
+            tell(text)
 
     def end(self) -> None:
         """Take the line away."""
@@ -362,7 +362,7 @@ def _say_started(one: Served, done: Submitted, host: str, root: str, out: Form) 
 def _say_stopped(done: StoppedServer, out: Form) -> None:
     run = done.stopped.run
     for note in done.notes:
-        sys.stderr.write(f"gpueval: warning: {note}\n")
+        tell(f"warning: {note}")
     if out is not Form.TABLE:
         counts = {"ended_before": done.stopped.ended_before, "asked": done.stopped.asked, "killed": done.stopped.killed, "notes": list(done.notes)}
         memory = {index: {"before_mib": was, "after_mib": now} for index, (was, now) in done.gpu_mib.items()}

@@ -104,20 +104,25 @@ def select(spec: str, devices: Sequence[Device], environment: Mapping[str, str] 
             raise UsageProblem(f"--gpus all: {none_here(environment)}")
         return list(devices)
     chosen: list[Device] = []
-    for part in map(str.strip, spec.split(",")):
-        chosen += _part(spec, part, devices, environment)
+    for part in parts(spec):
+        chosen += _named(spec, part, devices, environment)
     doubled = [device for device in chosen if chosen.count(device) > 1]
     if doubled:
         raise UsageProblem(f"--gpus {spec}: GPU {doubled[0].label} is named twice")
     return chosen
 
 
-def _part(spec: str, part: str, devices: Sequence[Device], environment: Mapping[str, str]) -> list[Device]:
+def parts(spec: str) -> list[range | str]:
+    """What a list of GPUs names: ranges of indices, UUIDs, labels of MIG instances. Raises UsageProblem."""
+    return [_part(spec, part) for part in map(str.strip, spec.split(","))]
+
+
+def _part(spec: str, part: str) -> range | str:
     if part.startswith(("GPU-", "MIG-")):
-        return [_by_uuid(spec, part, devices, environment)]
+        return part
     instance = _INSTANCE.fullmatch(part)
     if instance is not None:
-        return [_by_label(spec, f"{int(instance[1])}:{int(instance[2])}", devices, environment)]
+        return f"{int(instance[1])}:{int(instance[2])}"
     match = _RANGE.fullmatch(part)
     if match is None:
         what = repr(part) if len(part) < 100 else f"{part[:100]!r}..."
@@ -125,12 +130,18 @@ def _part(spec: str, part: str, devices: Sequence[Device], environment: Mapping[
     first, last = int(match[1]), int(match[2] or match[1])
     if first > last:
         raise UsageProblem(f"--gpus {spec}: the range {part} runs backwards; write {last}-{first}")
+    return range(first, last + 1)
+
+
+def _named(spec: str, part: range | str, devices: Sequence[Device], environment: Mapping[str, str]) -> list[Device]:
     if not devices:
         raise UsageProblem(f"--gpus {spec}: {none_here(environment)}")
+    if isinstance(part, str):
+        return [_by_label(spec, part, devices) if ":" in part else _by_uuid(spec, part, devices)]
     highest = max(device.index for device in devices)
-    if last > highest:
-        raise UsageProblem(f"--gpus {spec}: there is no GPU {max(first, highest + 1)}. {_listing(devices)}")
-    return [_by_index(spec, index, devices) for index in range(first, last + 1)]
+    if part[-1] > highest:
+        raise UsageProblem(f"--gpus {spec}: there is no GPU {max(part[0], highest + 1)}. {_listing(devices)}")
+    return [_by_index(spec, index, devices) for index in part]
 
 
 def _by_index(spec: str, index: int, devices: Sequence[Device]) -> Device:
@@ -142,18 +153,14 @@ def _by_index(spec: str, index: int, devices: Sequence[Device]) -> Device:
     return there[0]
 
 
-def _by_label(spec: str, label: str, devices: Sequence[Device], environment: Mapping[str, str]) -> Device:
-    if not devices:
-        raise UsageProblem(f"--gpus {spec}: {none_here(environment)}")
+def _by_label(spec: str, label: str, devices: Sequence[Device]) -> Device:
     for device in devices:
         if device.label == label:
             return device
     raise UsageProblem(f"--gpus {spec}: there is no MIG instance {label}. {_listing(devices)}")
 
 
-def _by_uuid(spec: str, part: str, devices: Sequence[Device], environment: Mapping[str, str]) -> Device:
-    if not devices:
-        raise UsageProblem(f"--gpus {spec}: {none_here(environment)}")
+def _by_uuid(spec: str, part: str, devices: Sequence[Device]) -> Device:
     named = [device for device in devices if device.uuid.startswith(part)]
     inside = [device for device in devices if device.parent is not None and device.parent.startswith(part)]
     if len(named) == 1 and not inside:

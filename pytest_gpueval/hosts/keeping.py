@@ -64,8 +64,8 @@ def keep(
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # noqa: S603 - an argv list
     lines: Queue[bytes] = Queue()
     said: list[bytes] = []
-    threading.Thread(target=_read, args=(process.stdout, lines.put, b""), name=f"gpueval keeper {host.name}", daemon=True).start()
-    errors = threading.Thread(target=_read, args=(process.stderr, said.append, b""), name=f"gpueval keeper {host.name} stderr", daemon=True)
+    threading.Thread(target=_read, args=(process.stdout, lines.put), name=f"gpueval keeper {host.name}", daemon=True).start()
+    errors = threading.Thread(target=_read, args=(process.stderr, said.append), name=f"gpueval keeper {host.name} stderr", daemon=True)
     errors.start()
     keeper = Keeper(process, {})
     try:
@@ -129,8 +129,8 @@ def _why(name: str, python: Sequence[str], directory: str, said: str, code: int)
     return RuntimeFault(f"{name}: it did not say which GPUs it has: {last}")
 
 
-def _read(stream: Any, take: Callable[[bytes], None], end: bytes) -> None:
+def _read(stream: Any, take: Callable[[bytes], None]) -> None:
     with suppress(ValueError, OSError):  # closed on our side
         for line in stream:
             take(line)
-    take(end)
+    take(b"")  # its end

@@ -12,7 +12,7 @@ from .address import Kubernetes, parsed
 from .host import NOTHING
 from .kubectl import Absent, Cluster, plain
 from .kubernetes_exchange import Exchange, Lost, Patience
-from .remote import RemoteHost, below, told
+from .remote import RemoteHost, told
 
 # Pods are named in errors; a namespace may have thousands.
 _MOST_NAMED = 20
@@ -38,7 +38,7 @@ class KubernetesHost(RemoteHost):
         patience: Patience | None = None,
     ) -> None:
         """`python` runs there."""
-        super().__init__(name, directory=below("~", directory), environment=environment, python=python)
+        super().__init__(name, directory=directory, environment=environment, python=python)
         self._address, self._patience = address, patience or Patience()
         self._cluster = Cluster(name, address.namespace, address.context)
 
@@ -57,20 +57,19 @@ class KubernetesHost(RemoteHost):
     def _table(self) -> dict[str, Any]:
         return {"address": str(self._address), "patience": asdict(self._patience)}
 
-    def _started(
+    def _begun(
         self,
         argv: Sequence[str],
         *,
         timeout_s: float | None,
-        environment: Mapping[str, str] = NOTHING,
-        directory: str | None = None,
-        on_stderr: Callable[[bytes], None] | None = None,
+        environment: Mapping[str, str],
+        directory: str,
+        on_stderr: Callable[[bytes], None] | None,
     ) -> Exchange:
         container = [] if self._address.container is None else [f"--container={self._address.container}"]
         command = self._cluster.command("exec", "--stdin", *container, self._address.pod, "--")
-        variables, place = {**self._environment, **environment}, below(self._directory or "~", directory)
         return Exchange(
-            command, argv, explain=self._fault, timeout_s=timeout_s, environment=variables, directory=place, on_stderr=on_stderr, patience=self._patience
+            command, argv, explain=self._fault, timeout_s=timeout_s, environment=environment, directory=directory, on_stderr=on_stderr, patience=self._patience
         )
 
     def _fault(self, lost: Lost) -> GpuevalError:

@@ -79,20 +79,20 @@ class RemoteHost(ABC):
 
     def __init__(self, name: str, *, directory: str | None, environment: Mapping[str, str], python: str) -> None:
         self.name, self.python = name, python
-        self._directory, self._environment = directory, dict(environment)
+        self._directory, self._environment = below("~", directory), dict(environment)
         self._sessions = threading.BoundedSemaphore(_SESSIONS)
 
     @abstractmethod
-    def _started(
+    def _begun(
         self,
         argv: Sequence[str],
         *,
         timeout_s: float | None,
-        environment: Mapping[str, str] = NOTHING,
-        directory: str | None = None,
-        on_stderr: Callable[[bytes], None] | None = None,
+        environment: Mapping[str, str],
+        directory: str,
+        on_stderr: Callable[[bytes], None] | None,
     ) -> Program:
-        """A program that has begun there. Raises Unreachable, AccessDenied, UsageProblem."""
+        """A program that has begun there, with these variables, in this directory, said in full. Raises Unreachable, AccessDenied, UsageProblem."""
 
     @abstractmethod
     def _table(self) -> dict[str, Any]:
@@ -171,6 +171,19 @@ class RemoteHost(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _started(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float | None,
+        environment: Mapping[str, str] = NOTHING,
+        directory: str | None = None,
+        on_stderr: Callable[[bytes], None] | None = None,
+    ) -> Program:
+        """The same, with the host's own variables besides; a relative directory is below the host's."""
+        variables, place = {**self._environment, **environment}, below(self._directory, directory)
+        return self._begun(argv, timeout_s=timeout_s, environment=variables, directory=place, on_stderr=on_stderr)
 
     def _done(self, program: Program, what: str, timeout_s: float) -> None:
         while program.read():

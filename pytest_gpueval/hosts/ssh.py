@@ -13,7 +13,7 @@ from pytest_gpueval.errors import MissingExtra, UsageProblem
 from . import ssh_config
 from .address import Ssh, parsed
 from .host import NOTHING
-from .remote import RemoteHost, below, told
+from .remote import RemoteHost, told
 
 if TYPE_CHECKING:
     from .link import Link, Patience
@@ -43,7 +43,7 @@ class SshHost(RemoteHost):
         patience: Patience | None = None,
     ) -> None:
         """`host_key` is the fingerprint (SHA256:...) that alone is right. `config` is read in place of the user's ssh_config. `python` runs there."""
-        super().__init__(name, directory=below("~", directory), environment=environment, python=python)
+        super().__init__(name, directory=directory, environment=environment, python=python)
         self._address = address
         self._host_key, self._config, self._patience = host_key, config, patience
         self._link: Link | None = None
@@ -74,20 +74,19 @@ class SshHost(RemoteHost):
             "patience": None if self._patience is None else asdict(self._patience),
         }
 
-    def _started(
+    def _begun(
         self,
         argv: Sequence[str],
         *,
         timeout_s: float | None,
-        environment: Mapping[str, str] = NOTHING,
-        directory: str | None = None,
-        on_stderr: Callable[[bytes], None] | None = None,
+        environment: Mapping[str, str],
+        directory: str,
+        on_stderr: Callable[[bytes], None] | None,
     ) -> Exchange:
         link = self._connected()  # first: it says how to get paramiko
         from .ssh_exchange import Exchange  # noqa: PLC0415 - an extra
 
-        variables, place = {**self._environment, **environment}, below(self._directory or "~", directory)
-        return Exchange(link, argv, timeout_s=timeout_s, environment=variables, directory=place, on_stderr=on_stderr)
+        return Exchange(link, argv, timeout_s=timeout_s, environment=environment, directory=directory, on_stderr=on_stderr)
 
     def _connected(self) -> Link:
         """The connection, made anew where it broke. Raises Unreachable, AccessDenied."""

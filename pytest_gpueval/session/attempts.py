@@ -14,12 +14,12 @@ from pytest_gpueval.runs.files import back_up, storage, write_json
 from pytest_gpueval.runs.records import Attempt
 
 # In the session's directory while the session runs: a file for each run that is tried again, for whichever worker gets it next.
-_FOLDER = ".attempts"
+FOLDER = ".attempts/"
 
 
 def file_of(run_id: str) -> str:
     """Where the attempts of a run are written down, below the session's directory."""
-    return f"{_FOLDER}/{run_id}.json"
+    return f"{FOLDER}{run_id}.json"
 
 
 def earlier(session_dir: Path, run_id: str) -> list[Attempt]:
@@ -47,7 +47,7 @@ def note(directory: RunDirectory, attempt: Attempt) -> None:
 
 def forget(session_dir: Path) -> None:
     """A session begins or has ended: attempts are counted anew."""
-    shutil.rmtree(session_dir / _FOLDER, ignore_errors=True)
+    shutil.rmtree(session_dir / FOLDER, ignore_errors=True)
 
 
 def words(ends: Sequence[Attempt]) -> str:

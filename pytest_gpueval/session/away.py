@@ -16,7 +16,7 @@ import pytest
 
 from pytest_gpueval import __version__
 from pytest_gpueval.errors import GpuevalError, UsageProblem
-from pytest_gpueval.gpus.devices import Device
+from pytest_gpueval.gpus.devices import Device, parts
 from pytest_gpueval.hosts import declared, workers
 from pytest_gpueval.hosts.address import Local
 from pytest_gpueval.hosts.bootstrap.prepare import prepare
@@ -197,8 +197,7 @@ def _queued(name: str, spec: str, processes: int | None) -> int:
         )
     if spec == "none":
         return processes or 1
-    ranges = (part.partition("-") for part in spec.split(",") if not part.startswith(("GPU-", "MIG-")))
-    return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
+    return sum(len(part) if isinstance(part, range) else 1 for part in parts(spec))
 
 
 def _ready(one: Declared, host: Host, settings: Settings, tell: Callable[[str], None]) -> tuple[Sequence[str], str, str | None]:

@@ -30,7 +30,6 @@ FILES, BRING, ASIDE = "files", "bring", "aside"
 EVENTS: Final = frozenset({FILES, BRING, ASIDE})
 # Larger files, checkpoints for the most part, stay on the host.
 MOST_BYTES: Final = 256 << 20
-ATTEMPTS: Final = attempts.file_of("")[: -len(".json")]
 _PIECE: Final = 1 << 20
 _GROW_S: Final = 0.5
 _ANSWER_S: Final = 600.0
@@ -208,7 +207,7 @@ class Receiver:
     def _take(self, name: str, offset: int, data: bytes, host: str, *, end: bool) -> None:
         """A piece of a file. What does not grow is whole or not there at all."""
         path = self._path(name)
-        self._last[name if name.startswith(ATTEMPTS) else name.partition("/")[0]] = host
+        self._last[name if name.startswith(attempts.FOLDER) else name.partition("/")[0]] = host
         copy = self._digests.get(name)
         if offset == 0 or copy is None:
             copy = self._digests[name] = _Copy()
@@ -236,7 +235,7 @@ class Receiver:
                 place = self._path(name)
                 found = [path for path, _ in _files(place)]
                 there = {str(path.relative_to(self._session_dir)) for path in found}
-                expected = [name] if name.startswith(ATTEMPTS) else [f"{name}/{file}" for file in (RESULTS, LOG, SUMMARY)]
+                expected = [name] if name.startswith(attempts.FOLDER) else [f"{name}/{file}" for file in (RESULTS, LOG, SUMMARY)]
                 gone += [one for one in expected if one not in there]
                 for piece in (piece for path in found for piece in self._pieces_of(path)):
                     pieces.append(piece)
@@ -263,7 +262,7 @@ class Receiver:
     def _path(self, name: Any) -> Path:
         """What a host may name. Raises RuntimeFault."""
         why = problem(name) if isinstance(name, str) else "it is no name"
-        if why is None and name.startswith(".") and not name.startswith(ATTEMPTS):
+        if why is None and name.startswith(".") and not name.startswith(attempts.FOLDER):
             why = "it is hidden"
         if why is None and not self._is_ours(os.path.dirname(name)):  # noqa: PTH120 - a word that a host has sent
             why = "it is below a link here"

@@ -192,10 +192,7 @@ class Agent:
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, **message}).encode()
         loader = ["python3", "-I", "-S", "-X", "utf8", "-c", bundle.LOADER]
-        try:
-            done = self.host.run(loader, stdin=bundle.framed(self._source, request), timeout_s=timeout_s)
-        except Unreachable as problem:
-            raise Unreachable(f"{problem}\n{unsure}.") from None
+        done = asked(self.host, loader, bundle.framed(self._source, request), timeout_s, unsure)
         answer = answered(self.host.name, done, unsure)
         if "error" in answer:
             if answer["error"]["kind"] == "missing":
@@ -206,6 +203,14 @@ class Agent:
     def _unknown(self, run_id: str, known: Sequence[str]) -> UsageProblem:
         near = valid_values(run_id, known, what="run ids") if known else "`gpueval runs status` lists those that are there."
         return UsageProblem(f"{self.host.name}: there is no run {run_id!r} in {self.root}. {near}")
+
+
+def asked(host: Host, argv: Sequence[str], stdin: bytes, timeout_s: float, unsure: str, *, directory: str | None = None) -> Done:
+    """Run an agent's loader; `unsure` is what to do where nobody knows what became of the request. Raises Unreachable, AccessDenied, UsageProblem."""
+    try:
+        return host.run(argv, stdin=stdin, timeout_s=timeout_s, directory=directory)
+    except Unreachable as problem:
+        raise Unreachable(f"{problem}\n{unsure}.") from None
 
 
 def answered(name: str, done: Done, unsure: str, python: str = "python3") -> dict[str, Any]:

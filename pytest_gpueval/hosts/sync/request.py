@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.hosts.detached import bundle
-from pytest_gpueval.hosts.detached.client import answered, refused
+from pytest_gpueval.hosts.detached.client import answered, asked, refused
 from pytest_gpueval.hosts.detached.text import harmless
 from pytest_gpueval.hosts.host import Host
 
@@ -43,9 +43,10 @@ def ask(
 ) -> dict[str, Any]:
     """The answer. `modules` make the agent, or `source` is it. Raises Unreachable, AccessDenied, UsageProblem, Conflict, StorageError, GpuevalError."""
     text = zlib.compress((source or bundle.joined(*modules)).encode(), 6)
-    asked = zlib.compress(json.dumps(message).encode(), 1)
-    stdin = b"%d\n%b%d\n%b%b" % (len(text), text, len(asked), asked, payload)
-    done = host.run([python, "-I", "-S", "-X", "utf8", "-c", _LOADER], stdin=stdin, timeout_s=timeout_s, directory="/")  # the workdir may be yet to make
+    request = zlib.compress(json.dumps(message).encode(), 1)
+    stdin = b"%d\n%b%d\n%b%b" % (len(text), text, len(request), request, payload)
+    loader = [python, "-I", "-S", "-X", "utf8", "-c", _LOADER]
+    done = asked(host, loader, stdin, timeout_s, unsure, directory="/")  # the workdir may be yet to make
     if (done.code is None and _TOO_LONG not in done.said) or _TOO_OLD in done.said:
         raise UsageProblem(f"{host.name}: {python} cannot be run there: {harmless(done.said.encode()).strip()}\nName another Python as `python` of hosts.toml.")
     answer = answered(host.name, done, unsure, python)

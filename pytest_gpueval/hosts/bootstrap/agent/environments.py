@@ -12,10 +12,10 @@ import sys
 import zipfile
 from typing import Any, BinaryIO
 
-from pytest_gpueval.hosts.detached.agent.files import write_text
+from pytest_gpueval.hosts.detached.agent.files import alone, write_text
 from pytest_gpueval.hosts.detached.agent.processes import Refused, step
 from pytest_gpueval.hosts.sync.agent.receive import Payload
-from pytest_gpueval.hosts.sync.agent.snapshots import alone, at
+from pytest_gpueval.hosts.sync.agent.snapshots import at
 
 from .facts import MARKER_NAME
 
@@ -49,7 +49,7 @@ def environment(message: dict[str, Any], file: BinaryIO) -> dict[str, Any]:
         return as_it_is(message, wheel)
     place = at(root, "envs", key)
     python = os.path.join(place, "bin", "python")
-    with alone(at(root, "envs", f"{key}.lock"), "another bootstrap makes this environment", ENV_LOCK_S) as lock:
+    with alone(at(root, "envs", f"{key}.lock"), f"{root}: another bootstrap makes this environment", ENV_LOCK_S) as lock:
         if os.path.exists(os.path.join(place, MARKER_NAME)) and os.access(python, os.X_OK):
             return {"python": python, "again": True, "path": message["path"], "by": None}
         shutil.rmtree(place, ignore_errors=True)  # of a bootstrap that was cut off

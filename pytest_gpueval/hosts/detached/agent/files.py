@@ -70,6 +70,25 @@ def back_up(path: str) -> None:
         return
 
 
+@contextlib.contextmanager
+def alone(path: str, what: str, limit_s: float) -> Iterator[int]:
+    """Hold a lock; whoever inherits its descriptor holds it too. Raises Refused, with `what` goes on, where another holds it longer than that."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    limit = time.monotonic() + limit_s
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > limit:
+                    raise Refused("conflict", f"{what}; it has not ended for {limit_s:g} s. Try again") from None
+                time.sleep(POLL_S)
+        yield lock
+    finally:
+        os.close(lock)
+
+
 class Run:
     """The directory of a run. Raises Refused for a name that is none."""
 
@@ -108,20 +127,8 @@ class Run:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Alone with this run. Raises Refused."""
-        lock = os.open(os.path.join(self.state, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        limit = time.monotonic() + LOCK_S
-        try:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > limit:
-                        raise Refused("conflict", f"{self.id}: somebody else submits or stops it right now; try again") from None
-                    time.sleep(POLL_S)
+        with alone(os.path.join(self.state, "lock"), f"{self.id}: somebody else submits or stops it right now", LOCK_S):
             yield
-        finally:
-            os.close(lock)
 
     def spare(self, claim: dict[str, Any]) -> set[tuple[int, int]]:
         """The runner that lives and the tmux server around it: they end by themselves once the rest has, and say how it was."""

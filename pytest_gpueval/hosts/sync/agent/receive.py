@@ -13,14 +13,13 @@ import sys
 import zlib
 from typing import Any, BinaryIO, Callable
 
-from pytest_gpueval.hosts.detached.agent.files import read_json
+from pytest_gpueval.hosts.detached.agent.files import alone, read_json
 from pytest_gpueval.hosts.detached.agent.processes import Refused, step
 
 from .snapshots import (
     BLOCK,
     NAME_LENGTH,
     Contents,
-    alone,
     at,
     build,
     check_room,
@@ -38,6 +37,7 @@ from .snapshots import (
 DIGEST = re.compile(r"[0-9a-f]{64}")
 IDLE_S = 60
 BUSY = "somebody else sends code there right now"
+SYNC_LOCK_S = 120.0
 MOST_NAMES = 20
 
 
@@ -102,7 +102,7 @@ def look_for(message: dict[str, Any], _: BinaryIO) -> dict[str, Any]:
     if message["dry"]:
         return {**would(message), "root": root, "notes": []}
     prepared(root)
-    with alone(at(root, "lock"), BUSY):
+    with alone(at(root, "lock"), f"{root}: {BUSY}", SYNC_LOCK_S):
         taken = taken_again(message)
         if taken is not None:
             return taken
@@ -184,7 +184,7 @@ def take(message: dict[str, Any], file: BinaryIO) -> dict[str, Any]:
     """Take contents to their places; with the last of them build the snapshot. Raises Refused."""
     check_names(message)
     root, tree = message["root"], message["tree"]
-    with alone(at(root, "lock"), BUSY):
+    with alone(at(root, "lock"), f"{root}: {BUSY}", SYNC_LOCK_S):
         asked = read_json(at(root, "incoming", f"{tree}.json"))
         if asked is None:  # somebody else has made the same tree meanwhile
             taken = taken_again(message)

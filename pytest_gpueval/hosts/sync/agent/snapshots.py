@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import stat
 import time
-from typing import Any, Iterator
+from typing import Any
 
 from pytest_gpueval.hosts.detached.agent.files import read_json
-from pytest_gpueval.hosts.detached.agent.processes import POLL_S, Refused, step
+from pytest_gpueval.hosts.detached.agent.processes import Refused, step
 
 NAME_LENGTH = 20
 KEPT_SNAPSHOTS = 5
 KEPT_S = 86_400.0
-SYNC_LOCK_S = 120.0
 BLOCK = 1 << 20
 SPARE = 16 << 20  # of disk, beyond what is written
 # What running code leaves beside it, and nobody misses.
@@ -28,25 +26,6 @@ LITTER = ("__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_c
 def at(root: str, *names: str) -> str:
     """A place below the root."""
     return os.path.join(root, *names)
-
-
-@contextlib.contextmanager
-def alone(path: str, what: str, limit_s: float = SYNC_LOCK_S) -> Iterator[int]:
-    """Hold a lock; whoever inherits its descriptor holds it too. Raises Refused."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    limit = time.monotonic() + limit_s
-    try:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > limit:
-                    raise Refused("conflict", f"{path}: {what}; it has not ended for {limit_s:g} s. Try again") from None
-                time.sleep(POLL_S)
-        yield lock
-    finally:
-        os.close(lock)
 
 
 def prepared(root: str) -> None:
