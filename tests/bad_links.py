@@ -5,6 +5,8 @@ import socket
 import threading
 from contextlib import contextmanager
 
+from pytest_gpueval.hosts.link import Patience
+
 
 class Link:
     """Connections to `port` go on to the server. What passes is counted: `sent` to the server, `came` from it."""
@@ -102,6 +104,10 @@ def _gone():
         yield
     except OSError:
         return
+
+
+# A dead link is given up soon. Servers of a busy machine answer within that, or a test that should pass says so.
+SHORT = Patience(connect_s=60, keepalive_s=1, dead_s=4)
 
 
 @contextmanager

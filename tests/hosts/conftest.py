@@ -3,6 +3,7 @@
 import pytest
 
 from tests import slurm as slurms
+from tests.bad_links import bad_link
 from tests.kube.fixtures import cluster, kube, shared_cluster  # noqa: F401
 from tests.sshd import running
 
@@ -19,3 +20,12 @@ def slurm():
     """One for all tests of a process."""
     with slurms.running() as server:
         yield server
+
+
+@pytest.fixture
+def link(sshd):
+    """A proxy in front of sshd that cuts, stalls and slows."""
+    with bad_link(sshd.port) as made:
+        sshd.know(sshd.port, made.port)
+        yield made
+        sshd.know()

@@ -18,20 +18,9 @@ from pytest_gpueval.errors import AccessDenied, StorageError, Unreachable
 from pytest_gpueval.hosts.address import Ssh
 from pytest_gpueval.hosts.link import Patience
 from pytest_gpueval.hosts.ssh import SshHost
-from tests.bad_links import bad_link
+from tests.bad_links import SHORT
 from tests.sshd import key, running
 from tests.waiting import alive, wait_for
-
-# A dead link is given up soon. Servers of a busy machine answer within that, or a test that should pass says so.
-SHORT = Patience(connect_s=60, keepalive_s=1, dead_s=4)
-
-
-@pytest.fixture
-def link(sshd):
-    with bad_link(sshd.port) as made:
-        sshd.know(sshd.port, made.port)
-        yield made
-        sshd.know()
 
 
 def config_of(sshd, path, **changes):

@@ -10,8 +10,7 @@ from pytest_gpueval.hosts.detached import bundle
 from pytest_gpueval.hosts.detached import fetch as fetching
 from pytest_gpueval.hosts.detached.client import Agent
 from pytest_gpueval.hosts.detached.states import State
-from pytest_gpueval.hosts.link import Patience
-from tests.bad_links import bad_link
+from tests.bad_links import SHORT
 from tests.detached_runs import NO_STEP, carriers, ended, nonce_of, what
 from tests.waiting import wait_for
 
@@ -21,15 +20,6 @@ SLOW = """def step(name):
         open({answering!r}, "w").close()
         time.sleep(2)
 """
-SHORT = Patience(connect_s=60, keepalive_s=1, dead_s=4)
-
-
-@pytest.fixture
-def link(sshd):
-    with bad_link(sshd.port) as made:
-        sshd.know(sshd.port, made.port)
-        yield made
-        sshd.know()
 
 
 @pytest.fixture
