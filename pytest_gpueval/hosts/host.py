@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -36,9 +36,18 @@ class Host(Protocol):
     name: str
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = NOTHING, directory: str | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        timeout_s: float = 60.0,
+        environment: Mapping[str, str] = NOTHING,
+        directory: str | None = None,
     ) -> Done:
-        """Run a program there to its end. `environment` adds to what it has; a secret goes through `stdin`, never through argv."""
+        """Run a program there to its end. `environment` adds to what it has; a secret goes through `stdin`, never through argv.
+
+        `stdin` may come in pieces, which are made while the program runs: whatever makes them must not raise.
+        """
 
     def put(self, source: Path, target: str, *, timeout_s: float = 3600.0) -> None:
         """Copy a file to a path there: beside its place first, then moved into it. Its folder is made where it is missing."""

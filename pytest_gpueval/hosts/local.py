@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -65,11 +65,18 @@ class LocalHost:
         self._environment = dict(environment)
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = NOTHING, directory: str | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        timeout_s: float = 60.0,
+        environment: Mapping[str, str] = NOTHING,
+        directory: str | None = None,
     ) -> Done:
         """As Host says."""
         place = self._directory / (Path(directory).expanduser() if directory else "")
-        return call(argv, place, timeout_s, stdin=stdin, environment={**self._environment, **environment})
+        data = stdin if isinstance(stdin, bytes) else b"".join(stdin)
+        return call(argv, place, timeout_s, stdin=data, environment={**self._environment, **environment})
 
     def put(self, source: Path, target: str, *, timeout_s: float = 3600.0) -> None:  # noqa: ARG002 - a copy on one machine waits for nobody
         """As Host says. Raises StorageError."""

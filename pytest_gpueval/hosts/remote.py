@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -103,12 +103,19 @@ class RemoteHost(ABC):
         """As Host says."""
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = NOTHING, directory: str | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        timeout_s: float = 60.0,
+        environment: Mapping[str, str] = NOTHING,
+        directory: str | None = None,
     ) -> Done:
         """As Host says. A program whose time is over is killed there. Raises Unreachable, AccessDenied."""
         with self._sessions, self._started(argv, timeout_s=timeout_s, environment=environment, directory=directory) as program:
             if stdin:
-                threading.Thread(target=_feed, args=(program, stdin), name="gpueval stdin", daemon=True).start()
+                pieces = [stdin] if isinstance(stdin, bytes) else stdin
+                threading.Thread(target=_feed, args=(program, pieces), name="gpueval stdin", daemon=True).start()
             else:
                 program.finish_stdin()
             output = bytearray()
@@ -223,6 +230,6 @@ def _path(path: str) -> str:
     return path if path.startswith("/") else f"./{path}"
 
 
-def _feed(program: Program, data: bytes) -> None:
-    program.write(data)
+def _feed(program: Program, pieces: Iterable[bytes]) -> None:
+    all(map(program.write, pieces))  # until it does not read any more
     program.finish_stdin()

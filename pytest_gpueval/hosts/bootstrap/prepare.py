@@ -96,7 +96,7 @@ def prepare(
     }
     if key is not None and key not in seen["envs"]:
         tell(f"{declared.name}: environment {key} ({'uv' if seen['uv'] else 'venv and pip'}): {' '.join(words)}")
-    answer = ask(host, entry.python, message, b"" if there else wheel.data, timeout_s=_INSTALL_S, unsure=_UNSURE, modules=HOST)
+    answer = ask(host, entry.python, message, () if there else [wheel.data], timeout_s=_INSTALL_S, unsure=_UNSURE, modules=HOST)
     environment = {"PYTHONPATH": ":".join(answer["path"])}
     python = ("env", *(f"{name}={value}" for name, value in environment.items()), answer["python"])
     notes = (*synced.notes, *([f"environment made by {answer['by']}"] if answer["by"] else []))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -205,7 +205,7 @@ class Agent:
         return UsageProblem(f"{self.host.name}: there is no run {run_id!r} in {self.root}. {near}")
 
 
-def asked(host: Host, argv: Sequence[str], stdin: bytes, timeout_s: float, unsure: str, *, directory: str | None = None) -> Done:
+def asked(host: Host, argv: Sequence[str], stdin: bytes | Iterable[bytes], timeout_s: float, unsure: str, *, directory: str | None = None) -> Done:
     """Run an agent's loader; `unsure` is what to do where nobody knows what became of the request. Raises Unreachable, AccessDenied, UsageProblem."""
     try:
         return host.run(argv, stdin=stdin, timeout_s=timeout_s, directory=directory)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,7 +99,7 @@ def _sent(host: Host, tree: Tree, base: str, python: str, *, dry_run: bool, tell
     return Synced(answer["directory"], answer.get("root", base), tree, sent, answer.get("again", answer["directory"] is not None), tuple(answer["notes"]))
 
 
-def _batches(tree: Tree, missing: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], bytes]]:
+def _batches(tree: Tree, missing: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], Iterable[bytes]]]:
     """Requests that send contents. Raises _Changed."""
     items = list(_by_content(tree, missing).values())
     batch: list[Item] = []
@@ -112,16 +113,13 @@ def _batches(tree: Tree, missing: Sequence[str]) -> Iterator[tuple[Mapping[str, 
     yield _request(tree, batch, last=True)
 
 
-def _request(tree: Tree, items: Sequence[Item], *, last: bool) -> tuple[Mapping[str, Any], bytes]:
-    """Files are compressed by all cores, in pieces. Raises _Changed."""
+def _request(tree: Tree, items: Sequence[Item], *, last: bool) -> tuple[Mapping[str, Any], Iterable[bytes]]:
+    """A request, and the contents of its files in pieces. Raises _Changed."""
     contents = _contents(tree, items)
     sample = contents[0][:_SAMPLE_BYTES] if contents else b""
     packed = len(zlib.compress(sample, 1)) < _WORTH_PACKING * len(sample)
-    if packed:
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            contents = list(pool.map(_packed, contents))
     files = [[item.path, item.content, item.size] for item in items]
-    return {"files": files, "packed": packed, "last": last}, b"".join(contents)
+    return {"files": files, "packed": packed, "last": last}, _packed(contents) if packed else contents
 
 
 def _contents(tree: Tree, items: Sequence[Item]) -> list[bytes]:
@@ -141,8 +139,10 @@ def _contents(tree: Tree, items: Sequence[Item]) -> list[bytes]:
     return [*pieces, b"".join(piece)]
 
 
-def _packed(data: bytes) -> bytes:
-    return zlib.compress(data, 1)
+def _packed(contents: Sequence[bytes]) -> Iterator[bytes]:
+    """Compressed by all cores, while what came before travels."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(partial(zlib.compress, level=1), contents)
 
 
 def _by_content(tree: Tree, contents: Sequence[str]) -> dict[str, Item]:

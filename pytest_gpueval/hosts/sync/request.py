@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, Final
 
 from pytest_gpueval.errors import UsageProblem
@@ -34,7 +35,7 @@ def ask(
     host: Host,
     python: str,
     message: Mapping[str, Any],
-    payload: bytes = b"",
+    payload: Iterable[bytes] = (),
     *,
     timeout_s: float,
     unsure: str = "try again",
@@ -44,9 +45,9 @@ def ask(
     """The answer. `modules` make the agent, or `source` is it. Raises Unreachable, AccessDenied, UsageProblem, Conflict, StorageError, GpuevalError."""
     text = zlib.compress((source or bundle.joined(*modules)).encode(), 6)
     request = zlib.compress(json.dumps(message).encode(), 1)
-    stdin = b"%d\n%b%d\n%b%b" % (len(text), text, len(request), request, payload)
+    head = b"%d\n%b%d\n%b" % (len(text), text, len(request), request)
     loader = [python, "-I", "-S", "-X", "utf8", "-c", _LOADER]
-    done = asked(host, loader, stdin, timeout_s, unsure, directory="/")  # the workdir may be yet to make
+    done = asked(host, loader, chain([head], payload), timeout_s, unsure, directory="/")  # the workdir may be yet to make
     if (done.code is None and _TOO_LONG not in done.said) or _TOO_OLD in done.said:
         raise UsageProblem(f"{host.name}: {python} cannot be run there: {harmless(done.said.encode()).strip()}\nName another Python as `python` of hosts.toml.")
     answer = answered(host.name, done, unsure, python)

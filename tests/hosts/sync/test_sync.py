@@ -375,6 +375,7 @@ def test_a_link_that_falls_silent_does_not_hold_the_lock_for_ever(root, base):
         """Sends half of a request, and then nothing, and does not say that it is the end."""
 
         def run(self, argv, *, stdin, **more):
+            stdin = b"".join(stdin)
             if len(stdin) < 200_000:
                 return super().run(argv, stdin=stdin, **more)
             with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -135,9 +135,7 @@ def own_wheel(root: str, about: dict[str, Any], file: BinaryIO) -> str:
         if not about["sent"]:
             raise Refused("conflict", f"{target} has gone; try again")
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        payload, data = Payload(file, packed=False), b""
-        while len(data) < about["size"]:
-            data += payload.read(about["size"] - len(data))
+        data = b"".join(Payload(file, packed=False).pieces(about["size"]))
         if hashlib.sha256(data).hexdigest() != about["sha256"]:
             raise Refused("fault", "this package did not come as it was sent; try again")
         beside = f"{target}.{os.urandom(4).hex()}"

@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import zlib
-from typing import Any, BinaryIO, Callable
+from typing import Any, BinaryIO, Callable, Iterable, Iterator
 
 from pytest_gpueval.hosts.detached.agent.files import alone, read_json
 from pytest_gpueval.hosts.detached.agent.processes import Refused, step
@@ -26,6 +26,7 @@ from .snapshots import (
     choose,
     created,
     current,
+    look_of,
     missing_of,
     prepared,
     prune,
@@ -50,12 +51,14 @@ class Payload:
         self._ready, self._at = b"", 0
         signal.signal(signal.SIGALRM, silent)
 
-    def read(self, most: int) -> bytes:
-        """So many bytes, or fewer. Raises Refused at its end."""
-        if self._at == len(self._ready):
-            self._ready, self._at = self._more(), 0
-        begin, self._at = self._at, min(self._at + most, len(self._ready))
-        return self._ready[begin : self._at]
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """So many bytes, as they come. Raises Refused where they end before."""
+        while size:
+            if self._at == len(self._ready):
+                self._ready, self._at = self._more(), 0
+            begin, self._at = self._at, min(self._at + size, len(self._ready))
+            size -= self._at - begin
+            yield self._ready[begin : self._at]
 
     def _more(self) -> bytes:
         while True:
@@ -110,7 +113,7 @@ def look_for(message: dict[str, Any], _: BinaryIO) -> dict[str, Any]:
         missing = missing_of(Contents(root), message["manifest"])
         check_room(root, sum({row[2]: row[3] for row in message["manifest"] if row[1] != "l"}.values()))
         if not missing:
-            return make(message, set())
+            return make(message, {})
         record(at(root, "incoming", f"{tree}.json"), message)
     return {"missing": missing}
 
@@ -147,7 +150,7 @@ def taken_again(message: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def make(asked: dict[str, Any], came: set[str]) -> dict[str, Any]:
+def make(asked: dict[str, Any], came: dict[str, list[int]]) -> dict[str, Any]:
     """Build the snapshot and take it; under the lock. Raises Refused, OSError."""
     root = asked["root"]
     before = current(root)
@@ -194,34 +197,37 @@ def take(message: dict[str, Any], file: BinaryIO) -> dict[str, Any]:
         kinds = {row[0]: row[1] for row in asked["manifest"]}
         payload = Payload(file, packed=message["packed"])
         beside = at(root, "incoming", tree)
+        came: dict[str, list[int]] = {}
         for path, digest, size in message["files"]:
             if kinds.get(path) not in ("f", "x"):
                 raise Refused("usage", f"{path!r}: was not asked for")
-            if not receive(payload, f"{beside}/{path}", kinds[path], digest, size):
+            look = receive(payload.pieces(size), f"{beside}/{path}", kinds[path], digest)
+            if look is None:
                 return {"missing": None, "changed": path}
+            came[path] = look
             step("received")
         if not message["last"]:
             return {"missing": None}
-        return make({**asked, "root": root, "runs": message["runs"]}, {path for path, _, _ in message["files"]})
+        return make({**asked, "root": root, "runs": message["runs"]}, came)
 
 
-def receive(payload: Payload, target: str, kind: str, digest: str, size: int) -> bool:
-    """One file. It is shorter than it should be until it is whole, and removed if it is not what it should be: False. Raises Refused, OSError."""
-    found, left_over = hashlib.sha256(), size
+def receive(pieces: Iterable[bytes], target: str, kind: str, digest: str) -> list[int] | None:
+    """One file, and how it looks; None, and it is removed, where it is not what it should be. Until it is whole it is shorter. Raises Refused, OSError."""
+    found = hashlib.sha256()
     there = created(target, kind)
     try:
-        while left_over:
-            data = payload.read(left_over)
-            found.update(data)
-            left_over -= len(data)
+        for piece in pieces:
+            found.update(piece)
+            data = piece
             while data:
                 data = data[os.write(there, data) :]
+        look = look_of(os.fstat(there))
     finally:
         os.close(there)
     if found.hexdigest() == digest:
-        return True
+        return look
     os.unlink(target)
-    return False
+    return None
 
 
 CODE_VERBS: dict[str, Callable[[dict[str, Any], BinaryIO], dict[str, Any]]] = {"look": look_for, "put": take}

@@ -45,7 +45,11 @@ def record(path: str, value: Any) -> None:
 
 def looks(path: str) -> list[int]:
     """What tells whether a file was touched: size, times of change of its content and of anything, and number."""
-    about = os.lstat(path)
+    return look_of(os.lstat(path))
+
+
+def look_of(about: os.stat_result) -> list[int]:
+    """The same of what is known of it."""
     return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
 
 
@@ -193,8 +197,8 @@ def copied(source: str, target: str, digest: str, kind: str) -> bool:
     return found.hexdigest() == digest
 
 
-def build(root: str, asked: dict[str, Any], came: set[str]) -> tuple[Snapshot | None, list[str]]:
-    """Make the snapshot of a tree; None, and what must be sent, where something is missing. `came` are files that are in their places. Raises OSError."""
+def build(root: str, asked: dict[str, Any], came: dict[str, list[int]]) -> tuple[Snapshot | None, list[str]]:
+    """Make the snapshot of a tree; None, and what must be sent, where something is missing. `came`: files in place, and how they look. Raises OSError."""
     tree, manifest = asked["tree"], asked["manifest"]
     beside = at(root, "incoming", tree)
     os.makedirs(beside, exist_ok=True)
@@ -214,7 +218,7 @@ def build(root: str, asked: dict[str, Any], came: set[str]) -> tuple[Snapshot | 
             linked(content, target)
         elif path not in came and not is_same(target, [kind, content, []]) and not (contents and contents.copy(content, target, kind)):
             return None, [content]  # what it was to be copied from has just been changed
-        files[path] = [kind, content, looks(target)]
+        files[path] = [kind, content, came.get(path) or looks(target)]
     step("built")
     snapshot = Snapshot(root, free_name(root, tree))
     record(snapshot.index, {"tree": tree, **asked["about"], "files": files})
