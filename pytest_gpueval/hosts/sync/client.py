@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -82,7 +82,7 @@ def _sent(host: Host, tree: Tree, base: str, python: str, *, dry_run: bool, tell
     message = {**common, "do": "look", "dry": dry_run, "manifest": manifest, "about": {"from": str(tree.root), "commit": _commit(tree.root)}}
     answer = ask(host, python, message, timeout_s=_LOOK_S, unsure=_UNSURE)
     if answer["missing"] and not dry_run:
-        tell(f"{host.name}: sending {len(answer['missing']):,} of {len(tree.items):,} files")
+        tell(f"{host.name}: sending {len(_of(tree, set(answer['missing']))):,} of {len(tree.items):,} files")
     gone: dict[str, Item] = {}
     for _ in range(_TRIES):
         if not answer["missing"] or dry_run:
@@ -94,8 +94,7 @@ def _sent(host: Host, tree: Tree, base: str, python: str, *, dry_run: bool, tell
                 raise _Changed(answer["changed"])
     if answer["missing"] and not dry_run:
         raise Conflict(f"{host.name}: {base}: files vanish there as they come; is it being cleared? Sync again")
-    missing = gone.keys() if gone else set(answer["missing"])
-    sent = tuple(item for item in tree.items if item.kind != "l" and item.content in missing)
+    sent = _of(tree, gone.keys() if gone else set(answer["missing"]))
     return Synced(answer["directory"], answer.get("root", base), tree, sent, answer.get("again", answer["directory"] is not None), tuple(answer["notes"]))
 
 
@@ -145,13 +144,16 @@ def _packed(contents: Sequence[bytes]) -> Iterator[bytes]:
         yield from pool.map(partial(zlib.compress, level=1), contents)
 
 
+def _of(tree: Tree, contents: Collection[str]) -> tuple[Item, ...]:
+    """The files that hold these."""
+    return tuple(item for item in tree.items if item.kind != "l" and item.content in contents)
+
+
 def _by_content(tree: Tree, contents: Sequence[str]) -> dict[str, Item]:
     """The first file of each."""
-    wanted = set(contents)
     found: dict[str, Item] = {}
-    for item in tree.items:
-        if item.kind != "l" and item.content in wanted:
-            found.setdefault(item.content, item)
+    for item in _of(tree, set(contents)):
+        found.setdefault(item.content, item)
     return found
 
 
