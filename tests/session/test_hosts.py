@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pytest_gpueval.runs import validate
 from tests import fake_gpus
 from tests import slurm as slurms
 from tests.bad_links import bad_link
+from tests.clocks import off_by
 from tests.sshd import running
 from tests.waiting import wait_for
 
@@ -152,6 +154,24 @@ def test_a_host_that_vanishes_costs_its_running_items_and_the_others_run_them(ho
     assert "the host of cpu0@a vanished" in said and "4 passed" in said, said
     assert all(toy.summary(f"toy-d{number}-fast", "it")["ok"] for number in range(4))
     hosts.nothing_is_left()
+
+
+def test_clocks_that_are_an_hour_off_change_nothing(hosts):
+    toy = hosts.toy
+    toy.datasets({f"d{number}": ["meet(2)", "pass"] for number in range(2)})
+    hosts.add("early", env_more=off_by("-1h"))
+    hosts.add("late", env_more=off_by("+1h"))
+    said = hosts.finish("early,late", "--gpus", "none", "-n", "1")
+    assert "2 passed" in said
+    assert {line["worker"] for line in toy.events("begin")} == {"cpu0@early", "cpu0@late"}
+    record = toy.record()
+    assert all(0 <= run["begin_s"] < 120 and 0 <= run["seconds"] < 120 for run in record["runs"])
+    begun = [json.loads((toy.session("it") / f"toy-d{number}-fast/run_metadata.json").read_text())["started_at"] for number in range(2)]
+    apart = datetime.fromisoformat(max(begun)) - datetime.fromisoformat(min(begun))
+    assert timedelta(hours=1.9) < apart < timedelta(hours=2.1)  # they are off indeed
+    before = len(toy.events("begin"))
+    again = hosts.finish("late,early", "--gpus", "none", "-n", "1")
+    assert again.count("reused") >= 2 and len(toy.events("begin")) == before
 
 
 def test_what_failed_last_is_known_there(hosts):
