@@ -100,14 +100,16 @@ def merge_(
     from pytest_gpueval.runs import gather, merge
     from pytest_gpueval.runs.redact import Redactor, arguments
     from pytest_gpueval.session import joined
+    from pytest_gpueval.session.joined_samples import Reader
 
     redactor = Redactor.of(os.environ)
     argv = ["gpueval", "runs", "merge", str(target), *map(str, sessions), *(["--allow-differences"] if allow_differences else [])]
     with user_errors(), gather.opened(sessions, create_locks=not dry_run) as (opened, notes):
         plan = merge.plan(target.absolute(), opened, arguments(argv, redactor), allow_differences=allow_differences)
         record = joined.record(plan, redactor)
-        files, untold = joined.files(plan, record, redactor)  # before the first byte is copied: what is broken is said now
         done = gather.state(plan, record)
+        texts = [] if done or dry_run else [Reader(Path.cwd(), plan.record.report_texts)]
+        files, untold = joined.files(plan, record, redactor, *texts)  # before the first byte is copied: what is broken is said now
         skipped = [] if done or dry_run else gather.write(plan, files)
     outcome = "already there, nothing to do" if done else "dry run, nothing written" if dry_run else "written"
     _say(plan, [*notes, *plan.notes, *untold, *skipped], outcome, form(json_, pretty))
