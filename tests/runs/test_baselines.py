@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pytest_gpueval.errors import Conflict, DataError, StorageError, UsageProblem
 from pytest_gpueval.runs import baselines
-from pytest_gpueval.runs.baselines import Baseline, align, differences, records, samples
+from pytest_gpueval.runs.baselines import Baseline, align, differences, reading, records, samples
 from pytest_gpueval.runs.baselines.baseline import no_verdict, read_metadata
 from pytest_gpueval.runs.records import Summary
 
@@ -273,6 +273,22 @@ def test_results_that_cannot_be_a_baseline(tmp_path, line, words):
         samples.of_results(path)
     assert words in str(told.value)
     assert f"{path}:2: " in str(told.value)
+
+
+@pytest.mark.parametrize("before", [0, 70_000])
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xd0"])
+def test_bytes_that_are_no_utf8_are_refused_wherever_they_are(tmp_path, before, bad):
+    """Within what nobody else looks at: of a line of a later piece too. All else in it is not ASCII, and fine."""
+    path = tmp_path / "results.jsonl"
+    start = '{"id": "ы", "prediction": "да, '.encode()
+    lines = ['{"id": "ы", "prediction": "да", "score": {}}\n'.encode()] * before
+    path.write_bytes(b"".join([*lines, start, bad, b'"}\n', *lines]))
+    with pytest.raises(DataError) as told:
+        for _ in reading.blocks(path):
+            pass
+    assert str(told.value).startswith(f"{path}:{before + 1}: not UTF-8: byte {len(start) + 1} of the line is 0x{bad[0]:02x} (")
+    path.write_bytes(b"".join([*lines, start, "\U0010ffff".encode(), b'"}\n', *lines]))
+    assert sum(len(block.ids) for block in reading.blocks(path)) == 2 * before + 1
 
 
 def test_a_skipped_row_with_the_id_of_another_is_left_out(tmp_path):
