@@ -448,6 +448,19 @@ def test_the_content_hash_does_not_depend_on_how_the_file_was_written(tmp_path, 
     assert list(again.parts()) == [line["score"] for line in lines]
 
 
+@pytest.mark.parametrize("step", [3, 7, 1000])
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_samples_at_any_places_in_any_order(step, data):
+    scores = data.draw(st.lists(st.sampled_from([None, {"x": 1}, {"x": 2}]), min_size=1, max_size=30))
+    places = data.draw(st.lists(st.integers(0, len(scores) - 1), max_size=30) | st.integers(0, len(scores)).map(lambda first: list(range(first, len(scores)))))
+    texts = [score and json.dumps(score) for score in scores]
+    found = samples.of_parquet(table([str(number) for number in range(len(scores))], range(len(scores)), texts), "it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "_STEP", step)
+        assert list(found.parts(places)) == list(found.parts(np.array(places, np.int64))) == [scores[place] for place in places]
+
+
 # Alignment.
 
 SAME = "d" * 64
