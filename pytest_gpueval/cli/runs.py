@@ -90,6 +90,8 @@ def merge_(
 ) -> None:
     """Join sessions that ran parts of a suite, on one machine or several, into a new session. Exit code 1 if a part is missing.
 
+    report.html shows texts of samples as far as every session was to, where the rows are on this machine: run it in the directory that has suites/.
+
     Examples:
       gpueval runs merge reports/evaluations/nightly machine-a/nightly machine-b/nightly
 

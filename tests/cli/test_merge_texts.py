@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import pytest
 from selenium.webdriver.support.ui import WebDriverWait
@@ -89,6 +90,29 @@ def test_secrets_are_cut_out(toy, monkeypatch):
     source, found = merged(toy, sessions(toy))
     assert SECRET not in source + json.dumps(found) and "hf_A1" not in json.dumps(found)
     assert [found[name][0] for name in ("one-0", "one-1")] == ["aaaaabbbbb <redacted>", "aaaaa token <redacted>"]
+
+
+MINE = """
+from pytest_gpueval.scoring.spans import SpanDetection
+
+def pytest_gpueval_tasks():
+    return {"mine": SpanDetection}
+"""
+
+
+def test_a_task_of_a_conftest_and_a_policy_of_a_file(toy, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    toy.pytester.makeconftest(MINE)
+    toy.edit('task = "span_detection"', 'task = "mine"')
+    policy = toy.root / "mine.toml"
+    policy.write_text("[policies.few]\nthreshold = 0.95\n")
+    options = (f"--gpueval-policy={policy}:few", "--gpueval-report-texts=yes")
+    toy.run("--gpueval-suite", "toy", "--gpueval-session", "whole", *options).assert_outcomes(passed=2)
+    parts = sessions(toy, *options)
+    policy.unlink()
+    _, found = merged(toy, parts)
+    assert found == page(toy, "whole")[1] and len(found) == 100
+    assert {text for text, _, _ in found.values()} == {"aaaaabbbbb"}
 
 
 def changed_rows(toy):
