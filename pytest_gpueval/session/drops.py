@@ -43,6 +43,7 @@ class Beside:
     """A case's run beside its baseline: the samples that have a score on both sides, read once more where their scores are looked into."""
 
     def __init__(self, case: Case, task: Task, split: ParquetSplit, pair: Paired) -> None:
+        """Read what the gates ask for. Raises DataError, MissingExtra."""
         self._case = case
         self._task = task
         self._split = split

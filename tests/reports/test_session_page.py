@@ -95,9 +95,11 @@ def test_a_page_that_would_grow_too_large_leaves_texts_out_and_says_so():
 
 
 def test_more_samples_than_a_page_takes(monkeypatch):
+    whole = pages.spans(200)
     monkeypatch.setattr(samples_module, "MOST_SAMPLES", 60)
     monkeypatch.setattr(samples_module, "MOST_RIGHT", 30)
     found = pages.spans(200)
+    assert (found.curves, found.label_curves) == (whole.curves, whole.label_curves), "curves are of those that are left out too"
     columns = unpacked(found.blocks[0])
     assert (found.seen, found.kept) == (200, 30 + 20 + 2)
     assert columns["number"][-1] == 191, "what went wrong behind the last right one is there"
