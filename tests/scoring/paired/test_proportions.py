@@ -18,7 +18,7 @@ counts = st.integers(0, 60)
 pairs = st.builds(Pairs, counts, counts, counts, counts).filter(lambda found: found.n > 0)
 
 # Where the published figures below stand (both, gained, lost, neither are the cells a, b, c, d there; a difference is (b - c) / n):
-# - ratesci, an R package: tests/testthat/test3.R, "PAIRED contrasts", which names the papers that they are from;
+# - ratesci, an R package: tests/testthat/test3.R, "PAIRED contrasts", which says whose examples they are;
 # - contingencytables, the R package of Fagerland, Lydersen and Laake, *Statistical analysis of contingency tables* (2017): tests/testthat/test-ch8.R;
 # - StatsDirect's help on matched pairs; statsmodels: stats/tests/test_nonparametric.py, test_mcnemar_exact.
 CHILDREN = Pairs(both=1, gained=1, lost=7, neither=12)  # Bentur et al. 2009, airway hyper-responsiveness before and after a transplantation
@@ -40,7 +40,7 @@ def test_the_exact_test_on_published_examples(lost, gained, p):
 
 NEWCOMBE = {
     PATIENTS: (-0.1186, -0.0046),  # contingencytables
-    SPUTA: (0.0562, 0.3292),  # ratesci: Newcombe 1998, method 10
+    SPUTA: (0.0562, 0.3292),  # ratesci: an example from Newcombe, his method 10
     CHILDREN: (-0.507, -0.026),  # ratesci: Fagerland et al. 2014
     Pairs(both=8, gained=3, lost=1, neither=2): (-0.1574, 0.4136),  # ratesci: Tang et al. 2010
     Pairs(both=7, gained=25, lost=2, neither=68): (0.133, 0.318),  # ratesci: Chang 2024
@@ -55,12 +55,12 @@ def test_newcombes_interval_on_published_examples(found):
 TANGO = {
     PATIENTS: (-0.1240, -0.0054),  # contingencytables
     CHILDREN: (-0.517, -0.026),  # ratesci: Fagerland et al. 2014
-    Pairs(both=4, gained=9, lost=3, neither=16): (-0.027, 0.390),  # ratesci: Tango 1998
+    Pairs(both=4, gained=9, lost=3, neither=16): (-0.027, 0.390),  # ratesci: "Tango RD"
     Pairs(both=53, gained=16, lost=8, neither=9): (-0.020, 0.207),  # ratesci: Agresti and Min 2005
     Pairs(both=8, gained=3, lost=1, neither=2): (-0.1670, 0.4327),  # ratesci: Tang et al. 2010
     Pairs(both=7, gained=25, lost=2, neither=68): (0.139, 0.321),  # ratesci: Chang 2024
 }
-NINETY = {Pairs(both=43, gained=0, lost=1, neither=0): (-0.096, 0.037)}  # ratesci: Tango 1998, an interval of 90 %
+NINETY = {Pairs(both=43, gained=0, lost=1, neither=0): (-0.096, 0.037)}  # ratesci: "Tango RD", an interval of 90 %
 
 
 @pytest.mark.parametrize("found", [*TANGO, *NINETY])
