@@ -134,4 +134,5 @@ def _record(count: int) -> BaselineRecord:
 
 
 if __name__ == "__main__":
-    main()
+    if figures := main():
+        print_table("Targets", ("figure", "target", "measured", ""), [figure.cells() for figure in figures])

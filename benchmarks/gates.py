@@ -4,6 +4,9 @@ Two runs of 20,000 documents with 15 labels, no two documents alike: precision, 
 on one core, least CPU time of three, imports aside. Ours is the whole comparison, from score parts to p values and intervals, and once more from columns
 that were read before. The plain ways do 50 resamples, scaled up: a loop over resamples that sums what numpy picks, for all metrics, and
 scipy.stats.bootstrap for the F1 of all labels alone.
+
+And a gate of a session: a million documents beside their baseline, no two scored alike, from results.jsonl to the verdict, and on to the samples and labels
+that are named where it fails.
 """
 
 from __future__ import annotations
@@ -11,16 +14,36 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from . import compare
 from .measure import Figure, print_table, run
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS, LABELS, RESAMPLES, PLAIN = 20_000, 15, 10_000, 50
 TARGET_S, TARGET_MIB = 1.0, 500
+SUITE = """
+description = "made up"
+task = "span_detection"
+labels = ["DATE", "EMAIL", "LOCATION", "PERSON"]
+split = "fast"
+runtime = "none"
+policy = "open"
+[policies.open]
+[runtimes.none]
+kind = "command"
+command = ["none"]
+[datasets.up]
+splits.fast = {}
+[[gates]]
+metric = "strict.f1"
+max_drop = 0.01
+"""
 # One core, whatever numpy would take.
 ONE_CORE = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}
 OURS, READ, LOOP, SCIPY = "differences", "differences, from columns", "numpy loop", "scipy.stats.bootstrap, one metric"
@@ -34,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gates", description="The statistics of gates")
     parser.add_argument("--quick", action="store_true", help="one repetition")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--gate", type=Path, metavar="DIR", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    if options.gate:
+        print(json.dumps(_gate(options.gate)))
+        return []
     if options.way:
         print(json.dumps(_timed(options.way)))
         return []
@@ -53,7 +80,41 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
         Figure("gates: the same with score parts read", "", f"{seconds[OURS]:.2f} s", None),
         Figure("gates: its peak memory", f"<= {TARGET_MIB} MiB", f"{memory[OURS]:,.0f} MiB", memory[OURS] <= TARGET_MIB),
         Figure("gates: a plain numpy loop over ours", "", f"{seconds[LOOP] / seconds[OURS]:.0f} x", None),
+        *_of_a_session(compare.SAMPLES // (10 if options.quick else 1)),
     ]
+
+
+def _of_a_session(documents: int) -> list[Figure]:
+    """One gate over so many documents."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, seed in (("first", 1), ("second", 2)):
+            compare.session(Path(scratch) / name, "spans", documents, seed)
+        (Path(scratch) / "suites" / "made").mkdir(parents=True)
+        (Path(scratch) / "suites" / "made" / "suite.toml").write_text(SUITE, encoding="utf-8")
+        usage = run([sys.executable, "-m", "benchmarks.gates", "--gate", scratch], ROOT, ONE_CORE)
+    verdict, details = json.loads(usage.output)
+    name = f"a gate over {documents:,} documents: verdict, CPU / what fell most / peak memory"
+    return [Figure(name, "", f"{verdict:.1f} s / {details:.1f} s / {usage.peak_rss_mib:,.0f} MiB", None)]
+
+
+def _gate(directory: Path) -> tuple[float, float]:
+    """CPU seconds to the verdict, and from there to the message of a gate that fails."""
+    from pytest_gpueval.runs import baselines  # noqa: PLC0415 - only the measured process needs them
+    from pytest_gpueval.session import cases, comparison, drops, tasks  # noqa: PLC0415
+
+    (case,) = cases.evaluation_named("made", directory).cases()
+    results, task = directory / "second" / "made-up-spans" / "results.jsonl", tasks.made(case, tasks.OWN)
+    split: Any = SimpleNamespace(sha256="0" * 64, columns=())  # the baseline's: its rows are not asked for
+    settings: Any = SimpleNamespace(baseline_intersect=False)
+    begin = time.process_time()
+    pair = comparison.paired(baselines.from_session(directory / "first", "made", "up-fast"), results, split, task, settings)
+    beside = drops.Beside(case, task, split, pair)
+    (verdict,) = beside.verdicts()
+    judged = time.process_time()
+    failed: Any = SimpleNamespace(change=verdict.change, ok=False, bound=verdict.bound, metric=verdict.metric)
+    if "samples that changed most" not in beside.details([failed], results, str, "", texts=False):
+        raise RuntimeError("nothing fell")
+    return judged - begin, time.process_time() - judged
 
 
 def _timed(way: str) -> float:

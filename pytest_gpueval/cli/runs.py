@@ -90,6 +90,8 @@ def merge_(
 ) -> None:
     """Join sessions that ran parts of a suite, on one machine or several, into a new session. Exit code 1 if a part is missing.
 
+    report.html shows texts of samples as far as every session was to, where the rows are on this machine: run it in the directory that has suites/.
+
     Examples:
       gpueval runs merge reports/evaluations/nightly machine-a/nightly machine-b/nightly
 
@@ -100,14 +102,16 @@ def merge_(
     from pytest_gpueval.runs import gather, merge
     from pytest_gpueval.runs.redact import Redactor, arguments
     from pytest_gpueval.session import joined
+    from pytest_gpueval.session.joined_samples import Reader
 
     redactor = Redactor.of(os.environ)
     argv = ["gpueval", "runs", "merge", str(target), *map(str, sessions), *(["--allow-differences"] if allow_differences else [])]
     with user_errors(), gather.opened(sessions, create_locks=not dry_run) as (opened, notes):
         plan = merge.plan(target.absolute(), opened, arguments(argv, redactor), allow_differences=allow_differences)
         record = joined.record(plan, redactor)
-        files, untold = joined.files(plan, record, redactor)  # before the first byte is copied: what is broken is said now
         done = gather.state(plan, record)
+        texts = [] if done or dry_run else [Reader(Path.cwd(), plan.record.report_texts)]
+        files, untold = joined.files(plan, record, redactor, *texts)  # before the first byte is copied: what is broken is said now
         skipped = [] if done or dry_run else gather.write(plan, files)
     outcome = "already there, nothing to do" if done else "dry run, nothing written" if dry_run else "written"
     _say(plan, [*notes, *plan.notes, *untold, *skipped], outcome, form(json_, pretty))

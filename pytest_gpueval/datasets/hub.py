@@ -145,6 +145,15 @@ class Hub:
             )
         return found
 
+    def held(self, remote: RemoteSplit) -> ParquetSplit:
+        """A split as it is here; the Hub is not asked. Where `files` are not known, the commit was looked at from here. Raises DataError."""
+        known = None if remote.files or not _COMMIT.fullmatch(remote.revision) else self._remembered(remote.repo, remote.revision)
+        files = remote.files if known is None else (known.splits(remote.config) or {}).get(remote.split, ())
+        here = [path for file in files if (path := self._here(remote.repo, remote.revision, file.path)) is not None]
+        if not here or len(here) < len(files):
+            raise DataError(f"{remote.origin}: split {remote.split!r} is not in this machine's cache")
+        return ParquetSplit(here[0], remote.origin, tuple(here[1:]), remote.sha256, remote.revision)
+
     def _fetched(self, remote: RemoteSplit, *, again: bool) -> ParquetSplit:
         first, *rest = [self._file_of(remote, file, again=again) for file in remote.files]
         return ParquetSplit(first, remote.origin, tuple(rest), remote.sha256, remote.revision)

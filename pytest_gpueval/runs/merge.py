@@ -25,6 +25,8 @@ _RESULTS = ("ok", "status", "headline", "metrics", "labels", "rows")
 # What decides the results of a suite, and is the same in every session of it.
 _OPTIONS = ("limit", "policy", "runtime", "model", "judge")
 _CARRIED = ("--gpueval-split", "--gpueval-runtime", "--gpueval-policy", "--gpueval-data", "--gpueval-limit", "--gpueval-on-bad-row")
+# What reports may hold of texts, from the least on.
+_TEXTS = ("no", "errors", "yes")
 # Names of missing parts that are spelt out.
 _MOST = 20
 _NAME = re.compile(r"(?!-)(?!\.{1,2}\Z)[\w.-]{1,150}")
@@ -281,6 +283,7 @@ def _record(name: str, sessions: Sequence[Session], taken: Mapping[str, Found], 
         runs=[_run(run_id, run, offsets[run.session]) for run_id, run in ordered],
         cuts=_cuts(taken),
         merged_from=[session.name for session in sessions],
+        report_texts=None if any(record.report_texts is None for record in records) else min((record.report_texts for record in records), key=_TEXTS.index),
     )
 
 

@@ -250,6 +250,9 @@ class SessionRecord(Record):
     shards: list[SessionShard] = Field([], description="of a merged session: the parts it was joined from")
     merged_from: list[str] = Field([], description="of a merged session: the sessions it was joined from")
     differences: list[str] = Field([], description="of a merged session: what differed between them, and was allowed")
+    report_texts: Literal["yes", "errors", "no"] | None = Field(
+        None, description="texts of samples that report.html may hold; of a merged session: the least that one of the sessions said"
+    )
 
 
 MODELS: dict[str, type[Record]] = {

@@ -115,7 +115,7 @@ def _case(a: Baseline, b: Baseline, root: Path, *, everything: bool, intersect: 
     task, asked = _task(b.record, root), _asked(b.record, everything=everything)
     there, here = _measured(a, b, task, {one.key for one in asked})
     found = baselines.align(a, here.keys.ids, here.keys.hashes, sha256=b.record.dataset.sha256, intersect=intersect, keys=there.keys)
-    sides = baselines.scored(baselines.Scores(a, found.baseline, there), baselines.Scores(b, found.current, here))
+    sides = baselines.scored(baselines.Scores(lambda: a.samples, found.baseline, there), baselines.Scores(lambda: b.samples, found.current, here))
     if found.words:
         told = [*told, found.words]
     if apart := found.common - len(sides[0]):

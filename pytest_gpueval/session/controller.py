@@ -97,6 +97,7 @@ class Controller:
             cuts=earlier["cuts"],
             shard=SessionShard(index=settings.part[0], count=settings.part[1]) if settings.part else None,
             merged_from=earlier["merged_from"],
+            report_texts=settings.report_texts,
             host=socket.gethostname(),
             code=self.code,
             plugin_version=__version__,

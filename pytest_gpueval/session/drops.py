@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -11,7 +11,10 @@ import orjson
 from pytest_gpueval import gates
 from pytest_gpueval.reports import changed
 from pytest_gpueval.reports.changed import ChangedLabel, ChangedSample
+from pytest_gpueval.runs import baselines
 from pytest_gpueval.scoring.task import BadRow
+from pytest_gpueval.scoring.terms import numpy, total
+from pytest_gpueval.suites.garbage import no_garbage
 
 from .comparison import row_columns
 from .foresight import rules_of
@@ -20,61 +23,51 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_gpueval.datasets.parquet import ParquetSplit
+    from pytest_gpueval.runs.baselines import Scores
+    from pytest_gpueval.scoring.paired import Asked
     from pytest_gpueval.scoring.task import Parts, Sample, Task
+    from pytest_gpueval.scoring.terms import Ratio
     from pytest_gpueval.suites.model import Case
+    from pytest_gpueval.suites.schema import Gate
 
     from .comparison import Paired
 
 # In a message.
 LABELS: Final = 3
 SAMPLES: Final = 10
-# Of more changed samples, the first are looked at.
+# Of more changed samples, the first are looked at, where a metric is no ratio of sums.
 _LOOKED_AT: Final = 20_000
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The samples that have a score here and in the baseline: their places among this run's results, and both score parts."""
-
-    places: Sequence[int]
-    baseline: Sequence[Parts]
-    now: Sequence[Parts]
-
-    @classmethod
-    def of(cls, pair: Paired) -> Scored:
-        """Leave out what failed or was skipped on either side."""
-        sides = zip(pair.alignment.current, pair.baseline.samples.parts(pair.alignment.baseline), pair.now.parts(pair.alignment.current), strict=True)
-        kept = [(int(place), before, after) for place, before, after in sides if before is not None and after is not None]
-        return cls(*(list(column) for column in zip(*kept, strict=True))) if kept else cls((), (), ())
-
-    def changed(self) -> list[int]:
-        """Which of them count otherwise than they did."""
-        return [number for number, (before, after) in enumerate(zip(self.baseline, self.now, strict=True)) if before != after]
-
-
 class Beside:
-    """A case's run beside its baseline."""
+    """A case's run beside its baseline: the samples that have a score on both sides, read once more where their scores are looked into."""
 
     def __init__(self, case: Case, task: Task, split: ParquetSplit, pair: Paired) -> None:
+        """Read what the gates ask for. Raises DataError, MissingExtra."""
         self._case = case
         self._task = task
         self._split = split
-        self._scored = Scored.of(pair)
         self._common = pair.alignment.common
         self._words = pair.alignment.words
+        wanted = {key for one in _asked(case) for key in (one.key, (one.metric, None))}
+        with no_garbage():
+            there, here = (baselines.of_samples(samples, task, wanted) for samples in (pair.baseline.samples, pair.now))
+        self._before, self._now = baselines.scored(
+            baselines.Scores(lambda: pair.baseline.samples, pair.alignment.baseline, there), baselines.Scores(lambda: pair.now, pair.alignment.current, here)
+        )
 
     @property
     def notes(self) -> list[str]:
         """What a reader should know of the samples that are compared."""
-        apart = self._common - len(self._scored.places)
+        apart = self._common - len(self._now)
         without = f"{apart:,} samples have no score here or in the baseline, and are not compared" if apart else ""
         return [f"compared with the baseline: {words}" for words in (self._words, without) if words]
 
     def verdicts(self) -> list[gates.Verdict]:
         """What the gates say. Raises MissingExtra, DataError for a column of clusters that the split has not."""
         column = self._case.comparison.cluster
-        clusters = None if column is None else clusters_of(self._split, column, self._scored.places)
-        return judge(self._case, self._task, self._scored, clusters)
+        clusters = None if column is None else clusters_of(self._split, column, self._now.places.tolist())
+        return judge(self._case, self._task, self._before, self._now, clusters)
 
     def details(self, verdicts: Sequence[gates.Verdict], results: Path, clean: Callable[[str], str], command: str, *, texts: bool) -> str:
         """What changed most in the first metric that fell too far, and how to run just this again; only that where no such gate failed.
@@ -85,8 +78,9 @@ class Beside:
         if worst is None:
             return changed.message([], [], command)
         rises = worst.bound.startswith("rise")
-        fell = samples_that_fell(self._task, self._scored, worst.metric, rises=rises)
-        labels = labels_that_fell(self._task, self._scored, worst.metric, rises=rises)
+        with no_garbage():
+            fell = [(int(self._now.places[at]), was, now) for at, was, now in samples_that_fell(self._task, self._before, self._now, worst.metric, rises=rises)]
+            labels = labels_that_fell(self._task, self._before, self._now, worst.metric, rises=rises)
         return clean(changed.message(labels, shown(fell, results, self._sample if texts else lambda _place: None, clean), command))
 
     def _sample(self, place: int) -> Sample | None:
@@ -96,20 +90,30 @@ class Beside:
             return None
 
 
-def judge(case: Case, task: Task, scored: Scored, clusters: Sequence[Hashable] | None) -> list[gates.Verdict]:
+def judge(case: Case, task: Task, before: Scores, now: Scores, clusters: Sequence[Hashable] | None) -> list[gates.Verdict]:
     """What the gates against a baseline say. `clusters`: what each sample belongs to. Raises MissingExtra."""
-    from pytest_gpueval.scoring.paired import Asked, differences  # noqa: PLC0415 - heavy
+    from pytest_gpueval.scoring.paired import differences  # noqa: PLC0415 - heavy
 
-    own = [gate for gate in case.gates if gate.is_paired and not gate.is_speed]
-    rules = rules_of(case)
+    rules, entry = rules_of(case), case.comparison
+    found = differences(task, before, now, _asked(case), level=rules.own_level, sides=entry.sides, resamples=entry.resamples, clusters=clusters)
+    return gates.judge_drops(_own(case), found, rules)
+
+
+def _own(case: Case) -> list[Gate]:
+    """The gates against a baseline that look at quality."""
+    return [gate for gate in case.gates if gate.is_paired and not gate.is_speed]
+
+
+def _asked(case: Case) -> list[Asked]:
+    """What these gates ask."""
+    from pytest_gpueval.scoring.paired import Asked  # noqa: PLC0415 - heavy
+
     asked = []
-    for gate in own:
+    for gate in _own(case):
         margin = gate.max_drop if gate.max_drop is not None else gate.max_rise or 0.0
         absolute, share = (0.0, margin) if gate.relative else (margin, 0.0)
         asked.append(Asked(gate.metric, gate.label, absolute, share, lower_is_better=gate.max_rise is not None))
-    entry = case.comparison
-    found = differences(task, scored.baseline, scored.now, asked, level=rules.own_level, sides=entry.sides, resamples=entry.resamples, clusters=clusters)
-    return gates.judge_drops(own, found, rules)
+    return asked
 
 
 def clusters_of(split: ParquetSplit, column: str, places: Sequence[int]) -> list[Hashable]:
@@ -127,10 +131,10 @@ def clusters_of(split: ParquetSplit, column: str, places: Sequence[int]) -> list
     return found
 
 
-def labels_that_fell(task: Task, scored: Scored, metric: str, *, rises: bool) -> list[ChangedLabel]:
+def labels_that_fell(task: Task, baseline: Iterable[Parts], current: Iterable[Parts], metric: str, *, rises: bool) -> list[ChangedLabel]:
     """The labels whose figure changed most for the worse."""
     name = metric
-    before, after = (_labels(task, parts) for parts in (scored.baseline, scored.now))
+    before, after = (_labels(task, parts) for parts in (baseline, current))
     found = []
     for label, figures in after.items():
         was, now = before.get(label, {}).get(name), figures.get(name)
@@ -140,22 +144,37 @@ def labels_that_fell(task: Task, scored: Scored, metric: str, *, rises: bool) ->
     return [one for one in found if (one.now > one.before) == rises][:LABELS]
 
 
-def _labels(task: Task, parts: Sequence[Parts]) -> Any:
+def _labels(task: Task, parts: Iterable[Parts]) -> Any:
     counts = task.counts()
     for one in parts:
         counts.add(one)
     return counts.metrics().labels
 
 
-def samples_that_fell(task: Task, scored: Scored, metric: str, *, rises: bool) -> list[tuple[int, float | None, float | None]]:
-    """(place among this run's results, the metric of the sample alone in the baseline, and here) of those that changed most for the worse."""
+def samples_that_fell(task: Task, baseline: Scores, current: Scores, metric: str, *, rises: bool) -> list[tuple[int, float | None, float | None]]:
+    """(number of the sample, its metric alone in the baseline, and here) of those that changed most for the worse."""
+    before, after = (side.ratios(task, {(metric, None)}).get((metric, None)) for side in (baseline, current))
+    if before is not None and after is not None:
+        return _that_fell(before, after, rises=rises)
     found = []
-    for number in scored.changed()[:_LOOKED_AT]:
-        before, after = (_alone(task, parts[number], metric) for parts in (scored.baseline, scored.now))
-        loss = (before or 0.0) - (after or 0.0)
-        found.append((-loss if rises else loss, number, before, after))
+    sides = enumerate(zip(baseline, current, strict=True))
+    for number, pair in islice(((number, pair) for number, pair in sides if pair[0] != pair[1]), _LOOKED_AT):
+        was, now = (_alone(task, parts, metric) for parts in pair)
+        loss = (was or 0.0) - (now or 0.0)
+        found.append((-loss if rises else loss, number, was, now))
     found.sort(key=lambda one: (-one[0], one[1]))
-    return [(scored.places[number], before, after) for loss, number, before, after in found if loss > 0][:SAMPLES]
+    return [(number, was, now) for loss, number, was, now in found if loss > 0][:SAMPLES]
+
+
+def _that_fell(baseline: Ratio, current: Ratio, *, rises: bool) -> list[tuple[int, float | None, float | None]]:
+    """The same of a metric that is a ratio of sums, whose columns say it of all samples at once."""
+    np = numpy()
+    sums = [[total(part) for part in side] for side in (baseline, current)]
+    before, after = (np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0) for above, below in sums)
+    loss = (np.nan_to_num(before) - np.nan_to_num(after)) * (-1 if rises else 1)
+    worst = [int(number) for number in np.argsort(-loss, kind="stable")[:SAMPLES] if loss[number] > 0]
+    was, now = ([None if np.isnan(side[number]) else float(side[number]) for number in worst] for side in (before, after))
+    return list(zip(worst, was, now, strict=True))
 
 
 def _alone(task: Task, parts: Parts, metric: str) -> float | None:

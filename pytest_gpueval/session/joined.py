@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
-from pytest_gpueval.errors import DataError
 from pytest_gpueval.reports import junit, markdown, session_page
+from pytest_gpueval.reports.session_page import Budget, Samples
 from pytest_gpueval.reports.table import Row
 from pytest_gpueval.runs.files import to_json
 from pytest_gpueval.runs.gather import JUNIT, SESSION
-from pytest_gpueval.runs.merge import Plan
+from pytest_gpueval.runs.merge import Found, Plan
 from pytest_gpueval.runs.redact import Redactor
 
-from . import page_samples, sweep_pages
+from . import sweep_pages
 from .page_cases import page_of
 from .rows import label, row, told
+
+_SamplesOf = Callable[[Found, Budget], Samples | None]
 
 
 def record(plan: Plan, redactor: Redactor) -> dict[str, Any]:
@@ -26,10 +28,10 @@ def record(plan: Plan, redactor: Redactor) -> dict[str, Any]:
     return found
 
 
-def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> tuple[dict[str, str], list[str]]:
+def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor, samples: _SamplesOf = lambda _run, _budget: None) -> tuple[dict[str, str], list[str]]:
     """The texts of session.json, junit.xml (where a session has one), the reports and the pages of sweeps by their names, and what to say about them.
 
-    Raises UsageProblem for a broken junit.xml.
+    `samples`: of a run. Raises UsageProblem for a broken junit.xml.
     """
     several = len(plan.record.suites) != 1
     summaries = {run_id: run.summary for run_id, run in plan.taken.items()}
@@ -38,7 +40,7 @@ def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> tuple[di
     texts = {
         SESSION: to_json(record),
         "report.md": redactor.text(markdown.session(record, rows, sweeps.texts)),
-        "report.html": _page(plan, record, rows, sweeps.sections, redactor),
+        "report.html": _page(plan, record, rows, sweeps.sections, redactor, samples),
         **sweeps.pages,
     }
     written = {number: session for number, session in enumerate(plan.sessions) if session.junit is not None}
@@ -53,13 +55,15 @@ def files(plan: Plan, record: Mapping[str, Any], redactor: Redactor) -> tuple[di
     return texts, [f"{JUNIT} has no test case of {run_id}" for run_id in untold] if written else []
 
 
-def _page(plan: Plan, record: Mapping[str, Any], rows: Sequence[Row], sections: Sequence[Markup], redactor: Redactor) -> str:
-    """report.html. The splits may be on other machines: samples come without their texts."""
-
-    def split() -> NoReturn:
-        raise DataError("the reports of the sessions that were merged have them")
-
-    budget = session_page.Budget()
-    paths = {row.run_id: plan.taken[row.run_id].path for row in rows}
-    samples = {run_id: page_samples.of_run(path, split, texts="no", redactor=redactor, budget=budget) for run_id, path in paths.items()}
-    return session_page.page(record, [page_of(paths[row.run_id], row, samples[row.run_id]) for row in rows], sections, redactor.text)
+def _page(
+    plan: Plan,
+    record: Mapping[str, Any],
+    rows: Sequence[Row],
+    sections: Sequence[Markup],
+    redactor: Redactor,
+    samples: Callable[[Found, Budget], Samples | None],
+) -> str:
+    """report.html."""
+    budget = Budget()
+    pages = [page_of(run.path, row, samples(run, budget)) for row in rows for run in (plan.taken[row.run_id],)]
+    return session_page.page(record, pages, sections, redactor.text)

@@ -28,6 +28,7 @@ Split = Callable[[], tuple[ParquetSplit, Task]]
 # Samples that are worth a process of their own, which takes as long to start as 5,000 take, and how many of them, whatever the machine has.
 _WORTH_IT: Final = 15_000
 _MOST_PROCESSES: Final = 4
+_NO_TEXTS: Final = "The split cannot be read, so there are no texts"
 
 
 def of_run(path: Path, split: Split, *, texts: Texts, redactor: Redactor, budget: Budget) -> Samples | None:
@@ -76,7 +77,7 @@ class _Run:
             opened, task = split()
             first, last = self._bounds(opened)
         except GpuevalError as problem:
-            _, note = self._added(collector, iter(()), 0, None, f"The split cannot be read, so there are no texts: {str(problem).splitlines()[0]}")
+            _, note = self._added(collector, iter(()), 0, None, f"{_NO_TEXTS}: {str(problem).splitlines()[0]}")
             return collector.done(note)
         with ExitStack() as others:
             cuts = _cuts(last - first)
@@ -116,7 +117,7 @@ class _Run:
         try:
             first = next(given, None)
         except GpuevalError as problem:
-            note, first = f"The split cannot be read, so there are no texts: {str(problem).splitlines()[0]}", None
+            note, first = f"{_NO_TEXTS}: {str(problem).splitlines()[0]}", None
         try:
             for number, record in enumerate(results.read(self.path, start), start):
                 if number == stop and note is None:

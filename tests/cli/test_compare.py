@@ -211,6 +211,19 @@ def test_what_is_not_common_is_said(two):
     assert found["rows"] == [] and note.startswith("toy/one-fast: not compared: ") and "are not at hand" in note
 
 
+@pytest.mark.parametrize(("damage", "words"), [(b"\xff", "not UTF-8: byte {} of the line is 0xff"), (b'"', "not a result that a baseline can be made of")])
+def test_damaged_results_are_named_and_do_not_hide_other_cases(two, damage, words):
+    path = two.root / "reports/evaluations/second/toy-one-fast/results.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    place = lines[7].index(b'"A"') + 2
+    lines[7] = lines[7][:place] + damage + lines[7][place:]
+    path.write_bytes(b"".join(lines))
+    found = document("first", "second")
+    assert [row["case"] for row in found["rows"]] == ["two-fast"]
+    (note,) = found["notes"]
+    assert note.startswith(f"toy/one-fast: not compared: {path}:8: {words.format(place + 1)}") and "\n" not in note
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import re
+from base64 import b64decode
 from dataclasses import replace
+from typing import Any
 
 from pytest_gpueval.reports.session_page import Budget, CasePage, Change, Collector, Comparison, Gate, Given
 from pytest_gpueval.reports.table import Figure, Row
@@ -15,6 +20,12 @@ LABELS = ["PERSON", f"EVIL {EVIL}", "DATE"]
 
 def redact(text: str) -> str:
     return text.replace(SECRET, "<redacted>")
+
+
+def unpacked(source: str) -> dict[tuple[int, int], Any]:
+    """The packed data of a page: number of the case and of the block -> what is in it. Block 0 has the columns, the others have rows."""
+    found = re.findall(r'<script type="text/plain" id="data-(\d+)-(\d+)">([^<]*)</script>', source)
+    return {(int(case), int(block)): json.loads(gzip.decompress(b64decode(text))) for case, block, text in found}
 
 
 def row(case: str, **changes) -> Row:

@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from pytest_gpueval.reports.session_page import page
+from pytest_gpueval.reports.session_page import CasePage, Given, page
 from tests.chromium import chromium
 from tests.reports import pages
 
@@ -189,6 +189,52 @@ def test_samples_that_changed_most_are_one_click_away(opened):
     assert "-0.040 [-0.050, -0.030]" in opened.find_element(By.CSS_SELECTOR, ".view.here [aria-label=Comparison]").text
     opened.find_element(By.CSS_SELECTOR, ".view.here [data-sample*=doc-00020] button").click()
     until(opened, lambda: "doc-00020" in detail(opened))
+
+
+def test_curves_of_one_label_are_chosen_with_the_keyboard(opened):
+    case(opened, 0)
+    until(opened, lambda: opened.find_elements(By.CSS_SELECTOR, ".view.here [data-curves] select"), "the choice of labels")
+    choice = one(opened, "[data-curves] select")
+    assert choice.get_attribute("aria-label") == "Label of the curves"
+    assert [option.text for option in Select(choice).options] == ["All labels", "PERSON", "DATE"], "the third has one prediction"
+    figures = lambda: [part.text for part in opened.find_elements(By.CSS_SELECTOR, ".view.here [data-curves] figure") if part.is_displayed()]  # noqa: E731
+    (whole,) = figures()
+    assert "Precision and recall over the threshold\nIf only predictions with this score or more counted, all labels together." in whole
+    opened.execute_script("arguments[0].focus()", choice)
+    choice.send_keys(Keys.ARROW_DOWN)
+    until(opened, lambda: "threshold: PERSON\nIf only predictions of this label" in figures()[0])
+    plot = "[data-curves] figure:not([hidden]) .plot"
+    drawn = lambda: [line.get_attribute("points").split() for line in opened.find_elements(By.CSS_SELECTOR, f".view.here {plot} .line")]  # noqa: E731
+    ends = lambda: [(line[0], line[-1]) for line in drawn()]  # noqa: E731
+    # Scores 0.55, all false, and 0.9, all right: precision 2,698/2,997 and 1.
+    assert [len(line) for line in drawn()] == [2, 2, 2]
+    assert ends()[0] == ("44.0,31.9", "628.0,10.0")
+    assert [tick.text for tick in opened.find_elements(By.CSS_SELECTOR, f".view.here {plot} .tick")][-5:][::4] == ["0.550", "0.900"]
+    choice.send_keys(Keys.ARROW_DOWN)
+    until(opened, lambda: "threshold: DATE" in figures()[0])
+    assert ends()[0] == ("44.0,10.0", "628.0,10.0")
+    choice.send_keys(Keys.HOME)
+    until(opened, lambda: figures() == [whole])
+    case(opened, 1)
+    until(opened, lambda: opened.find_elements(By.CSS_SELECTOR, ".view.here [data-curves] select"), "the choice of labels")
+    Select(one(opened, "[data-curves] select")).select_by_visible_text("good")
+    until(opened, lambda: "Precision and recall over the confidence: good" in figures()[0])
+    assert [key.text for key in opened.find_elements(By.CSS_SELECTOR, ".view.here figure:not([hidden]) .key")] == ["precision", "recall", "F1"]
+
+
+def test_a_hostile_label_of_curves_stays_text(browser, tmp_path):
+    collector = pages.collector("span_detection")
+    for number in range(40):
+        gold = [(0, 4, pages.LABELS[1])]
+        collector.add(pages.span_record(str(number), gold, [(*gold[0], number / 40)]), Given("text", gold))
+    (tmp_path / "report.html").write_text(page(pages.record(), [CasePage(pages.row("evil"), samples=collector.done())]), encoding="utf-8")
+    browser.get((tmp_path / "report.html").as_uri())
+    case(browser, 0)
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".view.here [data-curves] select"), "the choice of labels")
+    Select(one(browser, "[data-curves] select")).select_by_index(1)
+    until(browser, lambda: "EVIL </script><script>window.evil = 1</script><img src=x" in one(browser, "[data-curves] figure:not([hidden]) h3").text)
+    assert "⟨U+202E⟩" in one(browser, "[data-curves] option:last-child").text
+    assert browser.execute_script("return window.evil") is None
 
 
 def test_prompts_and_answers_are_shown(opened):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import re
 from base64 import b64decode
 from dataclasses import replace
@@ -11,11 +12,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import precision_recall_curve
 
 from pytest_gpueval.reports.session_page import Bin, Budget, CasePage, Given, page
 from pytest_gpueval.reports.session_page import samples as samples_module
-from pytest_gpueval.reports.session_page.curves import Confidences, Detections, matched
-from pytest_gpueval.reports.session_page.drawing import bar, curve, histogram, matrix
+from pytest_gpueval.reports.session_page.curves import Scores, matched, thinned
+from pytest_gpueval.reports.session_page.drawing import HEIGHT, WIDTH, bar, curve, histogram, matrix
 from pytest_gpueval.reports.session_page.packing import clean_value, packed
 from pytest_gpueval.reports.session_page.timeline import timeline
 from pytest_gpueval.reports.table import Figure
@@ -93,9 +95,11 @@ def test_a_page_that_would_grow_too_large_leaves_texts_out_and_says_so():
 
 
 def test_more_samples_than_a_page_takes(monkeypatch):
+    whole = pages.spans(200)
     monkeypatch.setattr(samples_module, "MOST_SAMPLES", 60)
     monkeypatch.setattr(samples_module, "MOST_RIGHT", 30)
     found = pages.spans(200)
+    assert (found.curves, found.label_curves) == (whole.curves, whole.label_curves), "curves are of those that are left out too"
     columns = unpacked(found.blocks[0])
     assert (found.seen, found.kept) == (200, 30 + 20 + 2)
     assert columns["number"][-1] == 191, "what went wrong behind the last right one is there"
@@ -142,30 +146,147 @@ def test_hits_over_a_threshold_are_those_that_scoring_counts(gold, predicted):
     assert set(missed) == set(gold) - {entry[:3] for entry in predicted}
 
 
+def scored(*groups, gold=0):
+    """Of groups (score, whether they are hits, how many)."""
+    found = Scores()
+    found.gold = gold
+    for score, hits, count in groups:
+        found.add([score] * count, hits=hits)
+    return found
+
+
 def test_precision_and_recall_over_the_threshold():
-    found = Detections()
-    found.gold = 40
-    found.add([(0.5, False)] * 10 + [(0.7, True)] * 10 + [(0.9, True)] * 20)
-    lines = found.curve("t", "n").lines
+    lines = scored((0.5, False, 10), (0.7, True, 10), (0.9, True, 20), gold=40).detection("t", "n").lines
     assert lines["precision"] == [(0.5, 0.75), (0.7, 1.0), (0.9, 1.0)]
     assert lines["recall"] == [(0.5, 0.75), (0.7, 0.75), (0.9, 0.5)]
     assert lines["F1"][0] == (0.5, 2 * 30 / 80)
-    sure = Confidences()
-    sure.add([(0.5, False)] * 10 + [(0.9, True)] * 30)
-    assert sure.curve("t", "n").lines == {"accuracy": [(0.5, 0.75), (0.9, 1.0)], "coverage": [(0.5, 1.0), (0.9, 0.75)]}
+    sure = scored((0.5, False, 10), (0.9, True, 30)).confidence("t", "n")
+    assert sure.lines == {"accuracy": [(0.5, 0.75), (0.9, 1.0)], "coverage": [(0.5, 1.0), (0.9, 0.75)]}
 
 
 def test_one_score_is_no_curve_and_many_are_thinned():
-    assert Detections().curve("t", "n") is None
-    same = Detections()
-    same.gold = 5
-    same.add([(1.0, True)] * 50)
-    assert same.curve("t", "n") is None
-    many = Confidences()
-    many.add([(number / 5000, True) for number in range(5000)])
-    points = many.curve("t", "n").lines["accuracy"]
-    assert len(points) <= 120
-    assert points[0][0] == 0.0
+    assert Scores().detection("t", "n") is None
+    assert scored((1.0, True, 50), gold=5).detection("t", "n") is None
+    many = Scores()
+    many.add([number / 5000 for number in range(5000)], hits=True)
+    for points, most in ((many.confidence("t", "n").lines["accuracy"], 120), (thinned(many.steps(), 60), 60)):
+        assert most / 2 < len(points) <= most
+        assert points[0][0] == 0.0
+
+
+# Curves of labels, beside those of scikit-learn.
+
+
+def lines_of(found):
+    """Label -> name of a line -> y by threshold, read off what is drawn: exact to a pixel's tenth."""
+    data = unpacked(found.label_curves)
+    read = {}
+    for label, drawn in zip(data["labels"], data["drawn"], strict=True):
+        low, high = float(drawn["ticks"][0]), float(drawn["ticks"][-1])
+        points = [[tuple(map(float, point.split(","))) for point in line.split()] for line in drawn["lines"]]
+        (left, right), (top, bottom) = (44.0, WIDTH - 12.0), (10.0, HEIGHT - 30.0)
+        lines = [{round(low + (x - left) / (right - left) * (high - low), 2): (bottom - y) / (bottom - top) for x, y in line} for line in points]
+        read[label] = dict(zip(data["names"], lines, strict=True))
+    return read
+
+
+def assert_like_sklearn(lines, truth, scores, missed=0):
+    """`missed`: gold that nothing was predicted for. A threshold that leaves fewer than ten predictions is not drawn."""
+    precision, recall, thresholds = precision_recall_curve([*truth, *[True] * missed], [*scores, *[-1.0] * missed])
+    drawn = {round(at, 2): (p, r) for p, r, at in zip(precision, recall, thresholds, strict=False) if at >= 0 and sum(score >= at for score in scores) >= 10}
+    assert len(drawn) > 10
+    assert lines["precision"] == pytest.approx({at: p for at, (p, _) in drawn.items()}, abs=1e-3)
+    assert lines["recall"] == pytest.approx({at: r for at, (_, r) in drawn.items()}, abs=1e-3)
+    assert lines["F1"] == pytest.approx({at: 2 * p * r / (p + r) if p + r else 0.0 for at, (p, r) in drawn.items()}, abs=1e-3)
+
+
+@pytest.fixture
+def chance():
+    return random.Random(11)
+
+
+def test_curves_of_each_of_several_labels(chance):
+    collector, labels = pages.collector("multilabel", labels=["a", "b", "c"]), ["a", "b", "c"]
+    rows = [({label: round(0.5 + chance.randrange(50) / 100, 2) for label in labels}, [label for label in labels if chance.random() < 0.4]) for _ in range(300)]
+    for number, (scores, gold) in enumerate(rows):
+        parts = {"gold": gold, "predicted": [label for label in labels if scores[label] >= 0.75], "scores": scores}
+        collector.add({"id": str(number), "prediction": scores, "score": parts}, Given("t", gold))
+    found = collector.done()
+    lines = lines_of(found)
+    assert list(lines) == labels
+    for label in labels:
+        assert_like_sklearn(lines[label], [label in gold for _, gold in rows], [scores[label] for scores, _ in rows])
+    (whole,) = found.curves
+    assert dict(whole.lines["recall"])[0.5] == 1.0 and "all labels together" in whole.note
+
+
+def test_curves_of_spans_count_gold_that_is_missed(chance):
+    collector = pages.collector("span_detection", labels=["A", "B", "unused"])
+    seen = {label: ([], [], [0]) for label in "AB"}
+    for number in range(400):
+        label = "AB"[number % 2]
+        truth, scores, missed = seen[label]
+        gold, predicted = [(0, 4, label)], []
+        if chance.random() < 0.8:
+            hit = chance.random() < 0.7
+            predicted = [(0, 4 if hit else 3, label, round(0.3 + chance.randrange(50) / 100, 2))]
+            truth.append(hit)
+            scores.append(predicted[0][3])
+        missed[0] += not (predicted and truth[-1])
+        collector.add(pages.span_record(str(number), gold, predicted), Given("some text", gold))
+    found = collector.done()
+    lines = lines_of(found)
+    assert list(lines) == ["A", "B"]
+    for label, (truth, scores, missed) in seen.items():
+        assert_like_sklearn(lines[label], truth, scores, missed[0])
+
+
+def test_curves_of_classes_are_of_the_answers_that_name_them(chance):
+    collector, rows = pages.collector("classification", labels=["good", "bad"]), []
+    for number in range(400):
+        gold, predicted, sure = (chance.choice(["good", "bad"]), chance.choice(["good", "good", "bad"]), round(0.5 + chance.randrange(50) / 100, 2))
+        rows.append((gold, predicted, sure))
+        collector.add({"id": str(number), "prediction": predicted, "score": {"gold": gold, "predicted": predicted, "confidence": sure}}, Given("t", gold))
+    found = collector.done()
+    for label, lines in lines_of(found).items():
+        answers = [(gold == label, sure) for gold, predicted, sure in rows if predicted == label]
+        missed = sum(gold == label != predicted for gold, predicted, _ in rows)
+        assert_like_sklearn(lines, [hit for hit, _ in answers], [sure for _, sure in answers], missed)
+    assert list(found.curves[0].lines) == ["accuracy", "coverage"]
+
+
+def many_labels(count, budget=None, **options):
+    """Label n is in 12 + n samples."""
+    labels = [f"label-{number}" for number in range(count)]
+    collector = pages.collector("span_detection", labels=labels, budget=budget, **options)
+    for number, label in enumerate(labels):
+        for at in range(12 + number):
+            gold = [(0, 4, label)]
+            collector.add(pages.span_record(f"{label}-{at}", gold, [(0, 4, label, 0.3 + at % 12 / 20)]), Given("text", gold))
+    return collector.done()
+
+
+def test_the_most_frequent_labels_have_curves():
+    found = unpacked(many_labels(103).label_curves)
+    assert found["labels"] == [f"label-{number}" for number in range(3, 103)]
+    assert found["note"].endswith("\nOf 103 labels, the 100 that are most frequent can be chosen.")
+    assert "can be chosen" not in unpacked(many_labels(3).label_curves)["note"]
+
+
+def test_a_page_that_has_enough_of_them_says_so():
+    budget = Budget(curves=len(many_labels(3).label_curves) + 1)
+    first, second = many_labels(3, budget), many_labels(3, budget)
+    assert first.label_curves and not second.label_curves
+    assert second.curves[0].note.endswith("\nThose of each label are left out: the page has enough of them.")
+    assert second.curves[0].lines == first.curves[0].lines
+
+
+def test_labels_of_curves_are_redacted():
+    collector = pages.collector("span_detection", labels=[f"of {pages.SECRET}"])
+    for number in range(40):
+        gold = [(0, 4, f"of {pages.SECRET}")]
+        collector.add(pages.span_record(str(number), gold, [(*gold[0], number / 40)]), Given("text", gold))
+    assert unpacked(collector.done().label_curves)["labels"] == ["of <redacted>"]
 
 
 # Drawings.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pytest_gpueval.errors import Conflict, DataError, StorageError, UsageProblem
 from pytest_gpueval.runs import baselines
-from pytest_gpueval.runs.baselines import Baseline, align, differences, records, samples
+from pytest_gpueval.runs.baselines import Baseline, align, differences, reading, records, samples
 from pytest_gpueval.runs.baselines.baseline import no_verdict, read_metadata
 from pytest_gpueval.runs.records import Summary
 
@@ -275,6 +275,22 @@ def test_results_that_cannot_be_a_baseline(tmp_path, line, words):
     assert f"{path}:2: " in str(told.value)
 
 
+@pytest.mark.parametrize("before", [0, 70_000])
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xd0"])
+def test_bytes_that_are_no_utf8_are_refused_wherever_they_are(tmp_path, before, bad):
+    """Within what nobody else looks at: of a line of a later piece too. All else in it is not ASCII, and fine."""
+    path = tmp_path / "results.jsonl"
+    start = '{"id": "ы", "prediction": "да, '.encode()
+    lines = ['{"id": "ы", "prediction": "да", "score": {}}\n'.encode()] * before
+    path.write_bytes(b"".join([*lines, start, bad, b'"}\n', *lines]))
+    with pytest.raises(DataError) as told:
+        for _ in reading.blocks(path):
+            pass
+    assert str(told.value).startswith(f"{path}:{before + 1}: not UTF-8: byte {len(start) + 1} of the line is 0x{bad[0]:02x} (")
+    path.write_bytes(b"".join([*lines, start, "\U0010ffff".encode(), b'"}\n', *lines]))
+    assert sum(len(block.ids) for block in reading.blocks(path)) == 2 * before + 1
+
+
 def test_a_skipped_row_with_the_id_of_another_is_left_out(tmp_path):
     path = tmp_path / "results.jsonl"
     lines = [{"id": "a", "score": {"x": 1}}, {"id": "a", "skipped": "an earlier row has this id"}, {"id": "b", "skipped": "bad"}]
@@ -430,6 +446,19 @@ def test_the_content_hash_does_not_depend_on_how_the_file_was_written(tmp_path, 
     again = samples.of_parquet(tmp_path / "it.parquet", "it")
     assert stepped.sha256 == again.sha256
     assert list(again.parts()) == [line["score"] for line in lines]
+
+
+@pytest.mark.parametrize("step", [3, 7, 1000])
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_samples_at_any_places_in_any_order(step, data):
+    scores = data.draw(st.lists(st.sampled_from([None, {"x": 1}, {"x": 2}]), min_size=1, max_size=30))
+    places = data.draw(st.lists(st.integers(0, len(scores) - 1), max_size=30) | st.integers(0, len(scores)).map(lambda first: list(range(first, len(scores)))))
+    texts = [score and json.dumps(score) for score in scores]
+    found = samples.of_parquet(table([str(number) for number in range(len(scores))], range(len(scores)), texts), "it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "_STEP", step)
+        assert list(found.parts(places)) == list(found.parts(np.array(places, np.int64))) == [scores[place] for place in places]
 
 
 # Alignment.

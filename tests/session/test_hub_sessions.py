@@ -19,6 +19,7 @@ from pytest_gpueval.datasets import locks
 from pytest_gpueval.datasets.remote import RemoteFile, RemoteSplit
 from tests.hub.endpoints import refusing, silent
 from tests.hub.server import FakeHub
+from tests.reports import pages
 from tests.session.conftest import SUITE, rows
 
 REPOS = {"one": "acme/one", "two": "acme/two"}
@@ -416,6 +417,29 @@ def locked(place):
         data = place.repos[name].files()[path]
         remotes[name, "fast"] = RemoteSplit(repo, place.repos[name].head, "fast", None, (RemoteFile(path, len(data), hashlib.sha256(data).hexdigest()),), 50)
     locks.write(place.toy.root / "suites/toy", remotes)
+
+
+@pytest.mark.parametrize("lock", [False, True])
+def test_a_merge_finds_rows_that_sessions_have_fetched_and_asks_nobody(place, lock):
+    if lock:
+        locked(place)
+    for name in REPOS:
+        place.passes("--gpueval-session", f"m-{name}", "-k", f"{name}-fast")
+    place.hub.forget_requests()
+    shutil.rmtree(place.toy.root / "suites/toy/data")
+    output = place.toy.root / "reports/evaluations"
+    for home in ("home", "elsewhere"):
+        merge = ["-c", "from pytest_gpueval.cli.main import run; run()", "runs", "merge", str(output / home), *(str(output / f"m-{name}") for name in REPOS)]
+        environment = {**place.hub.environment(place.token, home=place.toy.root / home), "XDG_CACHE_HOME": str(place.toy.root / home / "cache")}
+        done = subprocess.run([sys.executable, *merge], cwd=place.toy.root, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+    assert not place.hub.requests
+    for home, texts in (("home", 5), ("elsewhere", 0)):
+        source = (output / home / "report.html").read_text()
+        found = pages.unpacked(source)
+        assert [sum(text is not None for text in found[case, 1]["text"]) for case in (0, 1)] == [texts, texts], source
+        head = place.repos["one"].head[:7]
+        assert (f"hub: acme/one@{head}: split &#39;fast&#39; is not in this machine&#39;s cache" in source) is (home == "elsewhere")
 
 
 def test_a_lock_file_keeps_all_machines_at_the_same_rows(place):

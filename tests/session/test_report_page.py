@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import re
-from base64 import b64decode
 
 import pytest
 
@@ -14,6 +11,7 @@ from pytest_gpueval.reports import session_page
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.scoring.spans import SpanDetection
 from pytest_gpueval.session.page_samples import of_run
+from tests.reports import pages
 from tests.session.conftest import rows
 
 SECRET = "hush-hush-0123456789"
@@ -21,8 +19,7 @@ SECRET = "hush-hush-0123456789"
 
 def blocks(toy, session="it"):
     source = (toy.session(session) / "report.html").read_text()
-    found = re.findall(r'<script type="text/plain" id="data-(\d+)-(\d+)">([^<]*)</script>', source)
-    return source, {(int(case), int(block)): json.loads(gzip.decompress(b64decode(text))) for case, block, text in found}
+    return source, pages.unpacked(source)
 
 
 @pytest.mark.parametrize(("given", "texts"), [((), 5), (("--gpueval-report-texts=yes",), 50), (("--gpueval-report-texts=no",), 0)])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, repeat
 
 from .records import Curve
 
@@ -11,95 +12,123 @@ from .records import Curve
 _POINTS = 120
 # A threshold that leaves fewer predictions says nothing of them.
 _FEWEST = 10
+DETECTION = ("precision", "recall", "F1")
 Point = tuple[float, float]
 Span = tuple[int, int, str]
 Scored = tuple[int, int, str, float]
 # A score, and the hits and predictions that have it or more.
 Step = tuple[float, int, int]
+_Waiting = defaultdict[str, list[float]]
 
 
 class Scores:
-    """How many predictions have which score, to four decimals, and how many of them are hits."""
+    """Predictions with scores, to four decimals: how many have which, how many of them are hits, and the gold there is."""
 
     def __init__(self) -> None:
         self._total: Counter[float] = Counter()
         self._hits: Counter[float] = Counter()
+        self.gold = 0
 
-    def add(self, scored: Iterable[tuple[float, bool]]) -> None:
-        """Count predictions: their scores, and whether they are hits."""
-        pairs = [(round(score, 4), hit) for score, hit in scored]
-        self._total.update([key for key, _ in pairs])
-        self._hits.update([key for key, hit in pairs if hit])
+    def add(self, scores: Iterable[float], *, hits: bool) -> None:
+        """Count predictions with these scores, which are hits, or are not."""
+        rounded = [round(score, 4) for score in scores]
+        self._total.update(rounded)
+        if hits:
+            self._hits.update(rounded)
 
     def merge(self, other: Scores) -> None:
-        """Count those of another stretch too."""
+        """Count those of another stretch or label too, and its gold."""
         self._total.update(other._total)
         self._hits.update(other._hits)
+        self.gold += other.gold
 
     def steps(self) -> list[Step]:
         """For each score, from the lowest on: hits and predictions that have it or more, where they are not too few."""
-        steps, hits, total = [], 0, 0
-        for score in sorted(self._total, reverse=True):
-            hits += self._hits[score]
-            total += self._total[score]
-            steps.append((score, hits, total))
+        scores = sorted(self._total, reverse=True)
+        hits, totals = (accumulate(map(counts.get, scores, repeat(0))) for counts in (self._hits, self._total))
+        steps = list(zip(scores, hits, totals, strict=True))
         return [step for step in reversed(steps) if step[2] >= _FEWEST]
 
-
-class Detections(Scores):
-    """Predictions with scores, each a hit or not, and the gold there is: precision and recall if only those from a threshold on counted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gold = 0
-
-    def merge(self, other: Scores) -> None:
-        """Count those of another stretch too, and its gold."""
-        super().merge(other)
-        self.gold += other.gold if isinstance(other, Detections) else 0
-
-    def add_labels(self, gold: Sequence[str], scores: Mapping[str, float]) -> None:
-        """A sample's labels and the scores of all or some of them."""
-        self.gold += len(gold)
-        self.add((score, label in gold) for label, score in scores.items())
-
-    def curve(self, title: str, note: str) -> Curve | None:
-        """None where there is one score, or nothing to find."""
+    def detection(self, title: str, note: str, most: int = _POINTS) -> Curve | None:
+        """Precision, recall and F1 if only predictions from a threshold on counted; None where there is one score, or nothing to find."""
         steps = self.steps()
         if len(steps) < 2 or not self.gold:
             return None
-        lines: dict[str, list[Point]] = {"precision": [], "recall": [], "F1": []}
-        for threshold, hits, count in thinned(steps):
-            lines["precision"].append((threshold, hits / count))
-            lines["recall"].append((threshold, hits / self.gold))
-            lines["F1"].append((threshold, 2 * hits / (count + self.gold)))
+        lines: dict[str, list[Point]] = {name: [] for name in DETECTION}
+        for threshold, hits, count in thinned(steps, most):
+            for name, share in zip(DETECTION, (hits / count, hits / self.gold, 2 * hits / (count + self.gold)), strict=True):
+                lines[name].append((threshold, share))
         return Curve(title, note, lines)
 
-
-class Confidences(Scores):
-    """Answers with a confidence each, right or not: accuracy and coverage if only those from a threshold on were given."""
-
-    def curve(self, title: str, note: str) -> Curve | None:
-        """None where all are equally confident."""
+    def confidence(self, title: str, note: str) -> Curve | None:
+        """Accuracy and coverage if only answers from a confidence on were given; None where all are equally confident."""
         steps = self.steps()
         if len(steps) < 2:
             return None
         lines: dict[str, list[Point]] = {"accuracy": [], "coverage": []}
-        answers = sum(self._total.values())
+        answers = self._total.total()
         for threshold, hits, count in thinned(steps):
             lines["accuracy"].append((threshold, hits / count))
             lines["coverage"].append((threshold, count / answers))
         return Curve(title, note, lines)
 
 
-def thinned(steps: Sequence[Step]) -> list[Step]:
-    """At most some hundred of them, evenly along the scores, the ends included."""
-    if len(steps) <= _POINTS:
+class ByLabel:
+    """The scores of predictions, label by label."""
+
+    def __init__(self) -> None:
+        self._of: defaultdict[str, Scores] = defaultdict(Scores)
+        # Scores of what is no hit, and of hits: many are counted at once, which is quicker.
+        self._waiting: tuple[_Waiting, _Waiting] = (defaultdict(list), defaultdict(list))
+
+    def expect(self, label: str, count: int = 1) -> None:
+        """So much gold is there of a label."""
+        self._of[label].gold += count
+
+    def add(self, label: str, score: float, *, hit: bool) -> None:
+        """A prediction; `settle` counts it."""
+        self._waiting[hit][label].append(score)
+
+    def add_spans(self, spans: Iterable[Scored], hits: Iterable[bool]) -> None:
+        """Spans that were predicted, and whether they are hits; `settle` counts them."""
+        waiting = self._waiting
+        for (_, _, label, score), hit in zip(spans, hits, strict=True):
+            waiting[hit][label].append(score)
+
+    def settle(self) -> None:
+        """Count what was added."""
+        for hits, waiting in enumerate(self._waiting):
+            for label, scores in waiting.items():
+                self._of[label].add(scores, hits=bool(hits))
+            waiting.clear()
+
+    def merge(self, other: ByLabel) -> None:
+        """Count those of another stretch too."""
+        for label, scores in other._of.items():
+            self._of[label].merge(scores)
+
+    def pooled(self) -> Scores:
+        """All labels together."""
+        whole = Scores()
+        for scores in self._of.values():
+            whole.merge(scores)
+        return whole
+
+    def largest(self, labels: Iterable[str], most: int) -> Iterator[tuple[str, Scores]]:
+        """Of these labels, in their order, those with the most gold: at most so many."""
+        there = [label for label in labels if label in self._of]
+        kept = set(sorted(there, key=lambda label: -self._of[label].gold)[:most])
+        return ((label, self._of[label]) for label in there if label in kept)
+
+
+def thinned(steps: Sequence[Step], most: int = _POINTS) -> list[Step]:
+    """At most so many of them, evenly along the scores, the ends included."""
+    if len(steps) <= most:
         return list(steps)
     low, high = steps[0][0], steps[-1][0]
     kept, place = [steps[0]], 0
     for step in steps[1:-1]:
-        now = int((step[0] - low) / (high - low) * (_POINTS - 2))
+        now = int((step[0] - low) / (high - low) * (most - 2))
         if now > place:
             kept.append(step)
             place = now

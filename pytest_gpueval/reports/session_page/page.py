@@ -52,6 +52,11 @@ def page(record: Mapping[str, Any], cases: Sequence[CasePage], sections: Sequenc
         if case.samples is not None
         for block, text in enumerate(case.samples.blocks)
     ]
+    data += [
+        f'<script type="text/plain" id="curves-{place}">{case.samples.label_curves}</script>\n'
+        for place, case in enumerate(cases)
+        if case.samples is not None and case.samples.label_curves
+    ]
     head = f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
     return f'<!doctype html>\n<html lang="en">\n{head}<style>{style}</style>\n{redact(body)}\n{"".join(data)}<script>{script}</script>\n</html>\n'
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .curves import Scores
+from .curves import ByLabel
 
 # Shares of the room: up to the first texts will fit in all likelihood, from the second on they will not.
 _SURELY: Final = 0.8
@@ -37,7 +37,7 @@ class Part:
     bins: Counter[int]
     support: Counter[str]
     labels: int
-    scores: Sequence[Scores]
+    scores: ByLabel
 
 
 def wanted(room: int, used: int, chunks: int, before: int) -> tuple[bool, bool]:

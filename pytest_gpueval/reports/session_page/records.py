@@ -72,6 +72,7 @@ class Samples:
     """The samples of a case, packed for the browser (`samples.Collector`), and what all of them say together.
 
     `blocks`: base64 of gzip of JSON, the columns first, then chunks of rows. `seen`: samples of the run; `kept`: those in the page; `texts`: those whose text is too.
+    `curves`: of all labels together; `label_curves`: those of each, packed, empty where there are none.
     """
 
     blocks: Sequence[str]
@@ -82,6 +83,7 @@ class Samples:
     support: Mapping[str, int] = field(default_factory=dict)
     latencies: Sequence[Bin] = ()
     curves: Sequence[Curve] = ()
+    label_curves: str = ""
     note: str | None = None
 
 

@@ -10,10 +10,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
-from .curves import Confidences, Detections, matched
+from . import drawing
+from .curves import DETECTION, ByLabel, matched
 from .packing import Redact, clean_value, cleaned, packed
 from .parts import Chunk, Part, chosen, wanted
 from .records import Bin, Curve, Samples
@@ -28,6 +29,10 @@ MOST_SAMPLES: Final = 200_000
 MOST_RIGHT: Final = 100_000
 # None of so many is left out, whatever they are.
 MOST_ALIKE: Final = min(MOST_SAMPLES, MOST_RIGHT) // CHUNK * CHUNK
+# Labels of a case that have curves of their own, the points of each, and the bytes of all that a page has.
+MOST_LABELS: Final = 100
+_LABEL_POINTS: Final = 60
+MOST_CURVES: Final = 1_000_000
 # Of a text, in characters.
 _LONGEST: Final = 20_000
 _HISTOGRAM: Final = 28
@@ -37,9 +42,10 @@ _CUT = "A secret was cut out of this text: its spans are not shown."
 
 @dataclass
 class Budget:
-    """What the cases of a page may still take, in bytes."""
+    """What the cases of a page may still take, in bytes: samples, and curves of labels."""
 
     left: int = MOST_BYTES
+    curves: int = MOST_CURVES
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +96,7 @@ class Collector:
         self._names = _Names((label, number) for number, label in enumerate(labels))
         self._given_labels = len(self._names)
         self._support: Counter[str] = Counter()
-        self._detections = Detections()
-        self._confidences = Confidences()
-        self._scored: list[tuple[float, bool]] = []
+        self._scores = ByLabel()
         self._bins: Counter[int] = Counter()
         # Full chunks are packed at once, beside the next one's making: memory does not grow with the texts.
         self._waiting: list[_Kept] = []
@@ -118,6 +122,8 @@ class Collector:
         if latency is not None:
             self._bins[math.floor(math.log(max(latency, _LEAST_MS)) / _WIDTH)] += 1
         self._counts[state] += 1
+        if self._seen % CHUNK == 0:  # of samples that are left out too
+            self._scores.settle()
         right = state == RIGHT
         if self._kept >= MOST_SAMPLES or (right and self._kept_right >= MOST_RIGHT):
             return
@@ -132,6 +138,7 @@ class Collector:
         if self._waiting:
             self._flush()
         self._settle()
+        self._scores.settle()
         self._packer.shutdown()
         columns = dict(self._columns)
         if self._kept == self._seen:  # numbers are the places
@@ -140,6 +147,7 @@ class Collector:
         columns["id"] = cleaned(columns["id"], self._redact)
         first = packed({**facts, **columns, "state": "".join(map(str, columns["state"]))})
         self._budget.left -= len(first)
+        curves, of_labels = self._curves()
         return Samples(
             blocks=[first, *self._blocks],
             seen=self._seen,
@@ -148,7 +156,8 @@ class Collector:
             wrong=self._counts[WRONG],
             support=dict(self._support),
             latencies=self._latencies(),
-            curves=self._curves(),
+            curves=curves,
+            label_curves=of_labels,
             note=self._note or note,
         )
 
@@ -156,8 +165,9 @@ class Collector:
         """What there is of a stretch of the samples, to be joined to those before it."""
         if self._waiting:
             self._flush()
+        self._scores.settle()
         self._packer.shutdown()
-        return Part(self._chunks, self._columns, self._counts, self._bins, self._support, len(self._names), (self._detections, self._confidences))
+        return Part(self._chunks, self._columns, self._counts, self._bins, self._support, len(self._names), self._scores)
 
     def join(self, part: Part) -> bool:
         """Take the stretch that follows. False, and nothing is taken, where it does not fit what is here: then its samples are to be added one by one."""
@@ -179,8 +189,7 @@ class Collector:
         self._counts = [mine + theirs for mine, theirs in zip(self._counts, part.counts, strict=True)]
         self._bins.update(part.bins)
         self._support.update(part.support)
-        for mine, theirs in zip((self._detections, self._confidences), part.scores, strict=True):
-            mine.merge(theirs)
+        self._scores.merge(part.scores)
         return True
 
     def _shown(self, state: int) -> bool:
@@ -214,12 +223,13 @@ class Collector:
             wrong |= missed
             if gold:
                 self._support[label] += gold
+                if given is not None:
+                    self._scores.expect(label, gold)
         state, score = WRONG if wrong else RIGHT, 2 * hits / count if count else None
         if given is None:
             return _Judged(state, score, labels, None, [(start, end - start, names[label], score) for start, end, label, score in prediction])
         flags, missed = matched(given.gold, prediction)
-        self._detections.gold += len(given.gold)
-        self._scored += [(span[3], hit) for span, hit in zip(prediction, flags, strict=True)]
+        self._scores.add_spans(prediction, flags)
         found = [(start, end - start, names[label], score, int(hit)) for (start, end, label, score), hit in zip(prediction, flags, strict=True)]
         return _Judged(state, score, labels, [(start, end - start, names[label]) for start, end, label in missed], found)
 
@@ -228,7 +238,8 @@ class Collector:
         right = gold == predicted
         self._support[gold] += 1
         if confidence is not None:
-            self._confidences.add([(confidence, right)])
+            self._scores.expect(gold)
+            self._scores.add(predicted, confidence, hit=right)
         pair = [2 * self._names[gold] + (not right), 2 * self._names[predicted] + (not right)]  # the browser's confusion matrix asks for both
         return _Judged(RIGHT if right else WRONG, confidence, pair, gold, prediction if isinstance(prediction, Mapping) else predicted)
 
@@ -236,7 +247,10 @@ class Collector:
         gold, predicted = set(parts["gold"]), set(parts["predicted"])
         self._support.update(gold)
         if "scores" in parts:
-            self._detections.add_labels(parts["gold"], parts["scores"])
+            for label in parts["gold"]:
+                self._scores.expect(label)
+            for label, score in parts["scores"].items():
+                self._scores.add(label, score, hit=label in gold)
         labels = [2 * self._names[label] + (label not in gold or label not in predicted) for label in sorted(gold | predicted)]
         score = len(gold & predicted) / len(gold | predicted) if gold | predicted else None
         shown = {"labels": parts["predicted"], "scores": prediction if isinstance(prediction, Mapping) else None}
@@ -247,8 +261,6 @@ class Collector:
     def _flush(self) -> None:
         """Have the rows that wait packed; without texts where earlier ones did not fit any more."""
         self._settle()
-        self._detections.add(self._scored)
-        self._scored = []
         rows, self._waiting = self._waiting, []
         self._list(rows)
         if self._of_part:
@@ -313,13 +325,36 @@ class Collector:
 
     # What is drawn.
 
-    def _curves(self) -> list[Curve]:
-        below = f"\nWhat the policy drops is not known: {self._threshold}." if self._threshold else ""
-        found = (
-            self._detections.curve("Precision and recall over the threshold", f"If only predictions with this score or more counted, all labels together.{below}"),
-            self._confidences.curve("Accuracy and coverage over the confidence", "Of the answers with this confidence or more: how many are right, and how many there are."),
-        )
-        return [curve for curve in found if curve is not None]
+    def _curves(self) -> tuple[list[Curve], str]:
+        """Those of all labels together, and packed, for whoever chooses one, those of each label."""
+        whole = self._scores.pooled()
+        if self._task == "classification":
+            note = "Of the answers with this confidence or more: how many are right, and how many there are."
+            found = whole.confidence("Accuracy and coverage over the confidence", note)
+            title, words = "Precision and recall over the confidence", "If only answers of this label with this confidence or more counted."
+        else:
+            below = f"\nWhat the policy drops is not known: {self._threshold}." if self._threshold else ""
+            title, words = "Precision and recall over the threshold", f"If only predictions of this label with this score or more counted.{below}"
+            found = whole.detection(title, f"If only predictions with this score or more counted, all labels together.{below}")
+        if found is None:
+            return [], ""
+        of_labels = self._label_curves(title, words)
+        if len(of_labels) > self._budget.curves:
+            return [replace(found, note=f"{found.note}\nThose of each label are left out: the page has enough of them.")], ""
+        self._budget.curves -= len(of_labels)
+        return [found], of_labels
+
+    def _label_curves(self, title: str, note: str) -> str:
+        """The texts below the axis and the points of the lines of each label that has a curve."""
+        largest = self._scores.largest(self._names, MOST_LABELS)
+        found = {label: curve for label, scores in largest if (curve := scores.detection(title, note, _LABEL_POINTS)) is not None}
+        if not found:
+            return ""
+        if len(self._names) > MOST_LABELS:
+            note = f"{note}\nOf {len(self._names):,} labels, the {MOST_LABELS} that are most frequent can be chosen."
+        axes = [drawing.curve(curve) for curve in found.values()]
+        drawn = [{"ticks": [text for _, text in one.x], "lines": [points for _, points in one.lines]} for one in axes]
+        return packed({"title": title, "note": self._redact(note), "names": DETECTION, "labels": cleaned(list(found), self._redact), "drawn": drawn})
 
     def _latencies(self) -> list[Bin]:
         """At most some thirty bins, equally wide on a logarithmic scale."""

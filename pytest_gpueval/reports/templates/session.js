@@ -389,6 +389,39 @@
     return browsers.get(place);
   };
 
+  // Curves over a threshold: of all labels together, which the page has drawn, or of one that is chosen.
+  const chosen = new Set();
+  const offerLabels = async (view) => {
+    const place = view.querySelector("[data-curves]");
+    if (!place || chosen.has(place)) return;
+    chosen.add(place);
+    const data = await unpack(`curves-${place.dataset.curves}`);
+    const all = place.querySelector("figure"), one = all.cloneNode(true), plot = one.querySelector(".plot");
+    one.hidden = true;
+    one.querySelector(".facts").textContent = shown(data.note);
+    one.querySelector(".legend").replaceChildren(...data.names.map((name, at) => say(name, "span", { class: `key key-${at}` })));
+    const choice = el("select", { "aria-label": "Label of the curves" }, el("option", { value: "" }, "All labels"));
+    data.labels.forEach((label, index) => choice.append(el("option", { value: index }, shown(label))));
+    choice.addEventListener("change", () => {
+      const { ticks, lines } = data.drawn[choice.value] || {};
+      all.hidden = Boolean(lines);
+      one.hidden = !lines;
+      if (!lines) return;
+      const title = `${data.title}: ${shown(data.labels[choice.value])}`;
+      one.querySelector("h3").textContent = title;
+      plot.setAttribute("aria-label", title);
+      [...plot.querySelectorAll(".tick")].slice(-ticks.length).forEach((tick, at) => { tick.textContent = ticks[at]; });
+      plot.querySelectorAll(".line").forEach((line) => line.remove());
+      lines.forEach((points, at) => {
+        const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+        line.setAttribute("class", `line line-${at}`);
+        line.setAttribute("points", points);
+        plot.append(line);
+      });
+    });
+    place.append(one, choice);
+  };
+
   // One view at a time, named by the address, so that "back" and links to a case work.
   const views = [...document.querySelectorAll(".view")];
   const jump = byId("jump");
@@ -405,6 +438,7 @@
       view.focus({ preventScroll: true });
     }
     browserOf(view);
+    offerLabels(view);
   };
   const step = (by) => { location.hash = views[Math.min(Math.max(views.findIndex((view) => view.id === jump.value) + by, 0), views.length - 1)].id; };
   document.documentElement.classList.add("js");

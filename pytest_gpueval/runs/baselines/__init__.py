@@ -9,7 +9,7 @@ from .baseline import Baseline, from_run, from_session
 from .files import DIRECTORY, ENDINGS, cases_of, read, remembered, write
 from .records import BaselineRecord, DatasetRecord, differences
 from .samples import Samples, text_hash, text_hashes
-from .scores import Measured, Scores, measured, scored
+from .scores import Measured, Scores, measured, of_samples, scored
 
 __all__ = [
     "DIRECTORY",
@@ -27,6 +27,7 @@ __all__ = [
     "from_run",
     "from_session",
     "measured",
+    "of_samples",
     "read",
     "remembered",
     "scored",

@@ -36,12 +36,13 @@ class Block(NamedTuple):
 
 
 def blocks(path: Path) -> Iterator[Block]:
-    """The samples of a results.jsonl. Raises DataError for a line that is no result, and a file that cannot be read."""
+    """The samples of a results.jsonl. Raises DataError for a line that is no result or no UTF-8, and a file that cannot be read."""
     before = 0
     try:
         with path.open("rb") as file:
             for data in _pieces(file):
                 lines = data.count(b"\n") + (not data.endswith(b"\n"))
+                _require_utf8(data, path, before)
                 found = _at_once(data, lines)
                 yield _one_by_one(data, path, before) if found is None else found
                 before += lines
@@ -78,6 +79,21 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
     """The file in pieces of whole lines."""
     while data := file.read(_BYTES):
         yield data if data.endswith(b"\n") else data + file.readline()
+
+
+def _require_utf8(data: bytes, path: Path, before: int) -> None:
+    """See to what is passed over, too. `before`: lines of earlier pieces. Raises DataError."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+
+    whole: Any = [None, pa.array([0, len(data)], pa.int64()).buffers()[1], pa.py_buffer(data)]
+    with suppress(pa.ArrowInvalid):  # looks five times as fast as Python decodes
+        pa.Array.from_buffers(pa.large_string(), 1, whole).validate(full=True)
+        return
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        line, byte = before + data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start)
+        raise DataError(f"{path}:{line}: not UTF-8: byte {byte} of the line is 0x{data[error.start]:02x} ({error.reason})") from None
 
 
 @cache

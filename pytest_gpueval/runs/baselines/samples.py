@@ -91,12 +91,9 @@ class Samples:
 
     def steps(self, positions: Positions | None = None) -> Iterator[tuple[list[dict[str, Any]], pa.Array[Any]]]:
         """The same, some 65,536 at a time: the parts that differ, and which of them each sample has. Samples are often scored alike. Raises DataError."""
-        import pyarrow as pa  # noqa: PLC0415 - heavy
-
         column = self.table.column(PARTS)
         for start in range(0, len(column) if positions is None else len(positions), _STEP):
-            stop = start + _STEP
-            step = column.slice(start, _STEP) if positions is None else column.take(pa.array(positions[start:stop], pa.int64()))
+            step = column.slice(start, _STEP) if positions is None else _taken(column, positions[start : start + _STEP])
             coded = _one_array(step).dictionary_encode()
             yield self._all_decoded(coded.dictionary), coded.indices
 
@@ -290,6 +287,16 @@ def _content(array: Any) -> Iterator[bytes]:
     places = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
     yield np.diff(places).astype("<i8").tobytes()
     yield memoryview(data or b"")[places[0] : places[-1]].tobytes()
+
+
+def _taken(column: Any, positions: Positions) -> Any:
+    """What a column has at some positions, of which there is one at least; quick where they lie together, as most do."""
+    import numpy as np  # noqa: PLC0415 - heavy
+
+    places = np.asarray(positions, np.int64)
+    first, stop = int(places.min()), int(places.max()) + 1
+    part = column.slice(first, stop - first)
+    return part if stop - first == len(places) and (np.diff(places) == 1).all() else part.take(places - first)
 
 
 def _one_array(column: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +38,11 @@ def measured(baseline: Baseline, task: Task, wanted: Collection[Key]) -> Measure
     """Read a baseline's samples for these metrics; they do not stay in memory. Raises DataError, MissingExtra."""
     with no_garbage():
         found = None if baseline.results is None else _of_results(baseline.results, baseline.record.rows.total or 0, task, wanted)
-        return _of_samples(replace(baseline).samples, task, wanted) if found is None else found  # of a copy, which keeps them
+        return of_samples(replace(baseline).samples, task, wanted) if found is None else found  # of a copy, which keeps them
 
 
-def _of_samples(samples: Samples, task: Task, wanted: Collection[Key]) -> Measured:
+def of_samples(samples: Samples, task: Task, wanted: Collection[Key]) -> Measured:
+    """The same of samples that have been read. Raises DataError, MissingExtra."""
     import numpy as np  # noqa: PLC0415 - heavy
 
     has_score = samples.has_score
@@ -86,9 +87,9 @@ class _UnusualError(Exception):
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of the samples of `baseline` at `places`, each of which has one, as `measured` found them."""
+    """The scores of `samples` at `places`, each of which has one, as `measured` or `of_samples` found them."""
 
-    baseline: Baseline
+    samples: Callable[[], Samples]
     places: Places
     known: Measured
 
@@ -97,7 +98,7 @@ class Scores:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The score parts, read once more."""
-        return (parts for parts in self.baseline.samples.parts(self.places) if parts is not None)
+        return (parts for parts in self.samples().parts(self.places) if parts is not None)
 
     def ratios(self, _task: Task, keys: Collection[Key], /) -> dict[Key, Ratio]:
         """Those of the metrics that were measured."""

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from statsmodels.stats.proportion import proportion_confint
 
 from pytest_gpueval.scoring.estimates import Z_95, Estimate, t_95
 from pytest_gpueval.scoring.paired import Asked, Level, beside_runs, independent
@@ -44,6 +45,20 @@ def test_each_side_of_an_interval_counts_by_itself():
     """Newcombe's way: of a rise, what lies below this one and above that one."""
     found = independent(RISE, Estimate(10.0, 9.9, 13.0, 100), Estimate(15.0, 11.0, 15.1, 100), Level(0.05, "two"), student=False)
     assert found.low == pytest.approx(5 - math.hypot(4, 3)) and found.high == pytest.approx(5 + math.hypot(0.1, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "ends"),
+    [
+        ((7, 34), (1, 34), (0.0189, 0.3404)),  # contingencytables, an R package, tests/testthat/test-ch4.R: Perondi et al. 2004
+        ((5, 56), (0, 29), (-0.0381, 0.1926)),  # ratesci, an R package, tests/testthat/test3.R: Newcombe's example (d)
+    ],
+)
+def test_shares_with_wilsons_limits_have_newcombes_interval_on_published_examples(now, before, ends):
+    """Of two independent shares: his hybrid score interval, which is method 10 of his paper of 1998."""
+    sides = [Estimate(count / n, *proportion_confint(count, n, method="wilson"), n) for count, n in (before, now)]
+    found = independent(DROP, *sides, Level(0.05, "two"), student=False)
+    assert (found.low, found.high) == pytest.approx(ends, abs=5.1e-5)
 
 
 def test_two_sides_share_the_level():

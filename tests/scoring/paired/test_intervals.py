@@ -18,6 +18,12 @@ def of_mean(values, df, resamples=20_000):
     return Resampled(np.sort(sums[:, 0] / sums[:, 1]), float(values.mean()), acceleration(values - values.mean()), df)
 
 
+def test_with_many_degrees_of_freedom_it_is_the_bca_of_rs_boot_on_a_published_example():
+    """scipy: stats/tests/test_resampling.py, test_bootstrap_against_R, has what R's package boot says after a million resamples."""
+    found = of_mean(np.array([10, 12, 12.5, 12.5, 13.9, 15, 21, 22, 23, 34, 50, 81, 89, 121, 134, 213]), 10**9, 200_000)
+    assert (found.end(0.025), found.end(0.975)) == pytest.approx((32.31, 91.43), rel=0.01)
+
+
 @pytest.mark.parametrize("n", [40, 600])
 def test_with_many_degrees_of_freedom_it_is_scipys_bca(n):
     values = np.random.default_rng(1).exponential(size=n)

@@ -15,8 +15,14 @@ def test_holm_is_statsmodels(p):
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
 
 
-def test_holm_of_an_example():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+def test_holm_on_published_examples():
+    # statsmodels: stats/tests/test_multi.py, pval0 and the column "Holm" of res_multtest1, made with the R package multtest.
+    small = {5.23656777208e-5: 5.23656777208e-4, 0.0202732688798: 0.1419128821586, 0.00028140506198: 2.53264555782e-3, 0.0149877310796: 0.1199018486368}
+    large = dict.fromkeys([0.838541367553, 0.642193923795, 0.680845947633, 0.967833824309, 0.71626938238, 0.177096952723], 1.0)
+    assert holm([*large, *small]) == pytest.approx([*large.values(), *small.values()])
+    # The same file, res_multtest3.
+    p = [0.001, 0.002, 0.003, 0.004, 0.005, 0.05, 0.06, 0.07, 0.08, 0.09]
+    assert holm(p) == pytest.approx([0.01, 0.018, 0.024, 0.028, 0.03, 0.25, 0.25, 0.25, 0.25, 0.25])
     assert holm([]) == []
 
 

@@ -17,26 +17,68 @@ TAIL = 0.05
 counts = st.integers(0, 60)
 pairs = st.builds(Pairs, counts, counts, counts, counts).filter(lambda found: found.n > 0)
 
-# Airway hyper-responsiveness of 21 children before and after a transplantation (Bentur et al. 2009), the example of Fagerland, Lydersen and Laake in
-# *The McNemar test for binary matched-pairs data* (BMC Medical Research Methodology 13, 2013: exact p 0.070) and in *Recommended tests and confidence
-# intervals for paired binomial proportions* (Statistics in Medicine 33, 2014: Newcombe's interval -0.507 to -0.026, Tango's -0.517 to -0.026).
-CHILDREN = Pairs(both=1, lost=7, gained=1, neither=12)
+# Where the published figures below stand (both, gained, lost, neither are the cells a, b, c, d there; a difference is (b - c) / n):
+# - ratesci, an R package: tests/testthat/test3.R, "PAIRED contrasts", which says whose examples they are;
+# - contingencytables, the R package of Fagerland, Lydersen and Laake, *Statistical analysis of contingency tables* (2017): tests/testthat/test-ch8.R;
+# - StatsDirect's help on matched pairs; statsmodels: stats/tests/test_nonparametric.py, test_mcnemar_exact.
+CHILDREN = Pairs(both=1, gained=1, lost=7, neither=12)  # Bentur et al. 2009, airway hyper-responsiveness before and after a transplantation
+PATIENTS = Pairs(both=59, gained=6, lost=16, neither=80)  # Cavo et al. 2012, complete response before and after consolidation therapy
+SPUTA = Pairs(both=20, gained=12, lost=2, neither=16)  # Armitage and Berry 1994, p. 127, two media for cultures; an example of Newcombe's too
 
 
-def test_the_exact_test_on_a_published_example():
-    assert 2 * mcnemar(CHILDREN.lost, CHILDREN.gained) == pytest.approx(0.0703, abs=5e-5)
+@pytest.mark.parametrize(
+    ("lost", "gained", "p"),
+    [
+        (PATIENTS.lost, PATIENTS.gained, 0.052479),  # contingencytables
+        (SPUTA.gained, SPUTA.lost, 0.0129),  # StatsDirect
+        *[(121, 59, 0.000004), (70, 59, 0.378688), (80, 59, 0.089452), (60, 30, 0.00206)],  # statsmodels, from VassarStats
+    ],
+)
+def test_the_exact_test_on_published_examples(lost, gained, p):
+    assert 2 * mcnemar(lost, gained) == pytest.approx(p, abs=5e-7 if p != 0.0129 else 5e-5)
 
 
-def test_newcombes_interval_on_published_examples():
-    assert newcombe(CHILDREN, 0.025) == pytest.approx((-0.507, -0.026), abs=5e-4)
-    # Newcombe 1998, table III: 36, 12, 2, 0 give 0.0569 to 0.3404 by method 10.
-    assert newcombe(Pairs(both=36, gained=12, lost=2, neither=0), 0.025) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+NEWCOMBE = {
+    PATIENTS: (-0.1186, -0.0046),  # contingencytables
+    SPUTA: (0.0562, 0.3292),  # ratesci: an example from Newcombe, his method 10
+    CHILDREN: (-0.507, -0.026),  # ratesci: Fagerland et al. 2014
+    Pairs(both=8, gained=3, lost=1, neither=2): (-0.1574, 0.4136),  # ratesci: Tang et al. 2010
+    Pairs(both=7, gained=25, lost=2, neither=68): (0.133, 0.318),  # ratesci: Chang 2024
+}
 
 
-def test_tangos_test_inverts_to_his_interval_on_a_published_example():
-    """The margins at which the one-sided test says 0.025 are the interval's ends."""
-    assert tango(CHILDREN, 0.026) == pytest.approx(0.025, abs=6e-4)
-    assert 1 - tango(CHILDREN, 0.517) == pytest.approx(0.025, abs=6e-4)
+@pytest.mark.parametrize("found", NEWCOMBE)
+def test_newcombes_interval_on_published_examples(found):
+    assert newcombe(found, 0.025) == pytest.approx(NEWCOMBE[found], abs=rounded(NEWCOMBE[found]))
+
+
+TANGO = {
+    PATIENTS: (-0.1240, -0.0054),  # contingencytables
+    CHILDREN: (-0.517, -0.026),  # ratesci: Fagerland et al. 2014
+    Pairs(both=4, gained=9, lost=3, neither=16): (-0.027, 0.390),  # ratesci: "Tango RD"
+    Pairs(both=53, gained=16, lost=8, neither=9): (-0.020, 0.207),  # ratesci: Agresti and Min 2005
+    Pairs(both=8, gained=3, lost=1, neither=2): (-0.1670, 0.4327),  # ratesci: Tang et al. 2010
+    Pairs(both=7, gained=25, lost=2, neither=68): (0.139, 0.321),  # ratesci: Chang 2024
+}
+NINETY = {Pairs(both=43, gained=0, lost=1, neither=0): (-0.096, 0.037)}  # ratesci: "Tango RD", an interval of 90 %
+
+
+@pytest.mark.parametrize("found", [*TANGO, *NINETY])
+def test_tangos_test_inverts_to_his_interval_on_published_examples(found):
+    """The margins at which the one-sided test says so much are the interval's ends."""
+    ends, tail = (TANGO[found], 0.025) if found in TANGO else (NINETY[found], 0.05)
+    swapped = Pairs(found.both, found.gained, found.lost, found.neither)
+
+    def p(difference):  # of a true difference, gained - lost, of so much or less
+        return tango(swapped, difference) if difference > 0 else 1 - tango(found, -difference)
+
+    computed = tuple(optimize.brentq(lambda difference, wanted=wanted: p(difference) - wanted, -0.99999, 0.99999) for wanted in (tail, 1 - tail))
+    assert computed == pytest.approx(ends, abs=rounded(ends))
+
+
+def rounded(published):
+    """Half a unit of the last digit, and what doubles add: three digits are published, or four."""
+    return 5.1e-4 if all(end == round(end, 3) for end in published) else 5.1e-5
 
 
 @given(counts, counts)
