@@ -28,6 +28,7 @@ def compare(
     """Compare two sessions, baselines or commits: the differences of the same samples, with intervals and p-values.
 
     A task that the package does not know is looked for in conftest.py here, in suites/ and in the suite's folder, which are then imported.
+    Cases that cannot be compared are named in notes, and do not hide the others; the exit code is then not 0.
 
     Examples:
       gpueval compare baselines nightly
@@ -42,7 +43,8 @@ def compare(
     here = Path.cwd()
     with user_errors():
         first, second = (baseline_sources.source(spec, here, here / "reports" / "evaluations", option="") for spec in (a, b))
-        document = comparing.compare(first, second, suite or (), case or (), here, everything=all_, intersect=intersect).as_dict()
+        found = comparing.compare(first, second, suite or (), case or (), here, everything=all_, intersect=intersect)
+        document = found.as_dict()
         if html is not None:
             write_atomically(html, comparison.page(document))
     shown = form(json_, pretty)
@@ -55,3 +57,5 @@ def compare(
         sys.stderr.writelines(f"note: {plain(note)}\n" for note in document["notes"])
         if html is not None:
             print(f"page: {html}")  # noqa: T201
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)

@@ -68,6 +68,8 @@ class Comparison:
     b: str
     rows: Sequence[Row]
     notes: Sequence[str] = field(default_factory=list)
+    # Of the first case that cannot be compared: the exit code of its error; 0 if all can.
+    exit_code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -92,6 +94,7 @@ def compare(a: Source, b: Source, suites: Collection[str], cases: Collection[str
         raise UsageProblem(f"{a.words} and {b.words} have no case in common. The first has {_named(there)}; the second has {_named(here)}")
     notes = [f"{'/'.join(key)}: only {(a if key in there else b).words} has it" for key in wanted if key not in both]
     rows: list[Row] = []
+    exit_code = 0
     for key in both:
         try:
             found, told = _case(a.get(*key), b.get(*key), root, everything=everything, intersect=intersect)
@@ -100,10 +103,11 @@ def compare(a: Source, b: Source, suites: Collection[str], cases: Collection[str
                 found, told = [*found, *fast], [*told, *said]
         except GpuevalError as error:  # one that cannot be compared does not hide the others
             notes.append(f"{'/'.join(key)}: not compared: {error}")
+            exit_code = exit_code or error.exit_code
             continue
         rows += found
         notes += [f"{'/'.join(key)}: {line}" for line in told]
-    return Comparison(a.words, b.words, _adjusted(rows), notes)
+    return Comparison(a.words, b.words, _adjusted(rows), notes, exit_code)
 
 
 def _case(a: Baseline, b: Baseline, root: Path, *, everything: bool, intersect: bool) -> tuple[list[Row], list[str]]:

@@ -33,9 +33,9 @@ def compare(*args):
     return CliRunner().invoke(app, ["compare", *args], catch_exceptions=False)
 
 
-def document(*args):
+def document(*args, expect=0):
     done = compare(*args, "--json")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == expect, done.output
     return json.loads(done.stdout)
 
 
@@ -148,7 +148,7 @@ def test_a_task_of_a_conftest(own, place, monkeypatch):
 def test_a_conftest_that_does_not_help_is_named(own, text, words, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (own.root / "conftest.py").write_text(text)
-    found = document("first", "second")
+    found = document("first", "second", expect=2)
     assert found["rows"] == [] and len(found["notes"]) == 2
     assert found["notes"][0].startswith("toy/one-fast: not compared: ") and words in found["notes"][0]
 
@@ -206,7 +206,7 @@ def test_what_is_not_common_is_said(two):
     assert found["notes"] == ["toy/two-fast: only second has it"]
     two.split(rows(40, "one"))
     two.run("--gpueval-suite", "toy", "--gpueval-session", "third", "-k", "one")
-    found = document("baselines", "third")
+    found = document("baselines", "third", expect=1)
     (note,) = found["notes"]
     assert found["rows"] == [] and note.startswith("toy/one-fast: not compared: ") and "are not at hand" in note
 
@@ -218,7 +218,7 @@ def test_damaged_results_are_named_and_do_not_hide_other_cases(two, damage, word
     place = lines[7].index(b'"A"') + 2
     lines[7] = lines[7][:place] + damage + lines[7][place:]
     path.write_bytes(b"".join(lines))
-    found = document("first", "second")
+    found = document("first", "second", expect=1)
     assert [row["case"] for row in found["rows"]] == ["two-fast"]
     (note,) = found["notes"]
     assert note.startswith(f"toy/one-fast: not compared: {path}:8: {words.format(place + 1)}") and "\n" not in note
