@@ -15,8 +15,9 @@ from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, 
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.detached.client import Agent, Submitted
+    from pytest_gpueval.hosts.detached.gpus import Gpu
     from pytest_gpueval.hosts.detached.servers import StoppedServer
-    from pytest_gpueval.hosts.detached.serving import Gpu, Served
+    from pytest_gpueval.hosts.detached.serving import Served
     from pytest_gpueval.hosts.detached.submission import Submission
 
     from .vllm_request import Wanted
@@ -288,7 +289,7 @@ def record(one: Served, gpus: tuple[Gpu, ...] | None) -> dict[str, Any]:
 def _memory(one: Served, gpus: tuple[Gpu, ...] | None) -> dict[str, int] | None:
     if one.gpu_memory_mib is None:
         return None
-    indices = {gpu.uuid: gpu.index for gpu in gpus or ()}
+    indices = {gpu.uuid: str(gpu.index) for gpu in gpus or ()}
     return {indices.get(uuid, uuid): used for uuid, used in one.gpu_memory_mib.items()}
 
 

@@ -187,7 +187,7 @@ except (OSError, ValueError):
 if "compute-apps" in sys.argv[1]:
     print(f"{{pid}}, GPU-b, 5000" if pid else "", end="\\n" if pid else "")
 else:
-    print(f"0, GPU-a, NVIDIA H100, 10, 81559\\n1, GPU-b, NVIDIA H100, {{5010 if pid else 10}}, 81559")
+    print(f"0, GPU-a, NVIDIA H100, 10, 81559, 550.54, 0\\n1, GPU-b, NVIDIA H100, {{5010 if pid else 10}}, 81559, 550.54, 0")
 """
 
 

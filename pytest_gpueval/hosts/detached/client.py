@@ -13,8 +13,9 @@ from pytest_gpueval.hosts.host import Done, Host
 from pytest_gpueval.sweeps.output import results
 
 from . import bundle
+from .gpus import gpus
 from .jobs import Job, judge_job
-from .serving import Servers, memory, served
+from .serving import Servers, served
 from .states import Facts, Outcome, State, judge
 from .submission import Submission
 from .text import harmless
@@ -160,9 +161,10 @@ class Agent:
         """
         asked = {"port_of": port_of, "url": url, "key": key, "wait_s": wait_s, "tail_lines": tail_lines, "gpus": True}
         answer = self._ask({"do": "servers", "run_ids": list(run_ids) if run_ids is not None else None, **asked}, _ASK_S + wait_s)
-        found = [served(parsed_run(answer, run), run["server"], answer["gpus"], answer["now"]) for run in answer["servers"]]
+        there = gpus(answer["gpus"])
+        found = [served(parsed_run(answer, run), run["server"], there, answer["now"]) for run in answer["servers"]]
         listener = answer["listener"]
-        return Servers(found, answer["url"], harmless(listener["words"].encode()) if listener else None, memory(answer["gpus"]))
+        return Servers(found, answer["url"], harmless(listener["words"].encode()) if listener else None, there)
 
     def logs(self, run_id: str, *, after: Piece | None = None, tail_lines: int = 50, wait_s: float = 0.0) -> Piece:
         """A piece of stdout.log: its last lines, or what follows another piece, for which the agent waits up to `wait_s` seconds. Raises UsageProblem."""

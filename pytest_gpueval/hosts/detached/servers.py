@@ -134,7 +134,7 @@ def _memory(held: Served, before: Servers, after: Servers) -> dict[str, tuple[in
     for gpu in before.gpus or ():
         own, later = (held.gpu_memory_mib or {}).get(gpu.uuid), now.get(gpu.uuid)
         if own and later is not None and gpu.used_mib is not None and later.used_mib is not None:
-            found[gpu.index] = (gpu.used_mib, later.used_mib, own)
+            found[str(gpu.index)] = (gpu.used_mib, later.used_mib, own)
     return found
 
 

@@ -18,10 +18,11 @@ from typing import Any, Iterator
 
 from .archive import archive
 from .files import RUN_ID, STATE, TAIL, Run, back_up, named, read_bytes, size_of, tail_offset, write_json, write_text
+from .gpus import GpuLook
 from .manifest import manifest
 from .processes import MARKER, POLL_S, SETTLE_S, Process, Refused, boot, end, family, identity, lives, marks, started_of, step
 from .runner import LEFTOVERS_S, RESULTS, SECRET_NAME, stand, words_of, write_log
-from .serving import answers, awaited, gpus, look_at_port, server_runs
+from .serving import answers, awaited, look_at_port, server_runs
 from .slurm import active, by_slurm, end_job, forget_secrets, job_of, jobs_of, seen_job, settled, submit_job
 
 START_S = 30.0
@@ -281,7 +282,7 @@ def servers(message: dict[str, Any]) -> dict[str, Any]:
         "servers": found,
         "url": answers(url, message["key"]) if url else None,
         "listener": look_at_port(port) if port else None,
-        "gpus": gpus() if message["gpus"] else None,
+        "gpus": GpuLook().answer() if message["gpus"] else {"gpus": None, "why": "not asked"},
     }
 
 

@@ -1,0 +1,93 @@
+"""What nvidia-smi prints, and what it does when it does not."""
+
+import os
+import sys
+import time
+
+import pytest
+
+from pytest_gpueval.hosts.detached.agent import gpus as there
+from pytest_gpueval.hosts.detached.gpus import Gpu, Held, gpus, held
+from tests.waiting import gone, wait_for
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    """A stand-in for nvidia-smi: a script, before all others on PATH."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    def write(script):
+        place = tmp_path / "nvidia-smi"
+        place.write_text(f"#!/bin/sh\n{script}\n")
+        place.chmod(0o755)
+        return place
+
+    return write
+
+
+TOLD = """case $1 in
+*compute-apps*) printf '4242, GPU-a, 500\\n4243, GPU-a, [N/A]\\n4244, GPU-z, 1\\nNo running processes found\\n';;
+*) printf '0, GPU-a, NVIDIA H100 80GB HBM3, 512, 81559, 550.54.15, 97\\n1, GPU-b, NVIDIA A10, [N/A], 23028, 550.54.15, [N/A]\\nsomething else\\n';;
+esac"""
+
+
+def test_what_nvidia_smi_prints(smi):
+    smi(TOLD)
+    found = gpus(there.GpuLook().answer())
+    assert found == (
+        Gpu(0, "GPU-a", "NVIDIA H100 80GB HBM3", 512, 81559, "550.54.15", ((4242, 500), (4243, None)), 97),
+        Gpu(1, "GPU-b", "NVIDIA A10", None, 23028, "550.54.15", ()),
+    )
+    assert held(found, {4242, 4243, 1}) == (Held(found[0], 500),)
+    assert held(found, {4243}) == (Held(found[0], None),)
+    assert held(found, {1}) == ()
+
+
+def test_where_it_is_although_not_on_path(smi, tmp_path, monkeypatch):
+    place = smi(TOLD)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(there, "SMI_PLACES", ("/no/such/nvidia-smi",))
+    assert there.GpuLook().answer() == {"gpus": None, "why": "no nvidia-smi"}
+    monkeypatch.setattr(there, "SMI_PLACES", ("/no/such/nvidia-smi", str(place)))
+    assert [gpu["index"] for gpu in there.GpuLook().answer()["gpus"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo 'NVIDIA-SMI has failed: no driver'; exit 9", "nvidia-smi: NVIDIA-SMI has failed: no driver"),
+        ("exit 9", "nvidia-smi: it ended with 9"),
+        ("case $1 in *compute-apps*) exit 1;; esac", "nvidia-smi: it ended with 1"),
+    ],
+)
+def test_one_that_fails_tells_why(smi, script, why):
+    smi(script)
+    answer = there.GpuLook().answer()
+    assert answer == {"gpus": None, "why": why} and gpus(answer) is None
+
+
+def test_one_that_cannot_be_started(smi):
+    smi("").write_bytes(b"\x7fELF nothing")
+    assert "nvidia-smi: " in there.GpuLook().answer()["why"]
+
+
+def test_no_gpus(smi):
+    smi("")
+    assert gpus(there.GpuLook().answer()) == ()
+
+
+def test_one_that_hangs_is_left_and_ended(smi, tmp_path):
+    smi(f"echo $$ >> {tmp_path}/pids; {sys.executable} -c 'import time; time.sleep(600)'")
+    begin = time.monotonic()
+    answer = there.GpuLook(0.5).answer()
+    assert answer == {"gpus": None, "why": "nvidia-smi: no answer within 0.5 s"}
+    assert time.monotonic() - begin < 300
+    pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
+    wait_for(lambda: gone(pids))
+
+
+def test_it_is_asked_while_others_go_on(smi, tmp_path):
+    smi(f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done\n{TOLD}")
+    look = there.GpuLook(60)
+    (tmp_path / "go").touch()
+    assert len(look.answer()["gpus"]) == 2
