@@ -43,7 +43,7 @@ def look(declared: Declared, root: Path, timeout_s: float) -> Status:
     except GpuevalError as error:
         return Status(declared, error)
     wrong = tuple(str(problem) for problem in problems(declared.entry, seen, installing=False, assets=False))
-    runs = tuple(parsed_run(seen["runs"], run) for run in seen["runs"]["runs"])
+    runs = tuple(parsed_run({**seen["runs"], "gpus": seen["gpus"]}, run) for run in seen["runs"]["runs"])
     return Status(declared, None, seen, gpus(seen["gpus"]), wrong, runs, seen["now"] - (host_ready + now) / 2, now - host_ready)
 
 

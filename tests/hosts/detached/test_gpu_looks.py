@@ -47,7 +47,7 @@ def test_where_it_is_although_not_on_path(smi, tmp_path, monkeypatch):
     place = smi(TOLD)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setattr(there, "SMI_PLACES", ("/no/such/nvidia-smi",))
-    assert there.GpuLook().answer() == {"gpus": None, "why": "no nvidia-smi"}
+    assert there.GpuLook().answer() == {**there.UNASKED, "why": there.NO_SMI}
     monkeypatch.setattr(there, "SMI_PLACES", ("/no/such/nvidia-smi", str(place)))
     assert [gpu["index"] for gpu in there.GpuLook().answer()["gpus"]] == [0, 1]
 
@@ -63,7 +63,7 @@ def test_where_it_is_although_not_on_path(smi, tmp_path, monkeypatch):
 def test_one_that_fails_tells_why(smi, script, why):
     smi(script)
     answer = there.GpuLook().answer()
-    assert answer == {"gpus": None, "why": why} and gpus(answer) is None
+    assert answer == {**there.UNASKED, "why": why} and gpus(answer) is None
 
 
 def test_one_that_cannot_be_started(smi):
@@ -80,7 +80,7 @@ def test_one_that_hangs_is_left_and_ended(smi, tmp_path):
     smi(f"echo $$ >> {tmp_path}/pids; {sys.executable} -c 'import time; time.sleep(600)'")
     begin = time.monotonic()
     answer = there.GpuLook(0.5).answer()
-    assert answer == {"gpus": None, "why": "nvidia-smi: no answer within 0.5 s"}
+    assert answer == {**there.UNASKED, "why": "nvidia-smi: no answer within 0.5 s"}
     assert time.monotonic() - begin < 300
     pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
     wait_for(lambda: gone(pids))

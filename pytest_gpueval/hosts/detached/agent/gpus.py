@@ -10,12 +10,20 @@ import subprocess
 import time
 from typing import Any
 
+from .processes import POLL_S
+
 SMI_PLACES = ("/usr/bin/nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")
 SMI_QUERIES = (
     "--query-gpu=index,uuid,name,memory.used,memory.total,driver_version,utilization.gpu",
     "--query-compute-apps=pid,gpu_uuid,used_gpu_memory",
 )
+NO_SMI = "no nvidia-smi"
+UNASKED: dict[str, Any] = {"gpus": None, "why": "", "strangers": []}
 SMI_S = 15.0
+# How long it may hold up a request that is about something else.
+ASKED_S = 5.0
+# Of the memory that was held, what must be free again: others may have taken some.
+GIVEN_BACK = 0.9
 # For what is there already, whatever else took the time.
 SMI_LEAST_S = 0.5
 
@@ -29,7 +37,7 @@ class GpuLook:
         self._why = ""
         program = shutil.which("nvidia-smi") or next(filter(os.path.exists, SMI_PLACES), None)
         if program is None:
-            self._why = "no nvidia-smi"
+            self._why = NO_SMI
             return
         try:
             for query in SMI_QUERIES:  # both at once; each in a group of its own, which can be ended whole
@@ -40,11 +48,16 @@ class GpuLook:
             self._why = f"nvidia-smi: {error}"
 
     def answer(self) -> dict[str, Any]:
-        """The GPUs with their processes, memory in MiB; `gpus` is None, with a reason as `why`, where nvidia-smi is not there, fails or hangs."""
+        """The GPUs with their processes, memory in MiB; `gpus` is None, with a reason as `why`, where nvidia-smi is not there, fails or hangs.
+
+        `strangers` are pids that nobody has here: in a container the driver may tell those of the machine around it.
+        """
         said = [self._said(one) for one in self._asked]
         if self._why:
-            return {"gpus": None, "why": self._why}
-        return {"gpus": with_processes(rows(said[0]), rows(said[1])), "why": ""}
+            return {**UNASKED, "why": self._why}
+        found = with_processes(rows(said[0]), rows(said[1]))
+        strangers = [pid for gpu in found for pid, _ in gpu["processes"] if not os.path.exists(f"/proc/{pid}")]
+        return {**UNASKED, "gpus": found, "strangers": strangers}
 
     def _said(self, asked: subprocess.Popen[bytes]) -> bytes:
         try:
@@ -61,6 +74,34 @@ class GpuLook:
             words = said.decode("utf-8", "replace").strip()[:300] or f"it ended with {asked.returncode}"
             self._why = self._why or f"nvidia-smi: {words}"
         return said
+
+
+def given_back(before: dict[str, Any], pids: set[int], most_s: float) -> dict[str, Any]:
+    """Of processes that have ended, and an answer from before that: whether their GPUs have the memory again; waits for that as long as it is told.
+
+    A GPU's memory is `back` if nvidia-smi lists none of them there, and most of what they held is free: others may have taken some meanwhile.
+    """
+    held = [gpu for gpu in before["gpus"] or () if any(pid in pids for pid, _ in gpu["processes"])]
+    limit = time.monotonic() + most_s
+    while held:
+        after = GpuLook(ASKED_S).answer()
+        if after["gpus"] is None:
+            return {"gpus": None, "why": after["why"]}
+        found = [compared(gpu, after["gpus"], pids) for gpu in held]
+        if all(one["back"] for one in found) or time.monotonic() > limit:
+            return {"gpus": found, "why": ""}
+        time.sleep(POLL_S * 5)  # nobody announces it
+    return {"gpus": [], "why": ""}
+
+
+def compared(gpu: dict[str, Any], after: list[dict[str, Any]], pids: set[int]) -> dict[str, Any]:
+    """A GPU before and after some processes ended: what they held, what is in use, and which of them nvidia-smi still lists."""
+    own = [used for pid, used in gpu["processes"] if pid in pids and used is not None]
+    now = next((other for other in after if other["uuid"] == gpu["uuid"]), {})
+    was_mib, now_mib, left = gpu["used_mib"], now.get("used_mib"), [pid for pid, _ in now.get("processes", ()) if pid in pids]
+    more = None not in (was_mib, now_mib) and bool(own) and now_mib > was_mib - sum(own) * GIVEN_BACK
+    held_mib = sum(own) if own else None
+    return {"index": gpu["index"], "held_mib": held_mib, "before_mib": was_mib, "after_mib": now_mib, "pids": left, "back": not left and not more}
 
 
 def rows(said: bytes) -> list[list[str]]:

@@ -101,7 +101,11 @@ def marks() -> dict[int, tuple[Process, str | None]]:
 
 def family(nonce: str, runner: dict[str, Any] | None, spare: set[tuple[int, int]]) -> list[Process]:
     """Who belongs to a run: all with its marker, and all that descend from them or from its runner, unless they have another run's marker."""
-    table = marks()
+    return family_in(marks(), nonce, runner, spare)
+
+
+def family_in(table: dict[int, tuple[Process, str | None]], nonce: str, runner: dict[str, Any] | None, spare: set[tuple[int, int]]) -> list[Process]:
+    """The same, of a look at every process."""
     children: dict[int, list[int]] = {}
     for process, _ in table.values():
         children.setdefault(process.parent, []).append(process.pid)
