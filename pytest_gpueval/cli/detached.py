@@ -113,21 +113,24 @@ def stop(
     json_: Json = False,
     pretty: Pretty = False,
 ) -> None:
-    """End every process of a run, and nobody else's: TERM, then KILL, then a look that none is left.
+    """End every process of a run, and nobody else's: TERM, then KILL, then a look that none is left, and that its GPU memory was given back.
 
     Example:
       gpueval runs stop --run-id nightly
     """
+    from . import run_words
+
     with user_errors():
         if dry_run:
             with runs_of(host, root) as there:
-                (run,) = there.status([run_id])
-            would = {"host": host, "run_id": run_id, "state": str(run.state), "processes": run.processes, "outcome": "dry run, nothing stopped"}
+                (run,) = _looked(there, [run_id], 0)
+            about = {"host": host, "run_id": run_id, "state": str(run.state), "processes": run.processes}
+            would = {**about, "gpus": run_words.record(run)["gpus"], "outcome": "dry run, nothing stopped"}
             if json_ or pretty:
                 show_document(would, form(json_, pretty))
             else:
                 carry = "processes carry its mark" if run.parts == "processes" else run.parts
-                print(f"{run_id}: {in_words(run)}, {run.processes} {carry} (dry run, nothing stopped)")  # noqa: T201
+                print("\n".join([f"{run_id}: {in_words(run)}, {run.processes} {carry} (dry run, nothing stopped)", *run_words.gpu_lines(run)]))  # noqa: T201
             return
         with runs_of(host, root) as there:
             done = there.stop(run_id, grace_s=grace)
@@ -329,7 +332,7 @@ def _say_stopped(done: Stopped, form: Form) -> None:
     if form is not Form.TABLE:
         show_document({"ended_before": done.ended_before, "asked": done.asked, "killed": done.killed, **freed(done.memory), **record(done.run)}, form)
         return
-    memory = "".join(f", {one.words}" for one in done.memory.gpus if one.back)
+    memory = "".join(f", {one.words}" for one in done.memory.gpus or () if one.back)
     if done.job is not None:
         over = f"Slurm says that job {done.job} is over"
         print(f"{done.run.run_id}: {done.run.state} ({done.asked} processes asked to end, {done.killed} killed; {over}{memory})")  # noqa: T201

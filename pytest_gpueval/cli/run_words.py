@@ -29,9 +29,10 @@ def _gpu(one: Held) -> dict[str, Any]:
 
 
 def freed(memory: Freed) -> dict[str, Any]:
-    """What became of GPU memory after a stop, MiB by the index of the GPU, as JSON."""
-    gpus = {one.index: {"held_mib": one.held_mib, "before_mib": one.before_mib, "after_mib": one.after_mib, "given_back": one.back} for one in memory.gpus}
-    return {"gpu_memory": None if memory.unknown else gpus, "notes": list(memory.notes)}
+    """What became of GPU memory after a stop, MiB by the index of the GPU, as JSON; None where nobody knows."""
+    names = ("held_mib", "before_mib", "after_mib", "back")
+    gpus = {one.index: {name: getattr(one, name) for name in names} for one in memory.gpus or ()}
+    return {"gpu_memory": None if memory.gpus is None else gpus, "notes": list(memory.notes)}
 
 
 def short_progress(told: Progress | None) -> str:

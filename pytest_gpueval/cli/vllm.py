@@ -366,12 +366,12 @@ def _say_stopped(done: StoppedServer, out: Form) -> None:
         tell(f"warning: {note}")
     if out is not Form.TABLE:
         counts = {"ended_before": done.stopped.ended_before, "asked": done.stopped.asked, "killed": done.stopped.killed, "notes": list(done.notes)}
-        memory = {gpu.index: {"before_mib": gpu.before_mib, "after_mib": gpu.after_mib} for gpu in done.stopped.memory.gpus}
+        memory = {gpu.index: {"before_mib": gpu.before_mib, "after_mib": gpu.after_mib} for gpu in done.stopped.memory.gpus or ()}
         show_document({"name": run.run_id, "state": str(run.state), "url": done.url, **counts, "gpu_memory": memory}, out)
         return
     before = "it had ended before; " if done.stopped.ended_before else ""
     free = "" if any(done.url in note for note in done.notes) else f", port {_port(done.url)} is free"
-    known = [gpu for gpu in done.stopped.memory.gpus if gpu.before_mib is not None and gpu.after_mib is not None]
+    known = [gpu for gpu in done.stopped.memory.gpus or () if gpu.before_mib is not None and gpu.after_mib is not None]
     memory_words = "".join(f", GPU {gpu.index}: {gpu.before_mib:,} -> {gpu.after_mib:,} MiB" for gpu in known)
     ended = f"{before}{done.stopped.asked} processes asked to end, {done.stopped.killed} killed, none left"
     print(f"{run.run_id}: stopped ({ended}{free}{memory_words})")  # noqa: T201

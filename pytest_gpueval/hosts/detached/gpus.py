@@ -57,25 +57,25 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What became of the GPU memory of processes that were ended; `unknown` says why nobody knows."""
+    """What became of the GPU memory of processes that were ended; None where nobody looked, or nobody knows: `unknown` says why, if there is a nvidia-smi."""
 
-    gpus: tuple[GivenBack, ...] = ()
+    gpus: tuple[GivenBack, ...] | None = None
     unknown: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is not as it should be."""
         unknown = (f"whether GPU memory was given back is not known: {self.unknown}",) if self.unknown else ()
-        return (*(one.words for one in self.gpus if not one.back), *unknown)
+        return (*(one.words for one in self.gpus or () if not one.back), *unknown)
 
 
 def freed(answer: Mapping[str, Any]) -> Freed:
     """Of the answer to a stop."""
     _, unknown = memory(answer["gpus"], answer["pids"])
     told = answer["given_back"]
-    if told["gpus"] is None:
-        return Freed((), harmless(told["why"].encode()))
-    return Freed(tuple(GivenBack(**{**one, "pids": tuple(one["pids"])}) for one in told["gpus"]), unknown)
+    if told["gpus"] is None or unknown:
+        return Freed(None, unknown or ("" if told["why"] == NO_SMI else harmless(told["why"].encode())))
+    return Freed(tuple(GivenBack(**{**one, "pids": tuple(one["pids"])}) for one in told["gpus"]))
 
 
 def memory(answer: Mapping[str, Any], pids: Collection[int]) -> tuple[tuple[Held, ...] | None, str]:

@@ -235,6 +235,7 @@ class Jobs:
             processes=living,
             tail=tail,
             results=results(tail),
+            progress=states.progress(job, tail),
             parts="pods",
         )
 

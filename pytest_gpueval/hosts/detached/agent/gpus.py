@@ -81,7 +81,9 @@ def given_back(before: dict[str, Any], pids: set[int], most_s: float) -> dict[st
 
     A GPU's memory is `back` if nvidia-smi lists none of them there, and most of what they held is free: others may have taken some meanwhile.
     """
-    held = [gpu for gpu in before["gpus"] or () if any(pid in pids for pid, _ in gpu["processes"])]
+    if before["gpus"] is None:
+        return {"gpus": None, "why": before["why"]}
+    held = [gpu for gpu in before["gpus"] if any(pid in pids for pid, _ in gpu["processes"])]
     limit = time.monotonic() + most_s
     while held:
         after = GpuLook(ASKED_S).answer()
