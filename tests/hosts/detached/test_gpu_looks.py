@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pytest_gpueval.hosts.detached.agent import gpus as there
-from pytest_gpueval.hosts.detached.gpus import Gpu, Held, gpus, held
+from pytest_gpueval.hosts.detached.gpus import Gpu, Held, gpus, held, memory
 from tests.waiting import gone, wait_for
 
 
@@ -91,3 +91,22 @@ def test_it_is_asked_while_others_go_on(smi, tmp_path):
     look = there.GpuLook(60)
     (tmp_path / "go").touch()
     assert len(look.answer()["gpus"]) == 2
+
+
+def test_who_is_nobody_here(smi, tmp_path):
+    """Process 1 is there, and another user's for most."""
+    smi(f"case $1 in *compute-apps*) printf '{os.getpid()}, GPU-a, 1\\n1, GPU-a, 2\\n4194305, GPU-a, 3\\n99999999999999999999, GPU-a, 4\\n';; *) {CARD};; esac")
+    assert there.GpuLook().answer()["strangers"] == [4194305, 99999999999999999999]
+
+
+CARD = "printf '0, GPU-a, H100, 5000, 81559, 550, 0\\n'"
+
+
+def test_memory_that_nobody_here_holds(smi):
+    smi(f"case $1 in *compute-apps*) printf '4194305, GPU-a, 4900\\n';; *) {CARD};; esac")
+    answer = there.GpuLook().answer()
+    assert memory(answer, {7}) == (None, "nvidia-smi shows 5,000 MiB of GPU 0 in use, and not by which of the processes here, as in a container")
+    assert memory(answer, {4194305})[0][0].memory_mib == 4900, "whose pid is listed holds it"
+    assert memory(answer, ()) == (None, "")
+    smi(f"case $1 in *compute-apps*) printf '1, GPU-a, 4900\\n';; *) {CARD};; esac")
+    assert memory(there.GpuLook().answer(), {7}) == ((), "")

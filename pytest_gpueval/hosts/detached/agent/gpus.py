@@ -56,8 +56,7 @@ class GpuLook:
         if self._why:
             return {**UNASKED, "why": self._why}
         found = with_processes(rows(said[0]), rows(said[1]))
-        strangers = [pid for gpu in found for pid, _ in gpu["processes"] if not os.path.exists(f"/proc/{pid}")]
-        return {**UNASKED, "gpus": found, "strangers": strangers}
+        return {**UNASKED, "gpus": found, "strangers": [pid for gpu in found for pid, _ in gpu["processes"] if nobody_has(pid)]}
 
     def _said(self, asked: subprocess.Popen[bytes]) -> bytes:
         try:
@@ -74,6 +73,17 @@ class GpuLook:
             words = said.decode("utf-8", "replace").strip()[:300] or f"it ended with {asked.returncode}"
             self._why = self._why or f"nvidia-smi: {words}"
         return said
+
+
+def nobody_has(pid: int) -> bool:
+    """Whether no process here has this pid; those of others count, also where /proc hides them."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def given_back(before: dict[str, Any], pids: set[int], most_s: float) -> dict[str, Any]:
