@@ -39,7 +39,9 @@ def status(
     json_: Json = False,
     pretty: Pretty = False,
 ) -> None:
-    """How runs are (queued, starting, running, passed, failed, lost, cancelled), how far, and what they hold of GPUs. Exit code 1 if one that is named failed, is lost or was cancelled.
+    """How runs are (queued, starting, running, passed, failed, lost, cancelled), how far, and what they hold of GPUs.
+
+    Exit code 1 if one that is named failed, is lost or was cancelled.
 
     Examples:
       gpueval runs status
