@@ -106,12 +106,14 @@ def family(nonce: str, runner: dict[str, Any] | None, spare: set[tuple[int, int]
 
 def family_in(table: dict[int, tuple[Process, str | None]], nonce: str, runner: dict[str, Any] | None, spare: set[tuple[int, int]]) -> list[Process]:
     """The same, of a look at every process."""
-    children: dict[int, list[int]] = {}
-    for process, _ in table.values():
-        children.setdefault(process.parent, []).append(process.pid)
     found = [pid for pid, (_, mark) in table.items() if mark == nonce]
     if lives(runner) and runner is not None and runner["pid"] not in found:
         found.append(runner["pid"])
+    if not found:
+        return []
+    children: dict[int, list[int]] = {}
+    for process, _ in table.values():
+        children.setdefault(process.parent, []).append(process.pid)
     known = set(found)
     for pid in found:  # grows while we walk: what has cleared its environment is found by its parents
         fresh = [child for child in children.get(pid, []) if child not in known and table[child][1] is None]
