@@ -182,4 +182,6 @@ def test_a_host_that_is_reached_by_ssh(smi, tmp_path, monkeypatch):
         assert told("status")[0]["gpus"][0]["memory_mib"] == 5000
         (here,) = json.loads(CliRunner().invoke(app, ["hosts", "status", "gpu-a", "--json"]).stdout)
         assert [gpu["used_mib"] for gpu in here["gpus"]] == [5010, 10]
+        assert here["runs"][0]["gpus"][0]["memory_mib"] == 5000
+        assert "\n  run one: running, GPU 0: 4.9 GiB, 90%\n" in CliRunner().invoke(app, ["hosts", "status", "gpu-a"]).stdout
         assert "GPU 0: 5,000 MiB given back" in gpueval("stop", "--run-id", "one").stdout

@@ -52,6 +52,8 @@ class GivenBack:
             return f"GPU {self.index}: {'memory' if self.held_mib is None else f'{self.held_mib:,} MiB'} given back"
         if self.pids:
             return f"GPU {self.index}: nvidia-smi still lists its pid {', '.join(map(str, self.pids))} there, which has ended"
+        if self.after_mib is None:
+            return f"GPU {self.index}: nvidia-smi does not list it any more"
         return f"GPU {self.index} has {self.after_mib:,} MiB in use, {self.before_mib:,} before: its memory was not given back, or others took it"
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pytest_gpueval.hosts.detached.agent import gpus as there
-from pytest_gpueval.hosts.detached.gpus import Gpu, Held, gpus, held, memory
+from pytest_gpueval.hosts.detached.gpus import Gpu, Held, freed, gpus, held, memory
 from tests.waiting import gone, wait_for
 
 
@@ -110,3 +110,25 @@ def test_memory_that_nobody_here_holds(smi):
     assert memory(answer, ()) == (None, "")
     smi(f"case $1 in *compute-apps*) printf '1, GPU-a, 4900\\n';; *) {CARD};; esac")
     assert memory(there.GpuLook().answer(), {7}) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("used", "processes", "after", "words"),
+    [
+        (5010, [[7, 5000]], {"used_mib": 10}, "GPU 0: 5,000 MiB given back"),
+        (5010, [[7, 5000]], {"used_mib": 500}, "GPU 0: 5,000 MiB given back"),
+        (5010, [[7, 3000], [8, 2000]], {"used_mib": 10}, "GPU 0: 5,000 MiB given back"),
+        (9010, [[7, 5000], [9, 4000]], {"used_mib": 4010, "processes": [[9, 4000]]}, "GPU 0: 5,000 MiB given back"),
+        (None, [[7, None]], {"used_mib": None}, "GPU 0: memory given back"),
+        (5010, [[7, 5000]], {"used_mib": 511}, "GPU 0 has 511 MiB in use, 5,010 before: its memory was not given back, or others took it"),
+        (5010, [[7, 5000]], {"used_mib": 10, "processes": [[7, None]]}, "GPU 0: nvidia-smi still lists its pid 7 there, which has ended"),
+        (5010, [[7, 5000]], None, "GPU 0: nvidia-smi does not list it any more"),
+    ],
+)
+def test_whether_memory_is_given_back(used, processes, after, words):
+    """Of pids 7 and 8, which have ended; 9 is somebody else's."""
+    before = {"index": 0, "uuid": "GPU-a", "used_mib": used, "processes": processes}
+    now = [] if after is None else [{"uuid": "GPU-a", "processes": [], **after}]
+    one = there.compared(before, now, {7, 8})
+    assert freed({"gpus": there.UNASKED, "pids": [7, 8], "given_back": {"gpus": [one], "why": ""}}).gpus[0].words == words
+    assert one["back"] == words.endswith("given back")

@@ -113,7 +113,7 @@ def compared(gpu: dict[str, Any], after: list[dict[str, Any]], pids: set[int]) -
     was_mib, now_mib, left = gpu["used_mib"], now.get("used_mib"), [pid for pid, _ in now.get("processes", ()) if pid in pids]
     more = None not in (was_mib, now_mib) and bool(own) and now_mib > was_mib - sum(own) * GIVEN_BACK
     held_mib = sum(own) if own else None
-    return {"index": gpu["index"], "held_mib": held_mib, "before_mib": was_mib, "after_mib": now_mib, "pids": left, "back": not left and not more}
+    return {"index": gpu["index"], "held_mib": held_mib, "before_mib": was_mib, "after_mib": now_mib, "pids": left, "back": bool(now) and not left and not more}
 
 
 def rows(said: bytes) -> list[list[str]]:

@@ -349,7 +349,7 @@ def stop(message: dict[str, Any]) -> dict[str, Any]:
         counts = (run.part(claim, "exit") or {}) if job else {}  # what the runner counted on its node
         asked, killed, left = asked + more + counts.get("asked", 0), killed + counts.get("killed", 0), left + counts.get("left", [])
         ended = {"ended_before": before is not None, "asked": asked, "killed": killed, "left": left, "job": job, "run": facts(run, claim, marks())}
-        return {**ended, "pids": sorted(pids), "gpus": before_gpus, "given_back": given_back(before_gpus, pids, FREE_S)}
+    return {**ended, "pids": sorted(pids), "gpus": before_gpus, "given_back": given_back(before_gpus, pids, FREE_S)}
 
 
 def tmux_of(run: Run, claim: dict[str, Any]) -> str:
