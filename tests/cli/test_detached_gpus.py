@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pytest_gpueval.cli.main import app
+from pytest_gpueval.hosts.bootstrap import prepare
 from pytest_gpueval.hosts.detached import bundle
 from tests.detached_runs import runs_in
 from tests.fake_smi import FakeSmi
@@ -180,6 +181,7 @@ def test_a_host_that_is_reached_by_ssh(smi, tmp_path, monkeypatch):
         wait_for((tmp_path / "runs/one/pid").exists)
         smi.set(held=[(int((tmp_path / "runs/one/pid").read_text()), 0, 5000)])
         assert told("status")[0]["gpus"][0]["memory_mib"] == 5000
+        monkeypatch.setattr(prepare, "DEFAULT_ROOT", str(tmp_path / "runs"))
         (here,) = json.loads(CliRunner().invoke(app, ["hosts", "status", "gpu-a", "--json"]).stdout)
         assert [gpu["used_mib"] for gpu in here["gpus"]] == [5010, 10]
         assert here["runs"][0]["gpus"][0]["memory_mib"] == 5000
