@@ -137,11 +137,29 @@ def test_the_suite_file_of_the_readme_is_valid():
 
 
 def test_the_python_of_the_readme_runs(pytester):
-    test, conftest = blocks("python")
+    test, conftest, _ = blocks("python")
     pytester.makepyfile(test)
     pytester.makeconftest(conftest)
     result = pytester.runpytest_subprocess("--gpueval-limit", "5", "-k", "presidio", f"--rootdir={pytester.path}")
     result.assert_outcomes(passed=1, deselected=6)
+
+
+def test_what_the_readme_tells_of_progress_is_read(tmp_path, monkeypatch):
+    from pytest_gpueval.hosts.detached.agent.files import Run
+    from pytest_gpueval.hosts.detached.agent.progress import progress_of
+    from pytest_gpueval.hosts.detached.progress import progress
+
+    place = tmp_path / "one"
+    place.mkdir()
+    (document,) = blocks("json")
+    (place / "progress.json").write_text(document)
+    found = progress(progress_of(Run(str(tmp_path), "one")), 0.0)
+    assert (found.done, found.total, found.failed, found.unit, found.note) == (12, 40, 1, "items", "kaggle-test")
+    monkeypatch.setenv("GPUEVAL_RUN_DIR", str(place))
+    exec(blocks("python")[2], {"os": os, "json": json, "Path": Path, "step": 3, "steps": 40, "loss": 2.5})
+    found = progress(progress_of(Run(str(tmp_path), "one")), 0.0)
+    assert (found.done, found.total, found.unit, found.note) == (3, 40, "steps", "loss 2.500")
+    assert [path.name for path in place.iterdir()] == ["progress.json"]
 
 
 # Takes what MLflow takes, and refuses what it refuses.

@@ -39,7 +39,9 @@ def status(
     json_: Json = False,
     pretty: Pretty = False,
 ) -> None:
-    """How runs are: queued, starting, running, passed, failed, lost or cancelled. Exit code 1 if one that is named failed, is lost or was cancelled.
+    """How runs are (queued, starting, running, passed, failed, lost, cancelled), how far, and what they hold of GPUs.
+
+    Exit code 1 if one that is named failed, is lost or was cancelled.
 
     Examples:
       gpueval runs status
@@ -51,7 +53,7 @@ def status(
     with user_errors():
         place = place_of(root, host)
         if dry_run:
-            asked = {"do": "status", "root": place, "run_ids": run_ids, "tail_lines": tail_lines}
+            asked = {"do": "status", "root": place, "run_ids": run_ids, "tail_lines": tail_lines, "gpus": True}
             if json_ or pretty:
                 show_document({"host": host, "request": asked}, form(json_, pretty))
             else:
@@ -113,21 +115,24 @@ def stop(
     json_: Json = False,
     pretty: Pretty = False,
 ) -> None:
-    """End every process of a run, and nobody else's: TERM, then KILL, then a look that none is left.
+    """End every process of a run, and nobody else's: TERM, then KILL, then a look that none is left, and that its GPU memory was given back.
 
     Example:
       gpueval runs stop --run-id nightly
     """
+    from . import run_words
+
     with user_errors():
         if dry_run:
             with runs_of(host, root) as there:
-                (run,) = there.status([run_id])
-            would = {"host": host, "run_id": run_id, "state": str(run.state), "processes": run.processes, "outcome": "dry run, nothing stopped"}
+                (run,) = _looked(there, [run_id], 0)
+            about = {"host": host, "run_id": run_id, "state": str(run.state), "processes": run.processes}
+            would = {**about, "gpus": run_words.record(run)["gpus"], "outcome": "dry run, nothing stopped"}
             if json_ or pretty:
                 show_document(would, form(json_, pretty))
             else:
                 carry = "processes carry its mark" if run.parts == "processes" else run.parts
-                print(f"{run_id}: {in_words(run)}, {run.processes} {carry} (dry run, nothing stopped)")  # noqa: T201
+                print("\n".join([f"{run_id}: {in_words(run)}, {run.processes} {carry} (dry run, nothing stopped)", *run_words.gpu_lines(run)]))  # noqa: T201
             return
         with runs_of(host, root) as there:
             done = there.stop(run_id, grace_s=grace)
@@ -211,6 +216,8 @@ def listing(host: str, root: str | None) -> list[DetachedRun]:
 
 def record(run: DetachedRun) -> dict[str, Any]:
     """A run as JSON."""
+    from . import run_words
+
     known = (
         "run_id",
         "directory",
@@ -226,7 +233,7 @@ def record(run: DetachedRun) -> dict[str, Any]:
     )
     of_slurm = ("job", "node", "attempt") if run.job is not None else ()
     texts = {"state": str(run.state), "reason": run.outcome.reason, "command": list(run.command), "results": dict(run.results)}
-    return {**texts, **{name: getattr(run, name) for name in (*known, *of_slurm)}, "tail": run.tail.splitlines()}
+    return {**texts, **{name: getattr(run, name) for name in (*known, *of_slurm)}, **run_words.record(run), "tail": run.tail.splitlines()}
 
 
 def show_runs(runs: list[DetachedRun], form: Form) -> None:
@@ -234,6 +241,8 @@ def show_runs(runs: list[DetachedRun], form: Form) -> None:
     import shlex
 
     from pytest_gpueval.reports.table import clock, plain
+
+    from . import run_words
 
     if form is not Form.TABLE:
         show([record(run) for run in runs], (), form)
@@ -243,17 +252,20 @@ def show_runs(runs: list[DetachedRun], form: Form) -> None:
             "run": run.run_id,
             "state": run.state,
             "time": "" if run.seconds is None else clock(run.seconds),
+            "progress": run_words.short_progress(run.progress),
+            "GPUs": run_words.short_gpus(run),
             "why": run.outcome.reason,
             "command": plain(shlex.join(run.command)),
         }
         for run in runs
     ]
-    show(rows, ("run", "state", "time", "why", "command"), form)
+    shown = [name for name in ("progress", "GPUs") if any(row[name] for row in rows)]
+    show(rows, ("run", "state", "time", *shown, "why", "command"), form)
 
 
 def _looked(agent: Agent | Jobs, run_ids: list[str] | None, tail_lines: int) -> list[DetachedRun]:
     """The runs; those that cannot be looked at are named on stderr."""
-    found = agent.look(run_ids, tail_lines=tail_lines)
+    found = agent.look(run_ids, tail_lines=tail_lines, gpus=True)
     for text in found.skipped:
         tell(f"passed over: {text}")
     return found.runs
@@ -300,10 +312,14 @@ def place_of(root: str | None, host: str) -> str:
 def _say_run(run: DetachedRun) -> None:
     from pytest_gpueval.reports.table import clock, number, plain
 
+    from .run_words import gpu_lines, progress_line
+
     time = "" if run.seconds is None else f", {clock(run.seconds)}"
     lines = [f"{run.run_id}: {in_words(run)}{time}", f"directory: {run.directory}"]
     lines += [f"attach there: tmux -L {run.tmux} attach"] if run.tmux and not run.state.ended else []
     lines += [f"its log lacks {run.lost_bytes:,} bytes, which the disk did not take"] if run.lost_bytes else []
+    lines += [f"progress: {progress_line(run.progress, ended=run.state.ended)}"] if run.progress else []
+    lines += gpu_lines(run)
     lines += [f"{name}: {number(value)}" for name, value in run.results.items()]
     lines += [f"summary: {run.summary.get('status', run.summary.get('ok'))}"] if run.summary else []
     lines += [f"  {line}" for line in run.tail.splitlines()]
@@ -311,14 +327,20 @@ def _say_run(run: DetachedRun) -> None:
 
 
 def _say_stopped(done: Stopped, form: Form) -> None:
+    from .run_words import freed
+
+    for note in done.memory.notes:
+        tell(f"warning: {note}")
     if form is not Form.TABLE:
-        show_document({"ended_before": done.ended_before, "asked": done.asked, "killed": done.killed, **record(done.run)}, form)
+        show_document({"ended_before": done.ended_before, "asked": done.asked, "killed": done.killed, **freed(done.memory), **record(done.run)}, form)
         return
+    memory = "".join(f", {one.words}" for one in done.memory.gpus or () if one.back)
     if done.job is not None:
-        print(f"{done.run.run_id}: {done.run.state} ({done.asked} processes asked to end, {done.killed} killed; Slurm says that job {done.job} is over)")  # noqa: T201
+        over = f"Slurm says that job {done.job} is over"
+        print(f"{done.run.run_id}: {done.run.state} ({done.asked} processes asked to end, {done.killed} killed; {over}{memory})")  # noqa: T201
         return
     before = "it had ended before; " if done.ended_before else ""
-    print(f"{done.run.run_id}: {done.run.state} ({before}{done.asked} {done.run.parts} asked to end, {done.killed} killed, none left)")  # noqa: T201
+    print(f"{done.run.run_id}: {done.run.state} ({before}{done.asked} {done.run.parts} asked to end, {done.killed} killed, none left{memory})")  # noqa: T201
 
 
 def in_words(run: DetachedRun) -> str:

@@ -185,6 +185,8 @@ def _lines(found: Status) -> list[str]:
     from pytest_gpueval.hosts.detached.text import harmless
     from pytest_gpueval.reports.table import plain
 
+    from . import run_words
+
     name = found.declared.name
     if found.error is not None:
         kind = {3: "unreachable", 4: "no access"}.get(found.error.exit_code, "error")
@@ -204,7 +206,9 @@ def _lines(found: Status) -> list[str]:
     lines = [f"{name}: ok: {' · '.join(parts)}" if not found.problems else f"{name}: unfit: {' · '.join(parts)}"]
     lines += [f"  {problem}" for problem in found.problems]
     lines += [f"  GPU {gpu.index} {gpu.name}: {gpu.used_mib} of {gpu.total_mib} MiB, {len(gpu.processes)} processes" for gpu in found.gpus or ()]
-    lines += [f"  run {run.run_id}: {run.state}" for run in running]
+    for run in running:
+        told = [run_words.short_progress(run.progress), f"GPU {gpus}" if (gpus := run_words.short_gpus(run)) else ""]
+        lines.append(f"  run {run.run_id}: {', '.join(filter(None, [str(run.state), *told]))}")
     return [plain(harmless(line.encode("utf-8", "backslashreplace"))) for line in lines]
 
 

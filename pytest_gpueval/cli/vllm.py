@@ -15,8 +15,9 @@ from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, 
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.detached.client import Agent, Submitted
+    from pytest_gpueval.hosts.detached.gpus import Gpu
     from pytest_gpueval.hosts.detached.servers import StoppedServer
-    from pytest_gpueval.hosts.detached.serving import Gpu, Served
+    from pytest_gpueval.hosts.detached.serving import Served
     from pytest_gpueval.hosts.detached.submission import Submission
 
     from .vllm_request import Wanted
@@ -288,7 +289,7 @@ def record(one: Served, gpus: tuple[Gpu, ...] | None) -> dict[str, Any]:
 def _memory(one: Served, gpus: tuple[Gpu, ...] | None) -> dict[str, int] | None:
     if one.gpu_memory_mib is None:
         return None
-    indices = {gpu.uuid: gpu.index for gpu in gpus or ()}
+    indices = {gpu.uuid: str(gpu.index) for gpu in gpus or ()}
     return {indices.get(uuid, uuid): used for uuid, used in one.gpu_memory_mib.items()}
 
 
@@ -365,11 +366,12 @@ def _say_stopped(done: StoppedServer, out: Form) -> None:
         tell(f"warning: {note}")
     if out is not Form.TABLE:
         counts = {"ended_before": done.stopped.ended_before, "asked": done.stopped.asked, "killed": done.stopped.killed, "notes": list(done.notes)}
-        memory = {index: {"before_mib": was, "after_mib": now} for index, (was, now) in done.gpu_mib.items()}
+        memory = {gpu.index: {"before_mib": gpu.before_mib, "after_mib": gpu.after_mib} for gpu in done.stopped.memory.gpus or ()}
         show_document({"name": run.run_id, "state": str(run.state), "url": done.url, **counts, "gpu_memory": memory}, out)
         return
     before = "it had ended before; " if done.stopped.ended_before else ""
     free = "" if any(done.url in note for note in done.notes) else f", port {_port(done.url)} is free"
-    memory_words = "".join(f", GPU {index}: {was:,} -> {now:,} MiB" for index, (was, now) in done.gpu_mib.items())
+    known = [gpu for gpu in done.stopped.memory.gpus or () if gpu.before_mib is not None and gpu.after_mib is not None]
+    memory_words = "".join(f", GPU {gpu.index}: {gpu.before_mib:,} -> {gpu.after_mib:,} MiB" for gpu in known)
     ended = f"{before}{done.stopped.asked} processes asked to end, {done.stopped.killed} killed, none left"
     print(f"{run.run_id}: stopped ({ended}{free}{memory_words})")  # noqa: T201

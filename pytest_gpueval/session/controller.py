@@ -31,7 +31,7 @@ from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.suites.model import without_shard
 from pytest_gpueval.suites.sweep import Sweep
 
-from . import attempts, cases, ci, early_stop, failures, header, lanes, provenance, session_dir, session_report, shards, sweep_gates
+from . import attempts, cases, ci, early_stop, failures, header, lanes, progress, provenance, session_dir, session_report, shards, sweep_gates
 from .crashes import Crashes
 from .cutting import Collected, Cutting
 from .display import Display, shown
@@ -105,6 +105,7 @@ class Controller:
         )
         attempts.forget(self.session_dir)
         self.display = Display(config, self.session_dir)
+        self._progress = progress.of(config, redactor)
         self.listeners = Listeners(config, self.session_dir, redactor)
         self.crashes = Crashes(self, settings.retries)
         self._failures = failures.Failures()
@@ -134,6 +135,8 @@ class Controller:
             self._sampled(message["readings"])
             self.display.hear(message)
             return
+        if self._progress is not None:
+            self._progress.hear(message)
         run_id = message["run_id"]
         if event == "start":
             self._begun[run_id] = time.monotonic()

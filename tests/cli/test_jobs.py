@@ -56,6 +56,8 @@ def test_a_run_from_submit_to_its_end(project):
     assert "directory: /mnt/gpueval-runs/one\nread it: gpueval runs logs -f --host cluster --run-id one" in done.stdout
     told = wait_for(lambda: (found := status())["state"] == "passed" and found)
     assert told["results"] == {"x.loss": 0.5} and told["exit_code"] == 0
+    assert [told["progress"][name] for name in ("done", "total", "failed", "unit")] == [2, 2, 0, "shards"] and told["gpus"] is None
+    assert " 2/2 " in gpueval("status").stdout
     assert gpueval("logs", "--run-id", "one", "--index", "1").stdout == 'shard 1/2 13 <redacted>\n{"a": "<redacted>"}\nRESULT_X loss=0.5\n'
     assert "7f3a91" not in gpueval("status", "--run-id", "one", "--pretty").output
     assert json.loads(gpueval("submit", "--run-id", "one", "--secret", "HF_TOKEN", "--json", *COMMAND).stdout)["again"] is True

@@ -6,7 +6,6 @@ import re
 import shlex
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +18,7 @@ from typer.testing import CliRunner
 from pytest_gpueval.cli.main import app
 from tests import llama
 from tests.detached_runs import ROOT, runs_in
+from tests.fake_smi import FakeSmi
 from tests.sshd import running
 from tests.waiting import DEADLINE_S, wait_for
 
@@ -163,32 +163,14 @@ def test_ctrl_c_leaves_it_running(tmp_path, port):
 
 
 def test_gpu_memory_is_shown_and_must_be_given_back(tmp_path, monkeypatch, port):
-    """Of a stand-in for nvidia-smi: whoever has the mark of memory in its environment holds 5,000 MiB, and who is asked to keep it leaves it behind."""
-    place = tmp_path / "bin"
-    place.mkdir()
-    smi = place / "nvidia-smi"
-    smi.write_text(f"#!{sys.executable}\n" + NVIDIA_SMI.format(place=str(tmp_path)))
-    smi.chmod(smi.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{place}{os.pathsep}{os.environ['PATH']}")
+    smi = FakeSmi(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{smi.path}{os.pathsep}{os.environ['PATH']}")
     assert start(port, "--gpus", "1", "--env", f"PIDFILE={tmp_path / 'pid'}").exit_code == 0
+    smi.set(held=[(int((tmp_path / "pid").read_text()), 1, 5000)])
     (one,) = json.loads(gpueval("status", "--json").stdout)
     assert (one["gpus"], one["gpu_memory_mib"]) == ("1", {"1": 5000})
     assert " 1: 5,000 MiB" in gpueval("status").stdout
     assert f"port {port} is free, GPU 1: 5,010 -> 10 MiB)" in gpueval("stop").stdout
-
-
-NVIDIA_SMI = """
-import os, sys
-try:
-    pid = int(open({place!r} + "/pid").read())
-    os.kill(pid, 0)
-except (OSError, ValueError):
-    pid = 0
-if "compute-apps" in sys.argv[1]:
-    print(f"{{pid}}, GPU-b, 5000" if pid else "", end="\\n" if pid else "")
-else:
-    print(f"0, GPU-a, NVIDIA H100, 10, 81559\\n1, GPU-b, NVIDIA H100, {{5010 if pid else 10}}, 81559")
-"""
 
 
 def test_a_tree_that_does_not_want_to_end_is_ended(port):

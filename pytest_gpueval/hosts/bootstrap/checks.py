@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_gpueval.errors import DataError, GpuevalError, RuntimeFault, StorageError, UsageProblem
 from pytest_gpueval.hosts.declared import HostEntry
+from pytest_gpueval.hosts.detached.gpus import Gpu, gpus
+from pytest_gpueval.hosts.detached.text import harmless
 
 _OLDEST, _TOO_NEW = (3, 11), (3, 14)
 # An environment with what most projects ask for.
 INSTALL_BYTES: Final = 2 << 30
 _MIB: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A GPU of a host. Memory in MiB, None where its driver does not tell; `processes` are pids and what each uses."""
-
-    index: int
-    uuid: str
-    name: str
-    used_mib: int | None
-    total_mib: int | None
-    driver: str
-    processes: tuple[tuple[int, int | None], ...]
-
-
-def gpus(said: Mapping[str, Any]) -> list[Seen] | None:
-    """What nvidia-smi printed; None where it was not there, or is not what it should be."""
-    if said.get("gpus") is None:
-        return None
-    running: dict[str, list[tuple[int, int | None]]] = {}
-    for line in said.get("processes", "").splitlines():
-        words = [word.strip() for word in line.split(",")]
-        if len(words) == 3 and words[1].isdecimal():
-            running.setdefault(words[0], []).append((int(words[1]), _number(words[2])))
-    found = []
-    for line in said["gpus"].splitlines():
-        words = [word.strip() for word in line.split(",")]
-        if len(words) == 6 and words[0].isdecimal():
-            uuid = words[1]
-            found.append(Seen(int(words[0]), uuid, words[2], _number(words[3]), _number(words[4]), words[5], tuple(running.get(uuid, ()))))
-    return found
 
 
 def problems(entry: HostEntry, facts: Mapping[str, Any], *, installing: bool = True, assets: bool = True) -> list[GpuevalError]:
@@ -80,7 +50,7 @@ def _gpus(entry: HostEntry, facts: Mapping[str, Any]) -> Iterator[GpuevalError]:
         return  # GPUs of Slurm are not those of the node where one logs in
     found = gpus(facts["gpus"])
     if not found:
-        yield RuntimeFault(f"gpus = {entry.gpus!r}, and no GPU can be used there: {facts['gpus'].get('why') or 'nvidia-smi lists none'}")
+        yield RuntimeFault(f"gpus = {entry.gpus!r}, and no GPU can be used there: {harmless(facts['gpus']['why'].encode()) or 'nvidia-smi lists none'}")
         return
     missing = [word for word in str(entry.gpus).split(",") if not _is_there(word, found)]
     if missing:
@@ -88,7 +58,7 @@ def _gpus(entry: HostEntry, facts: Mapping[str, Any]) -> Iterator[GpuevalError]:
         yield RuntimeFault(f"gpus = {entry.gpus!r}: {', '.join(missing)} not there. It has: {there}")
 
 
-def _is_there(word: str, found: Sequence[Seen]) -> bool:
+def _is_there(word: str, found: Sequence[Gpu]) -> bool:
     if word == "all" or word.startswith("MIG-"):
         return True  # instances are not what nvidia-smi's table lists: the session says what is wrong with them
     if word.startswith("GPU-"):
@@ -110,7 +80,3 @@ def _assets(entry: HostEntry, facts: Mapping[str, Any]) -> Iterator[GpuevalError
         elif wrong := facts["assets"][name]["problems"]:
             more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
             yield DataError(f"internet = false, and {name} are not what their manifest says: {'; '.join(wrong[:5])}{more}")
-
-
-def _number(word: str) -> int | None:
-    return int(word) if word.isdecimal() else None

@@ -13,8 +13,9 @@ from typing import Any
 from pytest_gpueval.errors import GpuevalError, Unreachable
 from pytest_gpueval.hosts.declared import Declared, opened
 from pytest_gpueval.hosts.detached.client import DetachedRun, parsed_run
+from pytest_gpueval.hosts.detached.gpus import Gpu, gpus
 
-from .checks import Seen, gpus, problems
+from .checks import problems
 from .prepare import facts
 
 
@@ -25,7 +26,7 @@ class Status:
     declared: Declared
     error: GpuevalError | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    gpus: tuple[Seen, ...] | None = None
+    gpus: tuple[Gpu, ...] | None = None
     problems: tuple[str, ...] = ()
     runs: tuple[DetachedRun, ...] = ()
     clock_s: float = 0.0
@@ -41,11 +42,9 @@ def look(declared: Declared, root: Path, timeout_s: float) -> Status:
             now = time.time()
     except GpuevalError as error:
         return Status(declared, error)
-    found = gpus(seen["gpus"])
     wrong = tuple(str(problem) for problem in problems(declared.entry, seen, installing=False, assets=False))
-    runs = tuple(parsed_run(seen["runs"], run) for run in seen["runs"]["runs"])
-    shown = None if found is None else tuple(found)
-    return Status(declared, None, seen, shown, wrong, runs, seen["now"] - (host_ready + now) / 2, now - host_ready)
+    runs = tuple(parsed_run({**seen["runs"], "gpus": seen["gpus"]}, run) for run in seen["runs"]["runs"])
+    return Status(declared, None, seen, gpus(seen["gpus"]), wrong, runs, seen["now"] - (host_ready + now) / 2, now - host_ready)
 
 
 def statuses(hosts: Sequence[Declared], root: Path, timeout_s: float, *, ask: Callable[[Declared, Path, float], Status] = look) -> Iterator[Status]:

@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-_MODULES = ("processes", "files", "slurm", "runner", "manifest", "archive", "serving", "requests")
+_MODULES = ("processes", "files", "gpus", "slurm", "progress", "runner", "manifest", "archive", "serving", "requests")
 _OWN = re.compile(r"^from (?:\.|pytest_gpueval\.)[\w.]* import (?:\([^)]*\)|.*)\n", re.MULTILINE)
 _FUTURE = "from __future__ import annotations\n"
 

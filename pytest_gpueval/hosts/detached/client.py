@@ -13,8 +13,12 @@ from pytest_gpueval.hosts.host import Done, Host
 from pytest_gpueval.sweeps.output import results
 
 from . import bundle
+from .agent.gpus import UNASKED
+from .gpus import Freed, Held, freed, memory
+from .gpus import gpus as seen
 from .jobs import Job, judge_job
-from .serving import Servers, memory, served
+from .progress import Progress, progress
+from .serving import Servers, served
 from .states import Facts, Outcome, State, judge
 from .submission import Submission
 from .text import harmless
@@ -65,6 +69,10 @@ class DetachedRun:
     environment: Mapping[str, str] = field(default_factory=dict)
     workdir: str = ""
     secrets: tuple[str, ...] = ()
+    # What its processes hold of the host's GPUs, while it lives; None where nobody asked, or nobody knows: `gpus_unknown` says why, if there is a nvidia-smi.
+    gpus: tuple[Held, ...] | None = None
+    gpus_unknown: str = ""
+    progress: Progress | None = None
 
     @property
     def state(self) -> State:
@@ -91,6 +99,7 @@ class Stopped:
     killed: int
     # Of which Slurm says that it is over.
     job: str | None = None
+    memory: Freed = field(default_factory=Freed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +146,10 @@ class Agent:
         """The runs of these ids, or all that can be read. Raises UsageProblem for one that is not there."""
         return self.look(run_ids, tail_lines=tail_lines).runs
 
-    def look(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> Look:
-        """The same in one request, with what was passed over where all were asked for. Raises UsageProblem."""
-        answer = self._ask({"do": "status", "run_ids": list(run_ids) if run_ids is not None else None, "tail_lines": tail_lines}, _ASK_S)
+    def look(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0, gpus: bool = False) -> Look:
+        """The same in one request, with what was passed over where all were asked for; with `gpus` nvidia-smi is asked, if a run lives. Raises UsageProblem."""
+        wanted = list(run_ids) if run_ids is not None else None
+        answer = self._ask({"do": "status", "run_ids": wanted, "tail_lines": tail_lines, "gpus": gpus}, _ASK_S)
         if answer["missing"]:
             raise self._unknown(answer["missing"][0], answer["known"])
         return Look([parsed_run(answer, run) for run in answer["runs"]], tuple(harmless(text.encode()) for text in answer["skipped"]))
@@ -153,16 +163,18 @@ class Agent:
         key: str = "",
         wait_s: float = 0.0,
         tail_lines: int = 0,
+        gpus: bool = True,
     ) -> Servers:
         """The runs that are servers, of these ids or all, and what they answer there; waits up to `wait_s` seconds until one that starts does.
 
         `port_of`: an address; who listens at its port is told. `url`: of any other server that is to be asked, with `key`.
         """
-        asked = {"port_of": port_of, "url": url, "key": key, "wait_s": wait_s, "tail_lines": tail_lines, "gpus": True}
+        asked = {"port_of": port_of, "url": url, "key": key, "wait_s": wait_s, "tail_lines": tail_lines, "gpus": gpus}
         answer = self._ask({"do": "servers", "run_ids": list(run_ids) if run_ids is not None else None, **asked}, _ASK_S + wait_s)
-        found = [served(parsed_run(answer, run), run["server"], answer["gpus"], answer["now"]) for run in answer["servers"]]
+        there = seen(answer["gpus"])
+        found = [served(parsed_run(answer, run), run["server"], there, answer["now"]) for run in answer["servers"]]
         listener = answer["listener"]
-        return Servers(found, answer["url"], harmless(listener["words"].encode()) if listener else None, memory(answer["gpus"]))
+        return Servers(found, answer["url"], harmless(listener["words"].encode()) if listener else None, there)
 
     def logs(self, run_id: str, *, after: Piece | None = None, tail_lines: int = 50, wait_s: float = 0.0) -> Piece:
         """A piece of stdout.log: its last lines, or what follows another piece, for which the agent waits up to `wait_s` seconds. Raises UsageProblem."""
@@ -180,14 +192,14 @@ class Agent:
         return [(source, target) for source, target in answer["moved"]]
 
     def stop(self, run_id: str, *, grace_s: float = 10.0) -> Stopped:
-        """End a run's processes and see that none lives. Raises UsageProblem; GpuevalError where one could not be ended."""
+        """End a run's processes; see that none lives, and their GPU memory is given back. Raises UsageProblem; GpuevalError where one could not be ended."""
         answer = self._ask(
             {"do": "stop", "run_id": run_id, "grace_s": grace_s}, _STOP_S + grace_s, f"{run_id}: nobody knows whether it has ended; stop it again"
         )
         if answer["left"]:
             raise GpuevalError(f"{self.host.name}: {run_id}: these processes could not be ended: {', '.join(map(str, answer['left']))}")
         job = None if answer["job"] is None else harmless(str(answer["job"]).encode())
-        return Stopped(parsed_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"], job)
+        return Stopped(parsed_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"], job, freed(answer))
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, **message}).encode()
@@ -234,13 +246,14 @@ def refused(name: str, error: Mapping[str, str]) -> GpuevalError:
 def _parsed(output: bytes) -> dict[str, Any] | None:
     try:
         answer = json.loads(output)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None
 
 
 def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun:
     """A run as an agent's answer tells it."""
+    held, unknown = memory(answer.get("gpus", UNASKED), run.get("pids", ()))
     facts, job = Facts.of(answer, run), Job.of(run)
     outcome = judge(facts) if job is None else judge_job(facts, job)
     how, begun = run["exit"] or {}, run["started"] or {}
@@ -268,4 +281,7 @@ def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun
         environment=run["request"]["environment"],
         workdir=run["request"]["directory"],
         secrets=tuple(run["request"]["secrets"]),
+        gpus=held,
+        gpus_unknown=unknown,
+        progress=progress(run["progress"], answer["now"]) if "progress" in run else None,
     )

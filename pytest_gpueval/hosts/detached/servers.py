@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from pytest_gpueval.errors import Conflict, GpuevalError, RuntimeFault, Unreachable, UsageProblem, valid_values
@@ -17,19 +17,16 @@ from .submission import Submission
 # How long one request waits on the host, seconds.
 _LOOK_S: Final = 2.0
 _TAIL_LINES: Final = 25
-# Until a port is free and memory given back, after every process has ended.
+# Until a port is free, after every process has ended.
 _FREE_S: Final = 10.0
-# Of the memory that was held, what others may have taken meanwhile.
-_GIVEN_BACK: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class StoppedServer:
-    """What became of a stop. `gpu_mib`: memory in use before and after, by the index of each GPU it had memory of; `notes`: what is not as it should."""
+    """What became of a stop; `notes`: what is not as it should."""
 
     stopped: Stopped
     url: str
-    gpu_mib: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -39,7 +36,7 @@ def start(agent: Agent, what: Submission, secrets: Mapping[str, str], *, replace
     Raises Conflict where such a one runs, or somebody else has the port; UsageProblem, StorageError.
     """
     url = what.environment[URL]
-    seen = agent.servers(port_of=url)
+    seen = agent.servers(port_of=url, gpus=False)
     own = next((one for one in seen.servers if one.run.run_id == what.run_id), None)
     lives = own is not None and (own.state is not Serving.ENDED or own.run.processes > 0)
     other = different(own.run, what) if own is not None and lives else ""
@@ -49,7 +46,7 @@ def start(agent: Agent, what: Submission, secrets: Mapping[str, str], *, replace
                 f"{agent.host.name}: the server {what.run_id!r} runs with other options: {other}\nSay --replace to stop it first, or another --name."
             )
         stop(agent, what.run_id)
-        seen, lives = agent.servers(port_of=url), False
+        seen, lives = agent.servers(port_of=url, gpus=False), False
     if not lives and seen.listener is not None:
         raise Conflict(_taken(agent, url, seen))
     return agent.submit(what, secrets, force=own is not None)
@@ -100,7 +97,7 @@ def named(agent: Agent, name: str, *, wait_s: float = 0.0, tail_lines: int = 0) 
     found = agent.servers([name], wait_s=wait_s, tail_lines=tail_lines).servers
     if found:
         return found[0]
-    known = [one.run.run_id for one in agent.servers().servers]
+    known = [one.run.run_id for one in agent.servers(gpus=False).servers]
     raise UsageProblem(f"{agent.host.name}: there is no server {name!r} in {agent.root}. {valid_values(name, known, what='servers')}")
 
 
@@ -109,33 +106,20 @@ def stop(agent: Agent, name: str, *, grace_s: float = 20.0) -> StoppedServer:
 
     Raises UsageProblem where there is none; GpuevalError where something of it outlives that.
     """
-    before = agent.servers([name])
+    before = agent.servers([name], gpus=False)
     held = before.servers[0] if before.servers else named(agent, name)
     done = agent.stop(name, grace_s=grace_s)
     limit = time.monotonic() + _FREE_S
     while True:  # its pace is that of the requests
-        after = agent.servers([name], port_of=held.url)
-        used = _memory(held, before, after)
-        kept = [index for index, (was, now, own) in used.items() if now > was - own * _GIVEN_BACK]
-        if (after.listener is None and not kept) or done.ended_before or time.monotonic() > limit:
+        after = agent.servers([name], port_of=held.url, gpus=False)
+        if after.listener is None or done.ended_before or time.monotonic() > limit:
             break
-    notes = [f"GPU {index} has {used[index][1]:,} MiB in use, {used[index][0]:,} before: its memory was not given back, or others took it" for index in kept]
+    notes = [*done.memory.notes]
     if after.listener is not None:
         if held.state is Serving.SERVING:
             raise GpuevalError(f"{agent.host.name}: {name}: its processes have ended, but {held.url} is taken by {after.listener}")
         notes.append(f"{held.url} is taken by {after.listener}, who is no part of it")
-    return StoppedServer(done, held.url, {index: (was, now) for index, (was, now, _) in used.items()}, tuple(notes))
-
-
-def _memory(held: Served, before: Servers, after: Servers) -> dict[str, tuple[int, int, int]]:
-    """MiB in use before and after, and what the server itself held, by the index of the GPU."""
-    now = {gpu.uuid: gpu for gpu in after.gpus or ()}
-    found = {}
-    for gpu in before.gpus or ():
-        own, later = (held.gpu_memory_mib or {}).get(gpu.uuid), now.get(gpu.uuid)
-        if own and later is not None and gpu.used_mib is not None and later.used_mib is not None:
-            found[gpu.index] = (gpu.used_mib, later.used_mib, own)
-    return found
+    return StoppedServer(done, held.url, tuple(notes))
 
 
 def _taken(agent: Agent, url: str, seen: Servers) -> str:

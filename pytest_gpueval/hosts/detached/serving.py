@@ -8,12 +8,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from .agent.serving import URL
+from .gpus import Gpu, held
 from .text import harmless
 
 if TYPE_CHECKING:
     from .client import DetachedRun
 
-__all__ = ["URL", "Gpu", "Served", "Servers", "Serving", "memory", "served"]
+__all__ = ["URL", "Served", "Servers", "Serving", "judged", "served"]
 
 
 class Serving(StrEnum):
@@ -23,17 +24,6 @@ class Serving(StrEnum):
     SERVING = "serving"
     SILENT = "silent"
     ENDED = "ended"
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A GPU of the host as nvidia-smi shows it; None where it shows no number."""
-
-    index: str
-    uuid: str
-    name: str
-    used_mib: int | None
-    total_mib: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +54,14 @@ class Servers:
     gpus: tuple[Gpu, ...] | None
 
 
-def served(run: DetachedRun, seen: Mapping[str, Any], gpus: Mapping[str, Any] | None, now: float) -> Served:
+def served(run: DetachedRun, seen: Mapping[str, Any], gpus: Sequence[Gpu] | None, now: float) -> Served:
     """A server from its run and what was seen of it; `now` is the host's clock, seconds since the epoch."""
     models = tuple(harmless(name.encode("utf-8", "replace")) for name in seen["models"]) if seen.get("models") is not None else None
     state, reason = judged(run, seen)
     begun = now - run.seconds if run.seconds is not None else None
     load_s = seen["ready"]["at"] - begun if seen["ready"] and begun is not None and not run.state.ended else None
-    held: dict[str, int] | None = None
-    if gpus is not None:
-        held = {}
-        for process in gpus["processes"]:
-            if process["pid"] in seen["pids"] and process["used_mib"] is not None:
-                held[process["uuid"]] = held.get(process["uuid"], 0) + process["used_mib"]
-    return Served(run, seen["url"], state, reason, models, seen["starts"], load_s, held)
+    memory = None if gpus is None else {one.gpu.uuid: one.memory_mib for one in held(gpus, seen["pids"]) if one.memory_mib is not None}
+    return Served(run, seen["url"], state, reason, models, seen["starts"], load_s, memory)
 
 
 def judged(run: DetachedRun, seen: Mapping[str, Any]) -> tuple[Serving, str]:
@@ -94,10 +79,3 @@ def judged(run: DetachedRun, seen: Mapping[str, Any]) -> tuple[Serving, str]:
     if seen["ready"]:
         return Serving.SILENT, "it answered before, and does not now"
     return Serving.LOADING, "it listens, and does not answer yet" if listener else "it does not listen yet"
-
-
-def memory(gpus: Mapping[str, Any] | None) -> tuple[Gpu, ...] | None:
-    """The GPUs of an answer."""
-    if gpus is None:
-        return None
-    return tuple(Gpu(**{**gpu, "name": harmless(gpu["name"].encode())}) for gpu in gpus["gpus"])

@@ -94,7 +94,7 @@ class Jobs:
             run_id = job["metadata"]["annotations"][RUN_ID]
             raise type(error)(f"{error}\n{run_id}: its Job waits for its secret. Submit it again with --run-id {run_id}.") from None
 
-    def look(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> Look:
+    def look(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0, gpus: bool = False) -> Look:  # noqa: ARG002 - nobody can look into pods
         """The runs of these ids, or all. Raises UsageProblem for one that is not there."""
         if run_ids is not None:
             return Look([self._found(run_id, tail_lines) for run_id in run_ids], ())
@@ -235,6 +235,7 @@ class Jobs:
             processes=living,
             tail=tail,
             results=results(tail),
+            progress=states.progress(job, tail),
             parts="pods",
         )
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from pytest_gpueval.hosts.detached.agent.progress import last_percent
+from pytest_gpueval.hosts.detached.progress import Progress
 from pytest_gpueval.hosts.detached.states import Outcome, State
 
 from .manifest import INDEX
@@ -33,6 +35,16 @@ def judge(job: Document, pods: Sequence[Document]) -> Outcome:
     told += [f"{passed} passed"] if passed else []
     told += [f"failed so far, by index: {_named(again)}"] if again else []
     return Outcome(State.RUNNING, ", ".join(told))
+
+
+def progress(job: Document, tail: str) -> Progress | None:
+    """Of several shards how many are done; of a single pod what the end of its log shows, if there is one."""
+    count, status = job.get("spec", {}).get("completions", 1), job.get("status", {})
+    if count > 1:
+        passed, failed = status.get("succeeded") or 0, len(indexes(status.get("failedIndexes") or ""))
+        return Progress(100 * (passed + failed) // count, passed + failed, count, failed, "shards")
+    percent = last_percent(tail.encode())
+    return None if percent is None else Progress(percent)
 
 
 def ending(pod: Document) -> str:

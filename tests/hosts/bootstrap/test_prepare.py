@@ -186,7 +186,7 @@ def test_gpus_that_are_asked_for(root, tmp_path, monkeypatch):
         ready(entry(tmp_path, gpus="all"), root)
     (tmp_path / "bin").mkdir()
     smi = tmp_path / "bin/nvidia-smi"
-    smi.write_text(f"#!/bin/sh\ncase $1 in *compute-apps*) echo 'GPU-aaaa, 77, 500';; *) printf '{SMI}';; esac\n")
+    smi.write_text(f"#!/bin/sh\ncase $1 in *compute-apps*) echo '77, GPU-aaaa, 500';; *) printf '{SMI}';; esac\n")
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     for gpus in ("all", "0-1", "1", "GPU-aaaa", "auto", "none"):
@@ -195,7 +195,7 @@ def test_gpus_that_are_asked_for(root, tmp_path, monkeypatch):
         ready(entry(tmp_path, gpus="0-7"), root)
 
 
-SMI = "0, GPU-aaaa, NVIDIA H100 80GB HBM3, 512, 81559, 550.54\\n1, GPU-bbbb, NVIDIA H100 80GB HBM3, 0, 81559, 550.54\\n"
+SMI = "0, GPU-aaaa, NVIDIA H100 80GB HBM3, 512, 81559, 550.54, 3\\n1, GPU-bbbb, NVIDIA H100 80GB HBM3, 0, 81559, 550.54, 0\\n"
 
 
 def test_without_internet_data_and_models_must_be_there(root, tmp_path):

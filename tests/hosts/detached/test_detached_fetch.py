@@ -17,6 +17,7 @@ from pytest_gpueval.hosts.detached.incoming import Entry, problem, wanted
 from pytest_gpueval.hosts.host import Done
 from pytest_gpueval.hosts.local import LocalHost
 from tests.detached_runs import ended, runs_in, what
+from tests.waiting import wait_for
 
 SHA = "0" * 64
 
@@ -279,3 +280,16 @@ def test_what_is_here_already():
     entry = Entry("a", 4, 0, SHA)
     assert wanted([listed("a")], [], {"a": entry}).unchanged == ("a",)
     assert wanted([listed("a")], [], {"a": Entry("a", 4, 0, "1" * 64)}).unchanged == ()
+
+
+def test_how_far_it_is_comes_at_its_end(agent, tmp_path):
+    """Of what is written anew all the time nobody would get what was listed."""
+    writes = 'echo "{\\"done\\": $n}" > .progress.json.new; mv .progress.json.new progress.json'
+    agent.submit(what(f"cd $GPUEVAL_RUN_DIR; n=0; while [ ! -e {tmp_path}/go ]; do n=$((n+1)); {writes}; done", "two"), {})
+    wait_for((Path(agent.root) / "two/progress.json").exists)
+    for _ in range(3):
+        done = fetching.fetch(agent, "two", tmp_path, most_bytes=1 << 20, most_files=100)
+        assert done.changing == () and not {"progress.json", ".progress.json.new"} & {*names(done), *done.unchanged}
+    (tmp_path / "go").touch()
+    ended(agent, "two")
+    assert "progress.json" in names(fetching.fetch(agent, "two", tmp_path, most_bytes=1 << 20, most_files=100))

@@ -7,8 +7,10 @@ from typer.testing import CliRunner
 
 from pytest_gpueval.cli.main import app
 from pytest_gpueval.errors import Conflict, Unreachable
+from pytest_gpueval.hosts.detached import bundle
 from pytest_gpueval.hosts.detached.states import State
 from tests.detached_runs import ended, runs_in, what
+from tests.fake_smi import FakeSmi
 from tests.kube.fixtures import host_of
 from tests.waiting import gone, wait_for
 
@@ -62,6 +64,18 @@ def test_from_submit_to_fetch_by_the_commands(agent, root, tmp_path, monkeypatch
     assert gpueval(root, "fetch", "--run-id", "one", "--to", "here").exit_code == 0
     assert (tmp_path / "here/one/out").read_text() == "x\n"
     assert "7f3a91" not in "".join(request.path for request in cluster.requests) + done.output
+
+
+def test_its_progress_and_gpus(agent, root, tmp_path, monkeypatch):
+    smi = FakeSmi(tmp_path / "bin")
+    script = f'echo \'{{"done": 3, "total": 4}}\' > $GPUEVAL_RUN_DIR/progress.json; echo $$ > {tmp_path}/pid; exec sleep 600'
+    agent.submit(what(script), {})
+    smi.set(held=[(int(wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())), 0, 5000)])
+    source = bundle.source()
+    monkeypatch.setattr(bundle, "source", lambda: source.replace("SMI_PLACES = (", f"SMI_PLACES = ('{smi.path}/nvidia-smi', "))
+    (told,) = json.loads(gpueval(root, "status", "--json").stdout)
+    assert (told["progress"]["percent"], told["gpus"][0]["memory_mib"]) == (75, 5000)
+    assert "GPU 0: 5,000 MiB given back" in gpueval(root, "stop", "--run-id", "one").stdout
 
 
 def test_a_pod_that_is_gone(agent, root, cluster):

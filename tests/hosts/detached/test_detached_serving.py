@@ -8,6 +8,7 @@ import pytest
 
 from pytest_gpueval.hosts.detached.agent import serving as there
 from pytest_gpueval.hosts.detached.client import DetachedRun
+from pytest_gpueval.hosts.detached.gpus import Gpu
 from pytest_gpueval.hosts.detached.servers import different
 from pytest_gpueval.hosts.detached.serving import Serving, judged, served
 from pytest_gpueval.hosts.detached.states import Outcome, State
@@ -51,9 +52,12 @@ def test_the_end_of_its_run_goes_before_everything():
     assert judged(ended, {**SEEN, **OWN, "models": ["m"]}) == (Serving.ENDED, "failed: exit code 1")
 
 
+HELD = {"GPU-a": ((7, 10), (8, 5), (9, 99)), "GPU-b": ((8, None),)}
+
+
 def test_gpu_memory_is_that_of_its_own_processes():
-    held = [{"pid": 7, "uuid": "GPU-a", "used_mib": 10}, {"pid": 8, "uuid": "GPU-a", "used_mib": 5}, {"pid": 9, "uuid": "GPU-a", "used_mib": 99}]
-    one = served(RUN, {**SEEN, "ready": {"at": 190.0}}, {"gpus": [], "processes": [*held, {"pid": 8, "uuid": "GPU-b", "used_mib": None}]}, now=200.0)
+    found = tuple(Gpu(number, uuid, "H100", None, None, "550", held) for number, (uuid, held) in enumerate(HELD.items()))
+    one = served(RUN, {**SEEN, "ready": {"at": 190.0}}, found, now=200.0)
     assert (one.gpu_memory_mib, one.load_s) == ({"GPU-a": 15}, 20.0)
     assert served(RUN, SEEN, None, now=200.0).gpu_memory_mib is None
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from pytest_gpueval.errors import Conflict, Unreachable, UsageProblem
+from pytest_gpueval.hosts.detached import bundle
 from pytest_gpueval.hosts.detached import fetch as fetching
-from pytest_gpueval.hosts.detached.agent.processes import look, send
+from pytest_gpueval.hosts.detached.agent.processes import MARKER, look, send
 from pytest_gpueval.hosts.detached.client import Agent
 from pytest_gpueval.hosts.detached.states import State
 from pytest_gpueval.hosts.detached.submission import JobRequest
@@ -24,6 +25,7 @@ from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.slurm import SlurmHost
 from pytest_gpueval.hosts.slurm_options import JobOptions
 from tests.detached_runs import ROOT, carriers, cut_agent, ended, nonce_of, runs_in, what
+from tests.fake_smi import FakeSmi
 from tests.slurm import GPUS, Slurm, can_limit_memory, running, words_of
 from tests.waiting import DEADLINE_S, alive, gone, wait_for
 
@@ -34,8 +36,9 @@ def job(command, run_id="one", *, options=PLAIN, requeue=True, **more):
     return replace(what(command, run_id, **more), job=JobRequest(tuple(options.words()), sys.executable, requeue))
 
 
-def host(slurm):
-    return SlurmHost("cluster", LocalHost("cluster", environment=slurm.environment), PLAIN, environment=slurm.environment)
+def host(slurm, **more):
+    environment = {**slurm.environment, **more}
+    return SlurmHost("cluster", LocalHost("cluster", environment=environment), PLAIN, environment=environment)
 
 
 @pytest.fixture
@@ -113,6 +116,24 @@ def test_a_run_is_queued_then_runs_with_its_gpus_where_it_was_told(agent, slurm,
     gpus, place = wait_for(lambda: (text := agent.logs("one").data.decode().splitlines())[1:] and text)
     assert len(gpus.split()[0].split(",")) == 2 and gpus.endswith(" b c") and place == "/usr"
     assert agent.stop("one").job == run.job
+
+
+def test_it_tells_how_far_it_is_and_what_it_holds_of_gpus(slurm, root, tmp_path):
+    smi = FakeSmi(tmp_path / "bin")
+    with runs_in(root, host(slurm, PATH=f"{smi.path}{os.pathsep}{os.environ['PATH']}")) as agent:
+        agent.submit(job(f'echo \'{{"done": 3, "total": 4}}\' > $GPUEVAL_RUN_DIR/progress.json; echo $$ > {tmp_path}/pid; exec sleep 600'), {})
+        pid = pid_in(tmp_path / "pid")
+        smi.set(held=[(pid, 1, 5000)])
+        (run,) = agent.look(["one"], gpus=True).runs
+        assert (run.progress.done, run.progress.total) == (3, 4)
+        assert [(one.gpu.index, one.memory_mib) for one in run.gpus] == [(1, 5000)], "its node is this machine"
+        runner = root / "one/.gpueval" / nonce_of(agent) / "runner.json"
+        here = runner.read_text()
+        runner.write_text(json.dumps({**json.loads(here), "boot": "of another machine"}))
+        there = Agent(agent.host, agent.root, source=bundle.source().replace(f'MARKER = "{MARKER}"', 'MARKER = "NOBODYS"'))
+        assert there.look(["one"], gpus=True).runs[0].gpus is None, "nothing of it is on this machine"
+        runner.write_text(here)
+        assert [one.words for one in agent.stop("one").memory.gpus] == ["GPU 1: 5,000 MiB given back"]
 
 
 def test_from_within_a_job_it_is_a_job_of_its_own(agent, slurm, monkeypatch):

@@ -2,8 +2,9 @@
 
 import pytest
 
+from pytest_gpueval.hosts.detached.progress import Progress
 from pytest_gpueval.hosts.detached.states import Outcome, State
-from pytest_gpueval.hosts.jobs.states import ending, judge, times
+from pytest_gpueval.hosts.jobs.states import ending, judge, progress, times
 
 
 def job(*, conditions=(), deleting=False, suspend=False, completions=4, **status):
@@ -68,3 +69,17 @@ def test_times():
     assert times(job()) == (None, None)
     assert times(job(startTime="1970-01-01T00:00:10Z", completionTime="1970-01-01T00:00:40Z")) == (10.0, 40.0)
     assert times(job(startTime="1970-01-01T00:00:10Z", conditions=[("Failed", {"lastTransitionTime": "1970-01-01T00:00:20Z"})])) == (10.0, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "tail", "found"),
+    [
+        (job(), " 45%|", Progress(0, 0, 4, 0, "shards")),
+        (job(succeeded=2, failedIndexes="3"), "", Progress(75, 3, 4, 1, "shards")),
+        (job(completions=1), "a\n 45%|####", Progress(45)),
+        (job(completions=1), "", None),
+        ({"metadata": {}}, "", None),
+    ],
+)
+def test_how_far(seen, tail, found):
+    assert progress(seen, tail) == found

@@ -8,19 +8,16 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from typing import Any, BinaryIO
 
 from pytest_gpueval.hosts.detached.agent.files import read_json, write_text
+from pytest_gpueval.hosts.detached.agent.gpus import GpuLook
 from pytest_gpueval.hosts.detached.agent.processes import Refused, boot
 from pytest_gpueval.hosts.detached.agent.requests import status
 from pytest_gpueval.hosts.sync.agent.snapshots import at, hash_of, looks
 
-QUERY_S = 15.0
-SMI_PLACES = ("/usr/bin/nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")
-SMI_QUERIES = {"gpus": "--query-gpu=index,uuid,name,memory.used,memory.total,driver_version", "processes": "--query-compute-apps=gpu_uuid,pid,used_memory"}
 UV_PLACES = ("~/.local/bin/uv", "~/.cargo/bin/uv", "/usr/local/bin/uv", "/opt/homebrew/bin/uv")
 SUPERVISED = b"GPUEVAL_SUPERVISOR="
 MARKER_NAME = ".complete"
@@ -29,7 +26,7 @@ VERIFIED = "verified.json"
 
 def facts_of(message: dict[str, Any], _: BinaryIO) -> dict[str, Any]:
     """All of them, in one answer. What cannot be found out is None, with a reason beside it."""
-    root = message["root"]
+    root, look = message["root"], GpuLook()
     runs: dict[str, Any] = {"runs": [], "boot": boot(), "hostname": socket.gethostname(), "now": time.time()}
     with contextlib.suppress(OSError, Refused):
         runs["runs"] = status({"root": message["runs"], "run_ids": None, "tail_lines": 0})["runs"]
@@ -38,7 +35,7 @@ def facts_of(message: dict[str, Any], _: BinaryIO) -> dict[str, Any]:
         "python": {"version": list(sys.version_info[:3]), "executable": sys.executable, "machine": platform.machine()},
         "disk": disk_of(root),
         "volume": volume_of(message["volume"]),
-        "gpus": gpus_of(),
+        "gpus": look.answer(),
         "uv": uv_of(message["uv"]),
         "runs": runs,
         "sessions": sessions(),
@@ -75,25 +72,6 @@ def volume_of(path: str | None) -> dict[str, Any] | None:
     while real != "/" and not os.path.ismount(real):
         real = os.path.dirname(real)
     return {"path": place, "mounted": real != "/" and os.path.isdir(place), "at": real if real != "/" else None}
-
-
-def gpus_of() -> dict[str, Any]:
-    """What nvidia-smi prints, read by whoever asked; None where it is not there or fails."""
-    program = shutil.which("nvidia-smi") or next(filter(os.path.exists, SMI_PLACES), None)
-    if program is None:
-        return {"gpus": None, "why": "no nvidia-smi"}
-    said: dict[str, Any] = {}
-    for name, query in SMI_QUERIES.items():
-        try:
-            done = subprocess.run(
-                [program, query, "--format=csv,noheader,nounits"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=QUERY_S
-            )
-        except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-            return {"gpus": None, "why": f"nvidia-smi: {error}"}
-        if done.returncode != 0:
-            return {"gpus": None, "why": f"nvidia-smi: {(done.stdout + done.stderr).strip()[:300]}"}
-        said[name] = done.stdout
-    return said
 
 
 def uv_of(path: str | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from .files import STATE, named
 from .processes import Refused
+from .progress import PROGRESS
 
 _BLOCK = 1 << 20
 
@@ -16,14 +17,18 @@ _BLOCK = 1 << 20
 def manifest(message: dict[str, Any]) -> dict[str, Any]:
     """The regular files of a run: name, size, mtime_ns, and the SHA-256 of as many bytes; all else by name. Raises Refused.
 
-    A file that the client knows, of the same size and time, is not read again. One that grows meanwhile counts as it was.
+    A file that the client knows, of the same size and time, is not read again. One that grows meanwhile counts as it was. How far the run is changes
+    too often to be fetched before its end.
     """
-    run, _ = named(message)
+    run, claim = named(message)
+    going_on = run.part(claim, "exit") is None
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
     for directory, folders, files in os.walk(run.directory):
         if directory == run.directory and STATE in folders:
             folders.remove(STATE)
+        if directory == run.directory and going_on:
+            files[:] = [name for name in files if name != PROGRESS and not name.startswith(f".{PROGRESS}.")]  # what is about to become it
         folders.sort()
         for name in sorted(files) + [name for name in folders if os.path.islink(os.path.join(directory, name))]:
             path = os.path.join(directory, name)

@@ -101,13 +101,19 @@ def marks() -> dict[int, tuple[Process, str | None]]:
 
 def family(nonce: str, runner: dict[str, Any] | None, spare: set[tuple[int, int]]) -> list[Process]:
     """Who belongs to a run: all with its marker, and all that descend from them or from its runner, unless they have another run's marker."""
-    table = marks()
-    children: dict[int, list[int]] = {}
-    for process, _ in table.values():
-        children.setdefault(process.parent, []).append(process.pid)
+    return family_in(marks(), nonce, runner, spare)
+
+
+def family_in(table: dict[int, tuple[Process, str | None]], nonce: str, runner: dict[str, Any] | None, spare: set[tuple[int, int]]) -> list[Process]:
+    """The same, of a look at every process."""
     found = [pid for pid, (_, mark) in table.items() if mark == nonce]
     if lives(runner) and runner is not None and runner["pid"] not in found:
         found.append(runner["pid"])
+    if not found:
+        return []
+    children: dict[int, list[int]] = {}
+    for process, _ in table.values():
+        children.setdefault(process.parent, []).append(process.pid)
     known = set(found)
     for pid in found:  # grows while we walk: what has cleared its environment is found by its parents
         fresh = [child for child in children.get(pid, []) if child not in known and table[child][1] is None]

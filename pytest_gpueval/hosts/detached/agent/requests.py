@@ -18,14 +18,19 @@ from typing import Any, Iterator
 
 from .archive import archive
 from .files import RUN_ID, STATE, TAIL, Run, back_up, named, read_bytes, size_of, tail_offset, write_json, write_text
+from .gpus import ASKED_S, UNASKED, GpuLook, given_back
 from .manifest import manifest
-from .processes import MARKER, POLL_S, SETTLE_S, Process, Refused, boot, end, family, identity, lives, marks, started_of, step
+from .processes import MARKER, POLL_S, SETTLE_S, Process, Refused, boot, end, family, family_in, identity, lives, marks, started_of, step
+from .progress import progress_of
 from .runner import LEFTOVERS_S, RESULTS, SECRET_NAME, stand, words_of, write_log
-from .serving import answers, awaited, gpus, look_at_port, server_runs
+from .serving import answers, awaited, look_at_port, server_runs
 from .slurm import active, by_slurm, end_job, forget_secrets, job_of, jobs_of, seen_job, settled, submit_job
 
 START_S = 30.0
+# Of a terminal, a session or a test within which somebody submits: a run is no part of it.
+NOT_INHERITED = ("TMUX", "TMUX_PANE", "GPUEVAL_SUPERVISOR", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT")
 CHUNK = 1 << 20
+FREE_S = 10.0  # until GPU memory is given back, after every process has ended
 SOURCE = ""  # this very text: what becomes the runner's file
 
 
@@ -33,7 +38,7 @@ def environment_of(run: Run, claim: dict[str, Any], secrets: dict[str, str]) -> 
     """What the command sees."""
     request = claim["request"]
     own = {MARKER: claim["nonce"], "GPUEVAL_RUN_ID": run.id, "GPUEVAL_RUN_DIR": run.directory}
-    inherited = {name: value for name, value in os.environ.items() if name not in ("TMUX", "TMUX_PANE", "GPUEVAL_SUPERVISOR")}
+    inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     return {"PYTHONUNBUFFERED": "1", **inherited, **request["environment"], **secrets, **own}
 
 
@@ -232,28 +237,35 @@ def facts(run: Run, claim: dict[str, Any], table: dict[int, tuple[Process, str |
 
 
 def status(message: dict[str, Any]) -> dict[str, Any]:
-    """Facts of the runs that are named, or of all, with the ends of their logs."""
+    """Facts of the runs that are named, or of all, with the ends of their logs, and how far they are; with `gpus`, what those that live may hold of them."""
     root, wanted = message["root"], message["run_ids"]
     try:
         names = sorted(os.listdir(root))
     except FileNotFoundError:
         names = []
-    table = marks()
     claims: list[tuple[Run, dict[str, Any]]] = []
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
+    look: GpuLook | None = None
     for name in names if wanted is None else wanted:
         with passing_over(skipped, name, everything=wanted is None):
             run = Run(root, name) if RUN_ID.fullmatch(name) else None
             claim = run.claim() if run else None
             if run is not None and claim is not None:
                 claims.append((run, claim))
+                if look is None and message.get("gpus") and lives(run.part(claim, "runner")):
+                    look = GpuLook(ASKED_S)
+    table = marks()
     jobs = jobs_of([claim for run, claim in claims if by_slurm(claim) and not settled(run, claim)])
     for run, claim in claims:
         with passing_over(skipped, run.id, everything=wanted is None):
-            found.append({**facts(run, claim, table, jobs.get(claim["nonce"])), **read_ends(run, claim, message["tail_lines"])})
+            more = {"pids": [process.pid for process in family_in(table, claim["nonce"], run.part(claim, "runner"), set())], "progress": progress_of(run)}
+            found.append({**facts(run, claim, table, jobs.get(claim["nonce"])), **read_ends(run, claim, message["tail_lines"]), **more})
+    if look is None and message.get("gpus") and any(run["pids"] for run in found):
+        look = GpuLook(ASKED_S)  # of a run whose runner is lost
     missing = sorted(set(wanted or ()) - {run["run_id"] for run in found})
-    return {"runs": found, "missing": missing, "skipped": skipped, "known": [name for name in names if os.path.isdir(os.path.join(root, name, STATE))]}
+    known = [name for name in names if os.path.isdir(os.path.join(root, name, STATE))]
+    return {"runs": found, "missing": missing, "skipped": skipped, "known": known, "gpus": look.answer() if look else UNASKED}
 
 
 @contextlib.contextmanager
@@ -281,7 +293,7 @@ def servers(message: dict[str, Any]) -> dict[str, Any]:
         "servers": found,
         "url": answers(url, message["key"]) if url else None,
         "listener": look_at_port(port) if port else None,
-        "gpus": gpus() if message["gpus"] else None,
+        "gpus": GpuLook().answer() if message["gpus"] else UNASKED,
     }
 
 
@@ -313,13 +325,15 @@ def tail(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def stop(message: dict[str, Any]) -> dict[str, Any]:
-    """End a run: every process of it, and no other. Raises Refused."""
+    """End a run: every process of it, and no other; then see that its GPU memory is given back. Raises Refused."""
     run, claim = named(message)
     with run.locked():
         runner = run.part(claim, "runner")
         before = run.part(claim, "exit")
         if before is None or (by_slurm(claim) and not settled(run, claim)):
             write_json(run.place(claim, "stop.json"), {"at": time.time(), "grace_s": message["grace_s"]}, once=True)
+        pids = {process.pid for process in family(claim["nonce"], runner, set())}
+        before_gpus = GpuLook(ASKED_S).answer() if pids else UNASKED
         job = end_job(run, claim, message["grace_s"], SETTLE_S + 40) if by_slurm(claim) and not settled(run, claim) else None
         spare = run.spare(claim)
         asked, killed, _ = end(lambda: family(claim["nonce"], runner or run.part(claim, "runner"), spare | run.spare(claim)), message["grace_s"], time.sleep)
@@ -334,7 +348,8 @@ def stop(message: dict[str, Any]) -> dict[str, Any]:
         forget_secrets(run, claim)
         counts = (run.part(claim, "exit") or {}) if job else {}  # what the runner counted on its node
         asked, killed, left = asked + more + counts.get("asked", 0), killed + counts.get("killed", 0), left + counts.get("left", [])
-        return {"ended_before": before is not None, "asked": asked, "killed": killed, "left": left, "job": job, "run": facts(run, claim, marks())}
+        ended = {"ended_before": before is not None, "asked": asked, "killed": killed, "left": left, "job": job, "run": facts(run, claim, marks())}
+    return {**ended, "pids": sorted(pids), "gpus": before_gpus, "given_back": given_back(before_gpus, pids, FREE_S)}
 
 
 def tmux_of(run: Run, claim: dict[str, Any]) -> str:

@@ -19,9 +19,10 @@ from typing import Any
 
 from .files import Run, back_up, read_bytes, write_json, write_text
 from .processes import SETTLE_S, Process, children, end, family, identity, mark_of, prctl, step
+from .progress import PROGRESS
 from .slurm import by_slurm, forget_secrets, open_end, slurm_state, taken_secrets
 
-KEPT = ("command.sh", "stdout.log", "log.md", "summary.json", "results.jsonl")  # what another run in this directory left is moved aside
+KEPT = ("command.sh", "stdout.log", "log.md", PROGRESS, "summary.json", "results.jsonl")  # what another run in this directory left is moved aside
 LEFTOVERS_S = 5.0  # between TERM and KILL for what a command leaves behind
 GRACE_S = 10.0  # the same where a signal asked the runner to end
 RESULTS = 1 << 18

@@ -1,13 +1,11 @@
-"""What the servers among the runs are doing: who listens, what they answer, and what of the GPUs' memory they hold."""
+"""What the servers among the runs are doing: who listens, and what they answer."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import socket
-import subprocess
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +18,6 @@ URL = "GPUEVAL_SERVER_URL"
 # Variables that servers read the key from which they ask for. The first that was sent along counts.
 KEYS = ("VLLM_API_KEY", "API_KEY", "OPENAI_API_KEY")
 LOOK_S = 5.0
-SMI_S = 20.0
 MOST = 1 << 20
 _LISTENS = "0A"
 
@@ -137,35 +134,6 @@ def key_of(pid: int, names: list[str]) -> str:
     except OSError:
         return ""
     return next((entries[name.encode()].decode("utf-8", "replace") for name in KEYS if name in names and entries.get(name.encode())), "")
-
-
-def smi(*query: str) -> list[list[str]] | None:
-    """Rows of nvidia-smi; None where it is not there, or fails."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    try:
-        done = subprocess.run([program, *query, "--format=csv,noheader,nounits"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=SMI_S)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return [[cell.strip() for cell in line.split(",")] for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
-
-
-def mib(cell: str) -> int | None:
-    """A number of MiB; None for [N/A] and the like."""
-    return int(cell) if cell.isdecimal() else None
-
-
-def gpus() -> dict[str, Any] | None:
-    """Memory of each GPU, and of each process on it, in MiB; None without nvidia-smi."""
-    cards = smi("--query-gpu=index,uuid,name,memory.used,memory.total")
-    if cards is None:
-        return None
-    held = smi("--query-compute-apps=pid,gpu_uuid,used_gpu_memory") or []
-    return {
-        "gpus": [{"index": row[0], "uuid": row[1], "name": row[2], "used_mib": mib(row[3]), "total_mib": mib(row[4])} for row in cards if len(row) == 5],
-        "processes": [{"pid": int(row[0]), "uuid": row[1], "used_mib": mib(row[2])} for row in held if len(row) == 3 and row[0].isdecimal()],
-    }
 
 
 def server_runs(root: str, wanted: list[str] | None) -> list[str]:
