@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pytest_gpueval.hosts.detached import OUTPUTS_VARIABLE
+
 from .output import Form, Json, Pretty, form, show, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.detached.client import Agent, DetachedRun, Piece, Stopped
     from pytest_gpueval.hosts.jobs.client import Jobs
 
-HOST_VARIABLE, REPO_VARIABLE, OUTPUTS_VARIABLE = "OPS_DEFAULT_HOST", "OPS_REMOTE_REPO", "OPS_REMOTE_OUTPUTS_DIR"
+HOST_VARIABLE, REPO_VARIABLE = "OPS_DEFAULT_HOST", "OPS_REMOTE_REPO"
 # How long one request of `logs -f` waits on the host for more.
 _FOLLOW_S = 20.0
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .detached import RootOption, place_of
 from .output import Form, Json, Pretty, form, show, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.bootstrap.prepare import Prepared
     from pytest_gpueval.hosts.bootstrap.status import Status
+    from pytest_gpueval.hosts.declared import Declared
     from pytest_gpueval.hosts.sync.client import Synced
 
 app = typer.Typer(help="Machines of hosts.toml: list them, ask how they are, send code, make them ready.", no_args_is_help=True, rich_markup_mode=None)
@@ -48,6 +50,7 @@ def status(
     names: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Which (default: all of hosts.toml).")] = None,
     *,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=600, metavar="SECONDS", help="Who has not answered by then is unreachable.")] = 20.0,
+    outputs: RootOption = None,
     json_: Json = False,
     pretty: Pretty = False,
 ) -> None:
@@ -59,13 +62,18 @@ def status(
       gpueval hosts status gpu-a local --json
     """
     from pytest_gpueval.hosts import declared
-    from pytest_gpueval.hosts.bootstrap.status import statuses
+    from pytest_gpueval.hosts.bootstrap.status import look, statuses
 
     with user_errors():
         root = Path.cwd()
         hosts = [declared.named(name, root) for name in dict.fromkeys(names or ())] or declared.every(root) or [declared.named("local", root)]
+        places = {one.name: place_of(outputs, one.name) for one in hosts}
+
+    def ask(one: Declared, here: Path, limit_s: float) -> Status:
+        return look(one, here, limit_s, places[one.name])
+
     found = {}
-    for each in statuses(hosts, root, timeout):
+    for each in statuses(hosts, root, timeout, ask=ask):
         found[each.declared.name] = each
         if not (json_ or pretty):
             print("\n".join(_lines(each)), flush=True)  # noqa: T201
@@ -77,7 +85,7 @@ def status(
 
 
 @app.command("sync")
-def sync(host: _Host, *, dry_run: _DryRun = False, json_: Json = False, pretty: Pretty = False) -> None:
+def sync(host: _Host, *, outputs: RootOption = None, dry_run: _DryRun = False, json_: Json = False, pretty: Pretty = False) -> None:
     """Send the code of this directory, and nothing else: what git knows, without .env*, environments, caches, data and models.
 
     Examples:
@@ -94,7 +102,16 @@ def sync(host: _Host, *, dry_run: _DryRun = False, json_: Json = False, pretty: 
         where = declared.named(host, root)
         with declared.opened(where) as machine:
             rules = declared.code_rules(root)
-            done = send(machine, root, base(root, where.entry.workdir), rules=rules, python=where.entry.python, dry_run=dry_run, tell=tell)
+            done = send(
+                machine,
+                root,
+                base(root, where.entry.workdir),
+                rules=rules,
+                python=where.entry.python,
+                runs=place_of(outputs, host),
+                dry_run=dry_run,
+                tell=tell,
+            )
     if json_ or pretty:
         show_document({"host": host, **_synced(done, dry_run=dry_run)}, form(json_, pretty))
     else:
@@ -106,6 +123,7 @@ def bootstrap(
     host: _Host,
     *,
     wandb_login: Annotated[bool, typer.Option("--wandb-login", help="Write WANDB_API_KEY of your environment to ~/.netrc there.")] = False,
+    outputs: RootOption = None,
     dry_run: _DryRun = False,
     json_: Json = False,
     pretty: Pretty = False,
@@ -128,7 +146,7 @@ def bootstrap(
         if wandb_login:
             netrc.key_of(os.environ)
         with declared.opened(where) as machine:
-            done = prepare(where, machine, root, rules=declared.code_rules(root), dry_run=dry_run, tell=tell)
+            done = prepare(where, machine, root, rules=declared.code_rules(root), runs=place_of(outputs, host), dry_run=dry_run, tell=tell)
             if wandb_login and not dry_run:
                 login = netrc.login(where, machine, os.environ)
     todo = [*done.todo, *(["write WANDB_API_KEY to ~/.netrc"] if wandb_login and dry_run else [])]

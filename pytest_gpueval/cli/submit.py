@@ -98,6 +98,7 @@ def _sent(runs: Agent | Jobs, host: str, repo: str | None, *, dry_run: bool) -> 
         runs.host,
         root,
         rules=declared.code_rules(root),
+        runs=runs.root,
         dry_run=dry_run,
         tell=tell,
     )

@@ -21,6 +21,8 @@ from pytest_gpueval.hosts import declared, workers
 from pytest_gpueval.hosts.address import Local
 from pytest_gpueval.hosts.bootstrap.prepare import prepare
 from pytest_gpueval.hosts.declared import Declared
+from pytest_gpueval.hosts.detached import OUTPUTS_VARIABLE
+from pytest_gpueval.hosts.detached.submission import root_of
 from pytest_gpueval.hosts.host import Host
 from pytest_gpueval.hosts.keeping import Keeper, keep
 from pytest_gpueval.hosts.slurm import SlurmHost
@@ -204,7 +206,7 @@ def _ready(one: Declared, host: Host, settings: Settings, tell: Callable[[str], 
     """The interpreter that has all that is needed there, the directory of the repository, and the one for sessions. This machine is ready as it is."""
     if isinstance(one.address, Local):
         return [one.entry.python if one.name != "local" else sys.executable], one.entry.workdir or str(settings.root), None
-    prepared = prepare(one, host, settings.root, rules=declared.code_rules(settings.root), tell=tell)
+    prepared = prepare(one, host, settings.root, rules=declared.code_rules(settings.root), runs=root_of(os.environ.get(OUTPUTS_VARIABLE)), tell=tell)
     assert prepared.python is not None and prepared.directory is not None  # noqa: S101, PT018 - but for dry runs they are there
     return prepared.python, prepared.directory, f"{prepared.synced.base}/sessions"
 

@@ -110,14 +110,15 @@ def test_status_of_all_at_once(root, sshd, tmp_path):
     gpueval(root, "status", "here", "--timeout", "90", code=1)
 
 
-def test_status_shows_runs_that_go_on(root, sshd, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "more"), [("gpueval-runs", {}), ("elsewhere", {"OPS_REMOTE_OUTPUTS_DIR": "~/elsewhere"})])
+def test_status_shows_runs_that_go_on(root, tmp_path, name, more):
     home = tmp_path / "home"
-    (home / "gpueval-runs").mkdir(parents=True)
-    with runs_in(home / "gpueval-runs") as agent:
+    (home / name).mkdir(parents=True)
+    with runs_in(home / name) as agent:
         agent.submit(what("exec sleep 600", "nightly"), {}, tmux=False)
-        (found,) = json.loads(gpueval(root, "status", "local", "--timeout", "90", "--json", HOME=str(home)).stdout)
+        (found,) = json.loads(gpueval(root, "status", "local", "--timeout", "90", "--json", HOME=str(home), **more).stdout)
         assert [(run["run_id"], run["state"]) for run in found["runs"]] == [("nightly", "running")]
-        assert "  run nightly: running" in gpueval(root, "status", "local", "--timeout", "90", HOME=str(home)).stdout
+        assert "  run nightly: running" in gpueval(root, "status", "local", "--timeout", "90", HOME=str(home), **more).stdout
     assert marks()
 
 

@@ -50,14 +50,14 @@ class Prepared:
         return (interpreter, *words[1:]) if words and words[0] in ("python", "python3") else tuple(words)
 
 
-def facts(declared: Declared, host: Host, root: Path, *, verify: bool = True, timeout_s: float = _FACTS_S) -> dict[str, Any]:
-    """What the host says of itself, in one request. Raises Unreachable, AccessDenied, UsageProblem."""
+def facts(declared: Declared, host: Host, root: Path, *, runs: str = DEFAULT_ROOT, verify: bool = True, timeout_s: float = _FACTS_S) -> dict[str, Any]:
+    """What the host says of itself and of the `runs` there, in one request. Raises Unreachable, AccessDenied, UsageProblem."""
     entry = declared.entry
     assets = {name: path for name in ("data", "models") if (path := getattr(entry, name)) and verify and not entry.internet}
     message = {
         "do": "facts",
         "root": base(root, entry.workdir),
-        "runs": DEFAULT_ROOT,
+        "runs": runs,
         "volume": entry.volume,
         "uv": entry.uv,
         "assets": assets,
@@ -66,15 +66,22 @@ def facts(declared: Declared, host: Host, root: Path, *, verify: bool = True, ti
 
 
 def prepare(
-    declared: Declared, host: Host, root: Path, *, rules: Rules | None = None, dry_run: bool = False, tell: Callable[[str], None] | None = None
+    declared: Declared,
+    host: Host,
+    root: Path,
+    *,
+    rules: Rules | None = None,
+    runs: str = DEFAULT_ROOT,
+    dry_run: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Prepared:
     """Make the host ready for the code of `root`. Raises GpuevalError of every kind, before anything is sent where the host itself is not fit."""
     entry, tell = declared.entry, tell or (lambda _: None)
-    seen = facts(declared, host, root)
+    seen = facts(declared, host, root, runs=runs)
     wrong = checks.problems(entry, seen)
     if wrong:
         raise type(wrong[0])("\n".join(f"{declared.name}: {problem}" for problem in wrong))
-    synced = sync(host, root, base(root, entry.workdir), rules=rules, python=entry.python, dry_run=dry_run, tell=tell)
+    synced = sync(host, root, base(root, entry.workdir), rules=rules, python=entry.python, runs=runs, dry_run=dry_run, tell=tell)
     pyproject = _text(synced, "pyproject.toml")
     words, wheel = plan.words(synced.tree, pyproject, entry.install), own.wheel()
     key = plan.key(synced.tree, words, seen["python"], wheel.sha256)
@@ -85,7 +92,7 @@ def prepare(
     message = {
         "do": "environment",
         "root": synced.base,
-        "runs": DEFAULT_ROOT,
+        "runs": runs,
         "key": key,
         "uv": seen["uv"],
         "words": words,

@@ -14,6 +14,7 @@ from pytest_gpueval.errors import GpuevalError, Unreachable
 from pytest_gpueval.hosts.declared import Declared, opened
 from pytest_gpueval.hosts.detached.client import DetachedRun, parsed_run
 from pytest_gpueval.hosts.detached.gpus import Gpu, gpus
+from pytest_gpueval.hosts.detached.submission import DEFAULT_ROOT
 
 from .checks import problems
 from .prepare import facts
@@ -33,18 +34,18 @@ class Status:
     seconds: float = 0.0
 
 
-def look(declared: Declared, root: Path, timeout_s: float) -> Status:
-    """Ask one host. Raises nothing that says something of the host."""
+def look(declared: Declared, root: Path, timeout_s: float, runs: str = DEFAULT_ROOT) -> Status:
+    """Ask one host, also about its `runs`. Raises nothing that says something of the host."""
     try:
         with opened(declared) as host:
             host_ready = time.time()
-            seen = facts(declared, host, root, verify=False, timeout_s=timeout_s)
+            seen = facts(declared, host, root, runs=runs, verify=False, timeout_s=timeout_s)
             now = time.time()
     except GpuevalError as error:
         return Status(declared, error)
     wrong = tuple(str(problem) for problem in problems(declared.entry, seen, installing=False, assets=False))
-    runs = tuple(parsed_run({**seen["runs"], "gpus": seen["gpus"]}, run) for run in seen["runs"]["runs"])
-    return Status(declared, None, seen, gpus(seen["gpus"]), wrong, runs, seen["now"] - (host_ready + now) / 2, now - host_ready)
+    going = tuple(parsed_run({**seen["runs"], "gpus": seen["gpus"]}, run) for run in seen["runs"]["runs"])
+    return Status(declared, None, seen, gpus(seen["gpus"]), wrong, going, seen["now"] - (host_ready + now) / 2, now - host_ready)
 
 
 def statuses(hosts: Sequence[Declared], root: Path, timeout_s: float, *, ask: Callable[[Declared, Path, float], Status] = look) -> Iterator[Status]:

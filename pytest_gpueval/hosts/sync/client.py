@@ -61,24 +61,34 @@ class _Changed(Exception):
 
 
 def sync(
-    host: Host, root: Path, base: str, *, rules: Rules | None = None, python: str = "python3", dry_run: bool = False, tell: Callable[[str], None] | None = None
+    host: Host,
+    root: Path,
+    base: str,
+    *,
+    rules: Rules | None = None,
+    python: str = "python3",
+    runs: str = DEFAULT_ROOT,
+    dry_run: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Synced:
     """Have the code of `root` below `base` on a host. To sync again completes what was cut off; `tell` hears how it goes.
+
+    Old trees are removed, but for those that a process there, or one of the `runs`, works in.
 
     Raises UsageProblem, StorageError, Conflict, Unreachable, AccessDenied.
     """
     for _ in range(_TRIES):
         tree = read(root, rules or Rules())
         try:
-            return _sent(host, tree, base, python, dry_run=dry_run, tell=tell or (lambda _: None))
+            return _sent(host, tree, base, python, runs, dry_run=dry_run, tell=tell or (lambda _: None))
         except _Changed as changed:
             last = str(changed)
     raise Conflict(f"{root}: {last} changes all the time; sync again once it is done")
 
 
-def _sent(host: Host, tree: Tree, base: str, python: str, *, dry_run: bool, tell: Callable[[str], None]) -> Synced:
+def _sent(host: Host, tree: Tree, base: str, python: str, runs: str, *, dry_run: bool, tell: Callable[[str], None]) -> Synced:
     manifest = [[item.path, item.kind, item.content, item.size] for item in tree.items]
-    common = {"root": base, "runs": DEFAULT_ROOT, "tree": tree.digest}
+    common = {"root": base, "runs": runs, "tree": tree.digest}
     message = {**common, "do": "look", "dry": dry_run, "manifest": manifest, "about": {"from": str(tree.root), "commit": _commit(tree.root)}}
     answer = ask(host, python, message, timeout_s=_LOOK_S, unsure=_UNSURE)
     if answer["missing"] and not dry_run:
