@@ -7,7 +7,7 @@ import os
 import stat
 from typing import Any
 
-from .files import STATE, named
+from .files import STATE, placed
 from .processes import Refused
 
 _BLOCK = 1 << 20
@@ -18,7 +18,7 @@ def manifest(message: dict[str, Any]) -> dict[str, Any]:
 
     A file that the client knows, of the same size and time, is not read again. One that grows meanwhile counts as it was.
     """
-    run, _ = named(message)
+    run, _ = placed(message)
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
     for directory, folders, files in os.walk(run.directory):
