@@ -1,8 +1,9 @@
-"""A TCP proxy on loopback that is a bad link: it cuts, stalls, or cuts after so many bytes."""
+"""A TCP proxy on loopback that is a bad link: it is slow, cuts, stalls, or cuts after so many bytes."""
 
 import select
 import socket
 import threading
+import time
 from contextlib import contextmanager
 
 from pytest_gpueval.hosts.link import Patience
@@ -19,6 +20,7 @@ class Link:
         self._pairs = []
         self._stalled = threading.Event()
         self._most_to_come = None
+        self._rate, self._free_at = None, 0.0
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -30,6 +32,10 @@ class Link:
     def flow(self):
         """What was held back passes, and all else does again."""
         self._stalled.clear()
+
+    def slow(self, bytes_per_s):
+        """From now on so much passes in a second, both directions and all connections together. None takes it back."""
+        self._rate = bytes_per_s
 
     def cut(self):
         """End all connections; new ones are welcome."""
@@ -76,6 +82,7 @@ class Link:
 
     def _carry(self, source, target, name):
         while data := self._read(source):
+            self._take_its_time(len(data))
             while self._stalled.is_set():
                 select.select([], [], [], 0.01)
             with self._lock:
@@ -93,9 +100,19 @@ class Link:
 
     def _read(self, source):
         try:
-            return source.recv(65536)
+            return source.recv(65536 if self._rate is None else 1500)
         except OSError:
             return b""
+
+    def _take_its_time(self, count):
+        """Wait for the turn of so many bytes: the link is one pipe."""
+        if self._rate is None:
+            return
+        with self._lock:
+            turn = max(time.monotonic(), self._free_at)
+            self._free_at = turn + count / self._rate
+            until = self._free_at
+        select.select([], [], [], max(0.0, until - time.monotonic()))
 
 
 @contextmanager
