@@ -19,7 +19,7 @@ class Link:
         self.sent = self.came = self.connections = 0
         self._pairs = []
         self._stalled = threading.Event()
-        self._most_to_come = None
+        self._most_to_come = self._most_to_go = None
         self._rate, self._free_at = None, 0.0
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -28,6 +28,14 @@ class Link:
     def stall(self):
         """From now on nothing passes, and nobody is told: TCP itself goes on to confirm what is sent."""
         self._stalled.set()
+
+    def stall_after(self, count):
+        """Stall once so many more bytes have gone to the server."""
+        self._most_to_go = self.sent + count
+
+    @property
+    def stalled(self):
+        return self._stalled.is_set()
 
     def flow(self):
         """What was held back passes, and all else does again."""
@@ -87,6 +95,9 @@ class Link:
                 select.select([], [], [], 0.01)
             with self._lock:
                 setattr(self, name, getattr(self, name) + len(data))
+            if name == "sent" and self._most_to_go is not None and self.sent >= self._most_to_go:
+                self._most_to_go = None
+                self.stall()
             if name == "came" and self._most_to_come is not None and self.came >= self._most_to_come:
                 self._most_to_come = None
                 self.cut()

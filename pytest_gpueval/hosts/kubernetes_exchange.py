@@ -21,8 +21,8 @@ from .remote import CHUNK, Ended, killing
 
 # Reads the script from stdin, a line of base64, to its newline and no further: the rest is the program's.
 _LOADER = 'IFS= read -r s && eval "$(printf %s "$s" | base64 -d)"'
-# To end a program that is not wanted any more.
-_KILL_S = 10.0
+# To end a program that is not wanted any more; Ctrl-C waits for it.
+_KILL_S = 5.0
 # How long kubectl, killed, may take to be gone.
 _GONE_S = 10.0
 

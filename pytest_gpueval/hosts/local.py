@@ -99,6 +99,9 @@ class LocalHost:
         """As Host says: itself."""
         return list(argv)
 
+    def interrupt(self) -> None:
+        """As Host says: what runs here is ended by what interrupts us."""
+
     def close(self) -> None:
         """As Host says."""
 

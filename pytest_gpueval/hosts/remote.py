@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -66,6 +67,9 @@ class Program(Protocol):
     def end(self) -> Ended:
         """Wait until it has ended, whose stdout has been read to its end. Raises Unreachable where nobody knows how."""
 
+    def close(self) -> None:
+        """End it there, if it has not ended, for whichever thread waits for it; again is harmless."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
@@ -81,6 +85,8 @@ class RemoteHost(ABC):
         self.name, self.python = name, python
         self._directory, self._environment = below("~", directory), dict(environment)
         self._sessions = threading.BoundedSemaphore(_SESSIONS)
+        self._running: set[Program] = set()
+        self._interrupted = False
 
     @abstractmethod
     def _begun(
@@ -162,7 +168,13 @@ class RemoteHost(ABC):
         table = {"name": self.name, "directory": self._directory, "environment": self._environment, "python": self.python, **self._table()}
         return base64.urlsafe_b64encode(json.dumps({key: value for key, value in table.items() if value}).encode()).decode("ascii")
 
-    def start(self, argv: Sequence[str], *, on_stderr: Callable[[bytes], None]) -> Program:
+    def interrupt(self) -> None:
+        """As Host says."""
+        self._interrupted = True
+        for program in list(self._running):
+            program.close()
+
+    def start(self, argv: Sequence[str], *, on_stderr: Callable[[bytes], None]) -> AbstractContextManager[Program]:
         """A program that is talked to while it runs: what the relay does. Raises Unreachable, AccessDenied."""
         return self._started(argv, timeout_s=None, on_stderr=on_stderr)
 
@@ -172,6 +184,7 @@ class RemoteHost(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextmanager
     def _started(
         self,
         argv: Sequence[str],
@@ -180,10 +193,17 @@ class RemoteHost(ABC):
         environment: Mapping[str, str] = NOTHING,
         directory: str | None = None,
         on_stderr: Callable[[bytes], None] | None = None,
-    ) -> Program:
-        """The same, with the host's own variables besides; a relative directory is below the host's."""
+    ) -> Iterator[Program]:
+        """The same, with the host's own variables besides; a relative directory is below the host's. Raises Unreachable where we were interrupted."""
         variables, place = {**self._environment, **environment}, below(self._directory, directory)
-        return self._begun(argv, timeout_s=timeout_s, environment=variables, directory=place, on_stderr=on_stderr)
+        with self._begun(argv, timeout_s=timeout_s, environment=variables, directory=place, on_stderr=on_stderr) as program:
+            self._running.add(program)
+            try:
+                if self._interrupted:
+                    raise Unreachable(f"{self.name}: interrupted.")
+                yield program
+            finally:
+                self._running.discard(program)
 
     def _done(self, program: Program, what: str, timeout_s: float) -> None:
         while program.read():

@@ -16,8 +16,8 @@ from .host import NOTHING
 from .link import BROKEN, Link
 from .remote import CHUNK, Ended, killing
 
-# To end a program that is not wanted any more.
-_KILL_S = 10.0
+# To end a program that is not wanted any more; Ctrl-C waits for it.
+_KILL_S = 5.0
 # What is kept of a profile's talk, to quote it where the program never began.
 _MOST_TALK = 1 << 16
 
@@ -36,9 +36,13 @@ class Exchange:
         environment: Mapping[str, str] = NOTHING,
         directory: str | None = None,
         timeout_s: float | None = None,
+        open_s: float | None = None,
         on_stderr: Callable[[bytes], None] | None = None,
     ) -> None:
-        """Start it, and wait until it has begun. `on_stderr` gets what it says as it comes, else it is kept for `end`. Raises Unreachable, AccessDenied."""
+        """Start it, and wait until it has begun; its session is open within `open_s`. `on_stderr` gets what it says as it comes, else it is kept for `end`.
+
+        Raises Unreachable, AccessDenied.
+        """
         self._link, self._mark, self._on_stderr = link, token_hex(16), on_stderr
         line = shell.command(shell.script(argv, mark=self._mark, environment=environment, directory=directory))
         self._said = bytearray()
@@ -46,7 +50,7 @@ class Exchange:
         self._first = b""
         self._timed_out = self._ended = self._torn = False
         self._timer = threading.Timer(timeout_s, self._time_is_over) if timeout_s is not None else None
-        self._channel = link.channel()
+        self._channel = link.channel(open_s)
         self._reader = threading.Thread(target=self._read_stderr, name="gpueval ssh stderr", daemon=True)
         if self._timer is not None:
             self._timer.daemon = True
@@ -156,7 +160,7 @@ class Exchange:
         """The program there would outlive its channel. Its process id is its group's: the login shell has become it."""
         if self._begun is None or not self._link.alive:
             return
-        with suppress(Exception), Exchange(self._link, killing(self._begun.pid), timeout_s=_KILL_S) as ending:
+        with suppress(Exception), Exchange(self._link, killing(self._begun.pid), timeout_s=_KILL_S, open_s=_KILL_S) as ending:
             ending.read()
             ending.end()
 
