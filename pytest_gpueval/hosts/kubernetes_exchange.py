@@ -68,7 +68,7 @@ class Exchange:
         text = shell.reporting(argv, mark=mark, environment=environment, directory=directory)
         self._mark, self._report, self._said = mark, shell.Report(mark), bytearray()
         self._begun: shell.Begun | None = None
-        self._first = b""
+        self._first = self._seen = b""
         self._timed_out = self._silent = self._ended = False
         self._writing = threading.Lock()
         try:
@@ -88,21 +88,29 @@ class Exchange:
             timer.start()
         try:
             self._start(base64.b64encode(text.encode("utf-8", "surrogateescape")) + b"\n")
-        except BaseException:
+        except Exception:
+            self.close()
+            raise
+        except BaseException:  # Ctrl-C: what has begun there would go on, and we may not know yet which process it is
+            self._timers.append(threading.Timer(_KILL_S, self._process.kill))
+            self._timers[-1].start()
+            self._until_begun()
             self.close()
             raise
 
     def _start(self, line: bytes) -> None:
         self.write(line)
-        seen = b""
-        while self._begun is None and (data := self._received()):
-            seen += data
-            self._begun = shell.begun(seen, self._mark)
+        self._until_begun()
         if self._begun is not None:
             self._timers[0].cancel()
             self._first = self._begun.output
         elif not self._timed_out:
             raise self._lost()
+
+    def _until_begun(self) -> None:
+        while self._begun is None and (data := self._received()):
+            self._seen += data
+            self._begun = shell.begun(self._seen, self._mark)
 
     def read(self) -> bytes:
         """What its stdout holds next, waited for; nothing at its end."""

@@ -21,6 +21,8 @@ from .host import NOTHING, Done
 CHUNK = 1 << 20
 # Programs at a time. sshd's MaxSessions is 10; two are left to end programs whose time is over.
 _SESSIONS = 8
+# How long one that is being begun may take to, once we are interrupted.
+_BEGINS_S = 2.0
 # What is written is beside its place until all of it is there: a link that breaks looks like the end of the file from there.
 _PUT = """
 place=$1 beside=$2 size=$3 mode=$4
@@ -86,6 +88,8 @@ class RemoteHost(ABC):
         self._directory, self._environment = below("~", directory), dict(environment)
         self._sessions = threading.BoundedSemaphore(_SESSIONS)
         self._running: set[Program] = set()
+        # How many are being begun, and whether no more are.
+        self._beginning, self._begins = 0, threading.Condition()
         self._interrupted = False
 
     @abstractmethod
@@ -170,7 +174,9 @@ class RemoteHost(ABC):
 
     def interrupt(self) -> None:
         """As Host says."""
-        self._interrupted = True
+        with self._begins:
+            self._interrupted = True
+            self._begins.wait_for(lambda: not self._beginning, _BEGINS_S)  # until it has begun nobody knows its pid
         for program in list(self._running):
             program.close()
 
@@ -196,14 +202,27 @@ class RemoteHost(ABC):
     ) -> Iterator[Program]:
         """The same, with the host's own variables besides; a relative directory is below the host's. Raises Unreachable where we were interrupted."""
         variables, place = {**self._environment, **environment}, below(self._directory, directory)
-        with self._begun(argv, timeout_s=timeout_s, environment=variables, directory=place, on_stderr=on_stderr) as program:
+        self._count(1)
+        try:
+            program = self._begun(argv, timeout_s=timeout_s, environment=variables, directory=place, on_stderr=on_stderr)
+        except BaseException:
+            self._count(-1)
+            raise
+        with program:
             self._running.add(program)
             try:
-                if self._interrupted:
-                    raise Unreachable(f"{self.name}: interrupted.")
+                self._count(-1)
                 yield program
             finally:
                 self._running.discard(program)
+
+    def _count(self, more: int) -> None:
+        """So many more are being begun. Raises Unreachable once we were interrupted."""
+        with self._begins:
+            if self._interrupted and more > 0:
+                raise Unreachable(f"{self.name}: interrupted.")
+            self._beginning += more
+            self._begins.notify_all()
 
     def _done(self, program: Program, what: str, timeout_s: float) -> None:
         while program.read():

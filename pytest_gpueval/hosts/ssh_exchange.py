@@ -47,7 +47,7 @@ class Exchange:
         line = shell.command(shell.script(argv, mark=self._mark, environment=environment, directory=directory))
         self._said = bytearray()
         self._begun: shell.Begun | None = None
-        self._first = b""
+        self._first = self._seen = b""
         self._timed_out = self._ended = self._torn = False
         self._timer = threading.Timer(timeout_s, self._time_is_over) if timeout_s is not None else None
         self._channel = link.channel(open_s)
@@ -57,7 +57,13 @@ class Exchange:
             self._timer.start()
         try:
             self._start(line)
-        except BaseException:
+        except Exception:
+            self.close()
+            raise
+        except BaseException:  # Ctrl-C: what has begun there would go on, and we may not know yet which process it is
+            with suppress(*BROKEN):
+                self._channel.settimeout(_KILL_S)
+                self._until_begun()
             self.close()
             raise
 
@@ -69,11 +75,7 @@ class Exchange:
                 return
             raise self._link.broken(error) from None
         self._reader.start()
-        seen = b""
-        while self._begun is None and (data := self._received(self._channel.recv)):
-            # Chatter ends with a newline or not, the mark may come in two parts: look at all of it, within reason.
-            seen = (seen + data)[-_MOST_TALK - CHUNK :]
-            self._begun = shell.begun(seen, self._mark)
+        self._until_begun()
         if self._begun is not None:
             self._first = self._begun.output
             return
@@ -81,8 +83,14 @@ class Exchange:
             self._wait()
         if self._timed_out:
             return
-        talk = " ".join((seen[-2000:] + bytes(self._said[-2000:])).decode("utf-8", "replace").split())
+        talk = " ".join((self._seen[-2000:] + bytes(self._said[-2000:])).decode("utf-8", "replace").split())
         raise AccessDenied(f"{self._link.name}: the account's login shell does not run /bin/sh. It said: {talk[:500] or 'nothing'}")
+
+    def _until_begun(self) -> None:
+        while self._begun is None and (data := self._received(self._channel.recv)):
+            # Chatter ends with a newline or not, the mark may come in two parts: look at all of it, within reason.
+            self._seen = (self._seen + data)[-_MOST_TALK - CHUNK :]
+            self._begun = shell.begun(self._seen, self._mark)
 
     def read(self) -> bytes:
         """What its stdout holds next, waited for; nothing at its end."""
