@@ -175,7 +175,7 @@ class Jobs:
         return piece
 
     def reader(self, run_id: str) -> dict[str, Any]:
-        """The Job whose pod would read the files of a run. Raises UsageProblem where nothing is kept."""
+        """The Job whose pod would read the files of a run of the usual directory; nobody is asked. Raises UsageProblem where nothing is kept."""
         return reader.document(self.cluster, run_id, self.settings, self.root, mark=reader.mark())
 
     @contextmanager
@@ -184,12 +184,13 @@ class Jobs:
 
         Raises UsageProblem where nothing is kept, or no such run is known, Unreachable, AccessDenied.
         """
-        job = self.reader(run_id)
         run = self._found(run_id, 0)
+        root = posixpath.dirname(run.directory) or self.root
+        job = reader.document(self.cluster, run_id, self.settings, root, mark=reader.mark())
         if ended and not run.state.ended:
             raise Conflict(f"{self.cluster.name}: {run_id} is {run.state}; what it writes is archived once it has ended")
         with reader.opened(self.cluster, job, tell=tell) as host:
-            yield Agent(host, posixpath.dirname(run.directory or run_directory(run_id, self.settings, self.root)), foreign=True)
+            yield Agent(host, posixpath.dirname(run_directory(run_id, self.settings, root)), foreign=True)
 
     def stop(self, run_id: str, *, grace_s: float = _GRACE_S) -> Stopped:
         """Delete a run's Job, its pods first, and wait until they are gone. One that has ended stays as it is. Raises UsageProblem, GpuevalError."""

@@ -29,6 +29,8 @@ _REMOVED_S: Final = 60
 # Until its container runs: a node has to be found, an image to be pulled, a volume to be attached.
 _START_S: Final = 300.0
 _AGAIN_S: Final = 1.0
+# Who waits longer is told for what.
+_PATIENT_S: Final = 5.0
 # What becomes of a pod's own disk when it ends.
 _PASSING: Final = {"emptyDir", "configMap", "secret", "downwardAPI", "projected", "ephemeral", "image"}
 # Of the user's pod: where it may run, by which account, and what pulls its image. GPUs, secrets and what else runs in it are left out.
@@ -107,7 +109,7 @@ def opened(cluster: Cluster, job: Document, *, tell: Callable[[str], None]) -> I
         _delete(cluster, job, tell)
         raise
     try:
-        pod = _running(cluster, job["metadata"]["name"])
+        pod = _running(cluster, job["metadata"]["name"], tell)
         yield KubernetesHost(cluster.name, Kubernetes(cluster.namespace, pod["metadata"]["name"], cluster.context, container["name"]))
     finally:
         _delete(cluster, job, tell)
@@ -128,9 +130,9 @@ def _delete(cluster: Cluster, job: Document, tell: Callable[[str], None]) -> Non
         tell(f"the Job {name} could not be deleted, and ends by itself within {_MOST_S // 3600} h: {error}")
 
 
-def _running(cluster: Cluster, name: str) -> Document:
-    """The pod, once its container runs. Raises Unreachable where that takes too long, UsageProblem where it never will."""
-    limit = time.monotonic() + _START_S
+def _running(cluster: Cluster, name: str, tell: Callable[[str], None]) -> Document:
+    """The pod, once its container runs; `tell` hears what takes long. Raises Unreachable where that takes too long, UsageProblem where it never will."""
+    begun, told = time.monotonic(), ""
     while True:
         job = cluster.get("jobs", name)
         pods: Sequence[Document] = cluster.get("pods", labelSelector=f"batch.kubernetes.io/job-name={name}")["items"]
@@ -140,8 +142,12 @@ def _running(cluster: Cluster, name: str) -> Document:
         outcome = states.judge(job, pods)
         if outcome.state.ended or "Image" in outcome.reason:
             raise UsageProblem(f"{cluster.name}: the pod that is to read files does not start: {outcome.reason}")
-        if time.monotonic() > limit:
-            raise Unreachable(f"{cluster.name}: the pod that is to read files did not start within {_START_S:g} s: {outcome.reason or outcome.state}")
+        waited_s, why = time.monotonic() - begun, outcome.reason or str(outcome.state)
+        if waited_s > _START_S:
+            raise Unreachable(f"{cluster.name}: the pod that is to read files did not start within {_START_S:g} s: {why}")
+        if waited_s > _PATIENT_S and why != told:
+            tell(f"{cluster.name}: waiting for the pod that is to read files: {why}")
+            told = why
         cluster.event("jobs", job, timeout_s=_AGAIN_S)  # that an image cannot be pulled is no event of the Job's
 
 

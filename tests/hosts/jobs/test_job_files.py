@@ -141,10 +141,17 @@ def test_what_a_run_left_elsewhere_is_archived_once_it_has_ended(jobs, cluster, 
 
 
 @pytest.mark.parametrize("more", [{"claim": None}, {"claim": None, "template": {"spec": {"template": {"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}}}}}])
-def test_where_nothing_is_kept_that_is_said_and_nothing_is_asked(jobs, cluster, more):
+def test_where_nothing_is_kept_that_is_said_and_nothing_is_made(jobs, cluster, more):
+    jobs(shards=1, **more).submit(what("true"), {})
     with pytest.raises(UsageProblem, match=r'outlives their pods: no volume is mounted there\. Say volume_claim = "\.\.\." in hosts\.toml'):
         fetch(jobs(**more), "nowhere")
-    assert not cluster.requests
+    assert len(cluster.jobs) == 1
+
+
+def test_a_run_in_a_directory_of_its_own_is_found_there(jobs, cluster, disk, tmp_path):
+    Jobs(CLUSTER, jobs(shards=1).settings, f"{disk}/mine").submit(what(quoted("mkdir -p {run_dir}; echo x >{run_dir}/log")), {})
+    ended(jobs())
+    assert fetch(jobs(), tmp_path / "to")[0] == {"log"} and (disk / "mine/one/log").exists()
 
 
 def test_a_pod_that_may_not_be_made(jobs, cluster, tmp_path):
@@ -153,6 +160,22 @@ def test_a_pod_that_may_not_be_made(jobs, cluster, tmp_path):
     cluster.fail("/jobs", 403, method="POST", message='jobs.batch is forbidden: User "me" cannot create resource "jobs"')
     with pytest.raises(AccessDenied, match="cannot create resource"):
         fetch(jobs(), tmp_path)
+
+
+def test_what_a_pod_waits_for_is_told(jobs, cluster, monkeypatch):
+    jobs(shards=1).submit(what(quoted("mkdir -p {run_dir}; true")), {})
+    ended(jobs())
+    cluster.hold_pods()
+    monkeypatch.setattr(reader, "_PATIENT_S", 0.1)
+    told = []
+
+    def tell(text):
+        told.append(text)
+        cluster.let_pods_run()
+
+    with jobs().files("one", ended=False, tell=tell):
+        pass
+    assert told == ["cluster: waiting for the pod that is to read files: starting"]
 
 
 def test_a_pod_that_never_starts(jobs, cluster, tmp_path, monkeypatch):
