@@ -93,6 +93,7 @@ class Exchange:
             raise
         except BaseException:  # Ctrl-C: what has begun there would go on, and we may not know yet which process it is
             self._timers.append(threading.Timer(_KILL_S, self._process.kill))
+            self._timers[-1].daemon = True
             self._timers[-1].start()
             self._until_begun()
             self.close()

@@ -213,6 +213,8 @@ class RemoteHost(ABC):
             try:
                 self._count(-1)
                 yield program
+                if self._interrupted:
+                    raise Unreachable(f"{self.name}: interrupted.")
             finally:
                 self._running.discard(program)
 
