@@ -45,7 +45,9 @@ def ended(record: Document) -> End:
     if _END in data:
         with suppress(ValueError, KeyError, TypeError):  # somebody else has edited it
             told = json.loads(data[_END])
-            return End(Outcome(State(told["state"]), str(told["reason"])), told["seconds"], told["exit_code"])
+            seconds, code = told["seconds"], told["exit_code"]
+            outcome = Outcome(State(told["state"]), str(told["reason"]))
+            return End(outcome, None if seconds is None else float(seconds), None if code is None else int(code))
     if _STOP in data:
         return End(Outcome(State.CANCELLED, "a stop was asked for; its Job is deleted"), None, None)
     if _JOB in data:
