@@ -108,7 +108,7 @@ def test_files_are_fetched_and_archived(project, tmp_path, monkeypatch):
     wait_for(lambda: len(project.jobs) == 1)
     file.write_text(file.read_text().replace('volume_claim = "disk"\n', "").replace(f'volume = "{disk}"\n', ""))
     refused = gpueval("fetch", "--run-id", "one")
-    assert refused.exit_code == 2 and "nothing that its Jobs write to /tmp/gpueval-runs/one outlives their pods" in refused.stderr
+    assert refused.exit_code == 2 and f"nothing that its Jobs write to {disk}/gpueval-runs/one outlives their pods" in refused.stderr
 
 
 def test_logs_are_followed_to_the_end(project, tmp_path):

@@ -52,8 +52,11 @@ class Jobs:
         again = job is not None
         if job is None:
             gone = None if force else self._vanished(document)
-            if gone is not None:
+            job = None if gone is None else self._there(document, force=force)  # of a submit at the same moment
+            if gone is not None and job is None:
                 return Submitted(gone, again=True, notes=self._records.notes)
+            again = job is not None
+        if job is None:
             self._records.begin(document)
             job, again = self._made(document, force=force)
         self._records.settle(job)
@@ -129,11 +132,13 @@ class Jobs:
         """The runs of these ids, or all. Raises UsageProblem for one that is not there."""
         if run_ids is not None:
             return Look([self._found(run_id, tail_lines) for run_id in run_ids], ())
-        jobs = [job for job in self._all("jobs") if RUN_ID in job["metadata"].get("annotations", {})]
+        jobs = self._ours()
         pods: dict[str, list[Document]] = {}
         for pod in self._all("pods"):
             pods.setdefault(pod["metadata"]["labels"].get(RUN, ""), []).append(pod)
         records = {record["metadata"]["name"]: record for record in self._records.every()}
+        if not records.keys() <= {job["metadata"]["name"] for job in jobs}:
+            jobs = self._ours()  # one that was submitted meanwhile has not vanished
         runs = [self._run(job, pods.get(job["metadata"]["name"], []), "") for job in jobs]
         self._note(zip(jobs, runs, strict=True), records)
         gone = [record for name, record in records.items() if name not in {job["metadata"]["name"] for job in jobs}]
@@ -228,10 +233,17 @@ class Jobs:
             return self.cluster.get("jobs", name)
         except Absent:
             if self._records.of(name) is not None or self._pods_of(name):
-                return None
+                return self._late(name)
         known = {document["metadata"].get("annotations", {}).get(RUN_ID) for document in (*self._all("jobs"), *self._records.every())}
         near = valid_values(run_id, known - {None}, what="run ids")
         raise UsageProblem(f"{self.cluster.name}: there is no run {run_id!r} in {self.cluster.namespace}. {near}")
+
+    def _late(self, name: str) -> Document | None:
+        """A Job that was created between two looks: its record alone does not say that it has vanished."""
+        try:
+            return self.cluster.get("jobs", name)
+        except Absent:
+            return None
 
     def _found(self, run_id: str, tail_lines: int) -> DetachedRun:
         job = self._job(run_id)
@@ -262,6 +274,9 @@ class Jobs:
     def _pods_of(self, name: str) -> list[Document]:
         found: list[Document] = self.cluster.get("pods", labelSelector=f"{RUN}={name}")["items"]
         return found
+
+    def _ours(self) -> list[Document]:
+        return [job for job in self._all("jobs") if RUN_ID in job["metadata"].get("annotations", {})]
 
     def _all(self, kind: str) -> list[Document]:
         found: list[Document] = self.cluster.get(kind, labelSelector=f"{MANAGER}={OURS[MANAGER]}")["items"]

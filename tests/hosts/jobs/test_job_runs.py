@@ -272,6 +272,22 @@ def test_an_account_that_may_have_no_records_runs_all_the_same(jobs, cluster, me
     assert jobs().stop("one").ended_before
 
 
+@pytest.mark.parametrize("run_ids", [None, ["one"]])
+def test_one_that_is_submitted_between_two_looks_has_not_vanished(jobs, monkeypatch, run_ids):
+    looking = jobs(shards=1)
+    name = "every" if run_ids is None else "of"
+    look = getattr(looking._records, name)
+
+    def late(*words):
+        monkeypatch.setattr(looking._records, name, look)
+        jobs(shards=1).submit(what("exec sleep 1000"), {})
+        return look(*words)
+
+    monkeypatch.setattr(looking._records, name, late)
+    (run,) = looking.look(run_ids).runs
+    assert not run.state.ended and jobs(shards=1).submit(what("exec sleep 1000"), {}).again
+
+
 def test_many_looks_at_once_write_one_record(jobs, cluster):
     jobs(shards=1).submit(what("true"), {})
     wait_for(lambda: cluster.jobs[NAMESPACE, job_name("one")].document["status"].get("conditions"))
