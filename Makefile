@@ -32,9 +32,9 @@ browser:  ## the tests open reports in Chromium
 
 # Debian also starts servers that it installs, where an init system runs; the tests start their own, on loopback, and do without those.
 remote:  ## the tests log in through SSH, with several login shells, and submit jobs to Slurm
-	@PATH="$$PATH:/usr/sbin"; { command -v sshd && command -v ssh && command -v tmux && command -v rsync && command -v zsh && command -v fish && command -v munged && command -v slurmctld && command -v slurmd && command -v srun && command -v faketime; } >/dev/null || \
-	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server openssh-client tmux rsync zsh fish slurm-wlm munge faketime; } || \
-	  { echo "The tests need OpenSSH, tmux, rsync, zsh, fish, Slurm and faketime; install them: apt-get install openssh-server openssh-client tmux rsync zsh fish slurm-wlm munge faketime" >&2; exit 1; }
+	@PATH="$$PATH:/usr/sbin"; { command -v sshd && command -v ssh && command -v ip && command -v tmux && command -v rsync && command -v zsh && command -v fish && command -v munged && command -v slurmctld && command -v slurmd && command -v srun && command -v faketime; } >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server openssh-client iproute2 tmux rsync zsh fish slurm-wlm munge faketime; } || \
+	  { echo "The tests need OpenSSH, ip, tmux, rsync, zsh, fish, Slurm and faketime; install them: apt-get install openssh-server openssh-client iproute2 tmux rsync zsh fish slurm-wlm munge faketime" >&2; exit 1; }
 
 kubectl: $(VENV)/.made  ## the tests talk to a stand-in for a cluster; the one that talks is real
 	@$(BIN)/python tests/kube/install.py $(BIN)

@@ -1,8 +1,9 @@
-"""A TCP proxy on loopback that is a bad link: it cuts, stalls, or cuts after so many bytes."""
+"""A TCP proxy on loopback that is a bad link: it is slow, cuts, stalls, or cuts after so many bytes."""
 
 import select
 import socket
 import threading
+import time
 from contextlib import contextmanager
 
 from pytest_gpueval.hosts.link import Patience
@@ -18,7 +19,8 @@ class Link:
         self.sent = self.came = self.connections = 0
         self._pairs = []
         self._stalled = threading.Event()
-        self._most_to_come = None
+        self._most_to_come = self._most_to_go = None
+        self._rate, self._free_at = None, 0.0
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -27,9 +29,21 @@ class Link:
         """From now on nothing passes, and nobody is told: TCP itself goes on to confirm what is sent."""
         self._stalled.set()
 
+    def stall_after(self, count):
+        """Stall once so many more bytes have gone to the server."""
+        self._most_to_go = self.sent + count
+
+    @property
+    def stalled(self):
+        return self._stalled.is_set()
+
     def flow(self):
         """What was held back passes, and all else does again."""
         self._stalled.clear()
+
+    def slow(self, bytes_per_s):
+        """From now on so much passes in a second, both directions and all connections together. None takes it back."""
+        self._rate = bytes_per_s
 
     def cut(self):
         """End all connections; new ones are welcome."""
@@ -76,10 +90,14 @@ class Link:
 
     def _carry(self, source, target, name):
         while data := self._read(source):
+            self._take_its_time(len(data))
             while self._stalled.is_set():
                 select.select([], [], [], 0.01)
             with self._lock:
                 setattr(self, name, getattr(self, name) + len(data))
+            if name == "sent" and self._most_to_go is not None and self.sent >= self._most_to_go:
+                self._most_to_go = None
+                self.stall()
             if name == "came" and self._most_to_come is not None and self.came >= self._most_to_come:
                 self._most_to_come = None
                 self.cut()
@@ -93,9 +111,19 @@ class Link:
 
     def _read(self, source):
         try:
-            return source.recv(65536)
+            return source.recv(65536 if self._rate is None else 1500)
         except OSError:
             return b""
+
+    def _take_its_time(self, count):
+        """Wait for the turn of so many bytes: the link is one pipe."""
+        if self._rate is None:
+            return
+        with self._lock:
+            turn = max(time.monotonic(), self._free_at)
+            self._free_at = turn + count / self._rate
+            until = self._free_at
+        select.select([], [], [], max(0.0, until - time.monotonic()))
 
 
 @contextmanager

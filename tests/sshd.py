@@ -1,4 +1,4 @@
-"""A real sshd on loopback, with its own keys, configuration and accounts.
+"""A real sshd on loopback, or on a machine of tests/networks.py, with its own keys, configuration and accounts.
 
 As root it runs in a mount namespace of its own, where /etc/passwd has more accounts: one for each login shell, each with its own home directory. Nothing
 of the machine is changed. Without root, or where namespaces are not allowed, there is one account: that of whoever runs the tests.
@@ -20,6 +20,7 @@ from pytest_gpueval.hosts.address import Ssh
 from pytest_gpueval.hosts.link import Patience
 from pytest_gpueval.hosts.ssh import SshHost
 
+from .networks import Machine
 from .waiting import wait_for
 
 SHELLS = ("bash", "zsh", "fish")
@@ -37,6 +38,7 @@ class Sshd:
     port: int = 0
     users: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    address: str = "127.0.0.1"
 
     @property
     def host_key(self) -> Path:
@@ -60,12 +62,12 @@ class Sshd:
     def host(self, shell: str = "bash", **more: Any) -> SshHost:
         """An SshHost for the account whose login shell this is."""
         more = {"config": self.config, "patience": Patience(connect_s=60), **more}
-        return SshHost(more.pop("name", "box"), Ssh("127.0.0.1", self.users[shell], more.pop("port", self.port)), **more)
+        return SshHost(more.pop("name", "box"), Ssh(self.address, self.users[shell], more.pop("port", self.port)), **more)
 
     def know(self, *ports: int) -> None:
-        """Make known_hosts hold the server's key, under these ports of loopback."""
+        """Make known_hosts hold the server's key, under these ports of its address."""
         kind, key, *_ = self.host_key.with_suffix(".pub").read_text().split()
-        self.known_hosts.write_text("".join(f"[127.0.0.1]:{port} {kind} {key}\n" for port in ports or (self.port,)))
+        self.known_hosts.write_text("".join(f"[{self.address}]:{port} {kind} {key}\n" for port in ports or (self.port,)))
 
     def fingerprint(self) -> str:
         return subprocess.run(["ssh-keygen", "-lf", self.host_key], capture_output=True, text=True, check=True).stdout.split()[1]
@@ -83,10 +85,10 @@ def key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
 
 
 @contextmanager
-def running(place: Path, *lines: str, chatty: bool = True) -> Iterator[Sshd]:
-    """An sshd whose configuration has `lines` besides."""
+def running(place: Path, *lines: str, chatty: bool = True, on: tuple[Machine, str] | None = None) -> Iterator[Sshd]:
+    """An sshd whose configuration has `lines` besides; `on` a machine of its own, with the address that it has there."""
     place.mkdir(parents=True, exist_ok=True)
-    server = Sshd(place)
+    server = Sshd(place) if on is None else Sshd(place, address=on[1])
     key(server.host_key)
     key(server.identity)
     prefix = _accounts(server, chatty)
@@ -95,7 +97,7 @@ def running(place: Path, *lines: str, chatty: bool = True) -> Iterator[Sshd]:
         f'Host *\n  IdentityFile "{server.identity}"\n  IdentitiesOnly yes\n  UserKnownHostsFile "{server.known_hosts}"\n  GlobalKnownHostsFile /dev/null\n'
     )
     try:
-        _start(server, prefix, lines)
+        _start(server, prefix if on is None else on[0].command(*prefix), lines)
         server.know()
         yield server
     finally:
@@ -134,7 +136,7 @@ def _start(server: Sshd, prefix: list[str], lines: tuple[str, ...]) -> None:
             server.port = free.getsockname()[1]
         options = [
             f"Port {server.port}",
-            "ListenAddress 127.0.0.1",
+            f"ListenAddress {server.address}",
             f'HostKey "{server.host_key}"',
             f'AuthorizedKeysFile "{server.place / "authorized_keys"}"',
             "PidFile none",
@@ -150,16 +152,18 @@ def _start(server: Sshd, prefix: list[str], lines: tuple[str, ...]) -> None:
         with (server.place / "sshd.log").open("ab") as log:
             command = [*prefix, sshd, "-D", "-e", "-f", str(server.place / "sshd_config")]
             server.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        wait_for(lambda: _answers(server.port) or server.process.poll() is not None)
+        wait_for(lambda: _answers(server) or server.process.poll() is not None)
         if server.process.poll() is None:
             return
         said = (server.place / "sshd.log").read_text()
         assert "in use" in said, said  # else somebody was faster: take another port
 
 
-def _answers(port: int) -> bool:
+def _answers(server: Sshd) -> bool:
+    if server.address != "127.0.0.1":  # of another network: it can only say so
+        return "Server listening on" in (server.place / "sshd.log").read_text()
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        with socket.create_connection((server.address, server.port), timeout=5) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False

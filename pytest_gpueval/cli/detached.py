@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -163,7 +163,9 @@ def fetch(
     from pytest_gpueval.hosts.detached import fetch as fetching
     from pytest_gpueval.reports.table import plain
 
-    with user_errors(), agent_at(host, root) as agent:
+    if dry_run and _shown_reader(host, root, run_id, form(json_, pretty)):
+        return
+    with user_errors(), files_of(host, root, run_id) as agent:
         target = to or Path("reports/fetched", re.sub(r"[^A-Za-z0-9._-]+", "-", host).strip("-.") or "host")
         if dry_run:
             _, plan, _ = fetching.look(agent, run_id, fetching.Place(target, run_id), max_files)
@@ -200,7 +202,9 @@ def archive(
     """
     from pytest_gpueval.hosts.detached.text import harmless
 
-    with user_errors(), agent_at(host, root) as agent:
+    if dry_run and _shown_reader(host, root, run_id, form(json_, pretty)):
+        return
+    with user_errors(), files_of(host, root, run_id, ended=True) as agent:
         moved = agent.archive(run_id, paths, dry_run=dry_run)
     outcome = "dry run, nothing moved" if dry_run else "moved"
     if json_ or pretty:
@@ -281,6 +285,39 @@ def agent_at(host: str, root: str | None) -> Iterator[Agent]:
 
     with declared.opened(declared.named(host, Path.cwd())) as machine:
         yield Agent(machine, place_of(root, host))
+
+
+@contextmanager
+def files_of(host: str, root: str | None, run_id: str, *, ended: bool = False) -> Iterator[Agent]:
+    """The agent beside the files of a run; with `ended` of one that has ended. Raises UsageProblem, Conflict."""
+    from pytest_gpueval.hosts import declared
+
+    jobs = declared.jobs(declared.named(host, Path.cwd()), root)
+    with agent_at(host, root) if jobs is None else jobs.files(run_id, ended=ended, tell=tell) as agent:
+        yield agent
+
+
+def _shown_reader(host: str, root: str | None, run_id: str, form: Form) -> bool:
+    """Whether the host's runs are Jobs, whose files a pod of its own reads: a dry run shows that, and makes none."""
+    from pytest_gpueval.hosts import declared
+
+    with user_errors():
+        jobs = declared.jobs(declared.named(host, Path.cwd()), root)
+        if jobs is not None:
+            show_job(jobs.reader(run_id), host, (), form)
+    return jobs is not None
+
+
+def show_job(document: Mapping[str, Any], host: str, secrets: Sequence[str], form: Form) -> None:
+    """A Job that would be created, as YAML or JSON."""
+    from pytest_gpueval.hosts.jobs import template
+
+    if form is not Form.TABLE:
+        show_document({"host": host, "request": document, "secrets": list(secrets)}, form)
+        return
+    lines = [template.library().safe_dump(document, sort_keys=False, allow_unicode=True).rstrip()]
+    lines += [f"# secret: {name} (through stdin, in a Secret that the Job owns)" for name in secrets]
+    print("\n".join([*lines, "# dry run, nothing created"]))  # noqa: T201
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .detached import REPO_VARIABLE, DryRun, HostOption, RootOption, in_words, record, runs_of
+from .detached import REPO_VARIABLE, DryRun, HostOption, RootOption, in_words, record, runs_of, show_job
 from .output import Form, Json, Pretty, form, show_document, tell, user_errors
 
 if TYPE_CHECKING:
@@ -143,15 +143,7 @@ def _show_submit(runs: Agent | Jobs, made: Submission, host: str, how: Mapping[s
     if isinstance(runs, Agent):
         show_request(made, host, runs.root, how, form)
         return
-    from pytest_gpueval.hosts.jobs import template
-
-    document = runs.manifest(made)
-    if form is not Form.TABLE:
-        show_document({"host": host, "request": document, "secrets": list(made.secrets)}, form)
-        return
-    lines = [template.library().safe_dump(document, sort_keys=False, allow_unicode=True).rstrip()]
-    lines += [f"# secret: {name} (through stdin, in a Secret that the Job owns)" for name in made.secrets]
-    print("\n".join([*lines, "# dry run, nothing created"]))  # noqa: T201
+    show_job(runs.manifest(made), host, made.secrets, form)
 
 
 def show_request(made: Submission, host: str, root: str, how: Mapping[str, Any], form: Form) -> None:

@@ -236,8 +236,8 @@ def opened(declared: Declared) -> Host:
             return KubernetesHost(declared.name, address, directory=entry.workdir, environment=entry.env, python=entry.python)
         case KubernetesJobs():
             raise UsageProblem(
-                f"{declared.name} ({address}): nothing is run there directly, its runs are Jobs: gpueval runs submit, status, logs and stop. "
-                "What they wrote is on their volume: a pod that mounts it is k8s://NAMESPACE/POD."
+                f"{declared.name} ({address}): nothing is run there directly, its runs are Jobs: gpueval runs submit, status, logs, stop, fetch and archive. "
+                "A pod of it is k8s://NAMESPACE/POD."
             )
 
 

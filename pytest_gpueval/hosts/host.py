@@ -58,6 +58,9 @@ class Host(Protocol):
     def worker_command(self, argv: Sequence[str]) -> list[str]:
         """The command that, started here, is that program there: its stdin and stdout byte by byte, and its end with ours."""
 
+    def interrupt(self) -> None:
+        """End what other threads run there, and begin nothing more: they find it Unreachable. It takes seconds, however bad the link is."""
+
     def close(self) -> None:
         """Give back connections; again is harmless."""
 

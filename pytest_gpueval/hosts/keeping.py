@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, Queue
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from pytest_gpueval.errors import AccessDenied, Conflict, GpuevalError, RuntimeFault, StorageError, Unreachable, UsageProblem
 
@@ -29,17 +29,16 @@ class Keeper:
         self._process = process
         self.have = have
 
-    def close(self) -> None:
-        """Give it all back; again is harmless."""
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            with suppress(OSError):
-                if stream is not None:
-                    stream.close()
+    def close(self, wait_s: float = _END_S) -> None:
+        """Give it all back; again is harmless. A host that has not done so after `wait_s` will when it finds that we are gone."""
+        _close(self._process.stdin)
         try:
-            self._process.wait(_END_S)
+            self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        for stream in (self._process.stdout, self._process.stderr):
+            _close(stream)  # not before: it is being read
 
 
 def keep(
@@ -53,10 +52,11 @@ def keep(
     wait_s: float,
     shared: bool,
     on_wait: Callable[[str], None],
+    on_start: Callable[[Keeper], None] = lambda _: None,
 ) -> Keeper:
     """Lease GPUs of a host, as `--gpus` says them, by the interpreter that has this package there, in the directory that has the repository.
 
-    The directory for the session's runs is made in `place`, or below that of the repository.
+    The directory for the session's runs is made in `place`, or below that of the repository. `on_start` hears of the keeper before it has anything.
 
     Raises Unreachable, AccessDenied, UsageProblem, Conflict, StorageError, RuntimeFault.
     """
@@ -69,6 +69,7 @@ def keep(
     errors.start()
     keeper = Keeper(process, {})
     try:
+        on_start(keeper)
         with suppress(BrokenPipeError):  # it has ended, and says why
             assert process.stdin is not None  # noqa: S101 - a pipe
             process.stdin.write(json.dumps({"place": place, "session": session, "gpus": gpus, "wait_s": wait_s, "shared": shared}).encode() + b"\n")
@@ -127,6 +128,12 @@ def _why(name: str, python: Sequence[str], directory: str, said: str, code: int)
     if code == 255:
         return Unreachable(f"{name}: {last}")
     return RuntimeFault(f"{name}: it did not say which GPUs it has: {last}")
+
+
+def _close(stream: IO[bytes] | None) -> None:
+    with suppress(OSError):
+        if stream is not None:
+            stream.close()
 
 
 def _read(stream: Any, take: Callable[[bytes], None]) -> None:

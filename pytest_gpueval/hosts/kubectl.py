@@ -56,7 +56,7 @@ class Cluster:
         return ["kubectl", *context, f"--namespace={self.namespace}", *words]
 
     def path(self, kind: str, name: str = "", **query: str | int) -> str:
-        """Where the server has something: `pods`, `pods/log`, `secrets` or `jobs`."""
+        """Where the server has something: `pods`, `pods/log`, `secrets`, `configmaps` or `jobs`."""
         plural, _, below = kind.partition("/")
         group = "apis/batch/v1" if plural == "jobs" else "api/v1"
         words = [group, "namespaces", self.namespace, plural, *([name] if name else []), *([below] if below else [])]
@@ -85,9 +85,13 @@ class Cluster:
         made: dict[str, Any] = json.loads(self._asked(["create", "--raw", self.path(kind), "-f", "-"], stdin=json.dumps(document).encode()))
         return made
 
-    def delete(self, kind: str, name: str, *, uid: str) -> None:
-        """Ask for the end of this very object and all that it owns, which goes first. Raises Absent, Exists where it is another one by now."""
-        options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+    def replace(self, kind: str, name: str, document: Mapping[str, Any]) -> None:
+        """Put an object in the place of the one that was read. Raises Exists where that has been changed meanwhile, Absent, AccessDenied, Unreachable."""
+        self._asked(["replace", "--raw", self.path(kind, name), "-f", "-"], stdin=json.dumps(document).encode())
+
+    def delete(self, kind: str, name: str, *, uid: str | None = None) -> None:
+        """Ask for the end of an object and all that it owns, which goes first. Raises Absent; with `uid` Exists where it is another one by now."""
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground", **({"preconditions": {"uid": uid}} if uid else {})}
         self._asked(["delete", "--raw", self.path(kind, name), "-f", "-"], stdin=json.dumps(options).encode())
 
     def gone(self, kind: str, name: str, *, uid: str, timeout_s: float) -> bool:

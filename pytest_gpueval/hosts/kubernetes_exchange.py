@@ -21,8 +21,8 @@ from .remote import CHUNK, Ended, killing
 
 # Reads the script from stdin, a line of base64, to its newline and no further: the rest is the program's.
 _LOADER = 'IFS= read -r s && eval "$(printf %s "$s" | base64 -d)"'
-# To end a program that is not wanted any more.
-_KILL_S = 10.0
+# To end a program that is not wanted any more; Ctrl-C waits for it.
+_KILL_S = 5.0
 # How long kubectl, killed, may take to be gone.
 _GONE_S = 10.0
 
@@ -68,7 +68,7 @@ class Exchange:
         text = shell.reporting(argv, mark=mark, environment=environment, directory=directory)
         self._mark, self._report, self._said = mark, shell.Report(mark), bytearray()
         self._begun: shell.Begun | None = None
-        self._first = b""
+        self._first = self._seen = b""
         self._timed_out = self._silent = self._ended = False
         self._writing = threading.Lock()
         try:
@@ -88,21 +88,30 @@ class Exchange:
             timer.start()
         try:
             self._start(base64.b64encode(text.encode("utf-8", "surrogateescape")) + b"\n")
-        except BaseException:
+        except Exception:
+            self.close()
+            raise
+        except BaseException:  # Ctrl-C: what has begun there would go on, and we may not know yet which process it is
+            self._timers.append(threading.Timer(_KILL_S, self._process.kill))
+            self._timers[-1].daemon = True
+            self._timers[-1].start()
+            self._until_begun()
             self.close()
             raise
 
     def _start(self, line: bytes) -> None:
         self.write(line)
-        seen = b""
-        while self._begun is None and (data := self._received()):
-            seen += data
-            self._begun = shell.begun(seen, self._mark)
+        self._until_begun()
         if self._begun is not None:
             self._timers[0].cancel()
             self._first = self._begun.output
         elif not self._timed_out:
             raise self._lost()
+
+    def _until_begun(self) -> None:
+        while self._begun is None and (data := self._received()):
+            self._seen += data
+            self._begun = shell.begun(self._seen, self._mark)
 
     def read(self) -> bytes:
         """What its stdout holds next, waited for; nothing at its end."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from pytest_gpueval.errors import StorageError
+from pytest_gpueval.errors import StorageError, Unreachable
 
 from .host import NOTHING, Done
 
@@ -21,10 +23,14 @@ def call(argv: Sequence[str], cwd: Path, timeout_s: float = 30, *, stdin: bytes 
     try:
         done = subprocess.run(argv, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=timeout_s, env=os.environ | environment)  # noqa: S603 - an argv list
     except OSError as error:
-        return Done(None, b"", f"{error.filename or argv[0]}: {error.strerror or error}")  # the directory's name, where it is the one that is missing
+        return _not_started(argv, error)
     except subprocess.TimeoutExpired:
         return Done(None, b"", f"{argv[0]} took longer than {timeout_s:g} s")
     return Done(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
+
+
+def _not_started(argv: Sequence[str], error: OSError) -> Done:
+    return Done(None, b"", f"{error.filename or argv[0]}: {error.strerror or error}")  # the directory's name, where it is the one that is missing
 
 
 def run(argv: Sequence[str], cwd: Path, timeout_s: float = 30) -> str | None:
@@ -56,6 +62,22 @@ class Lines:
         self._process.communicate()
 
 
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """All of its group, if it has not been waited for: whose pid that is afterwards nobody knows."""
+    with suppress(ProcessLookupError):
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    _kill(process)
+    for stream in (process.stdin, process.stdout, process.stderr):
+        with suppress(OSError):
+            if stream is not None:
+                stream.close()
+    process.wait()
+
+
 class LocalHost:
     """The machine we are on, as a host among others. Relative paths count from `directory`, or from where we are."""
 
@@ -63,6 +85,8 @@ class LocalHost:
         self.name = name
         self._directory = Path(directory).expanduser() if directory else Path.cwd()
         self._environment = dict(environment)
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._interrupted = False
 
     def run(
         self,
@@ -73,10 +97,30 @@ class LocalHost:
         environment: Mapping[str, str] = NOTHING,
         directory: str | None = None,
     ) -> Done:
-        """As Host says."""
+        """As Host says. A program has a group of its own, all of which ends where its time is over, or we are interrupted."""
         place = self._directory / (Path(directory).expanduser() if directory else "")
         data = stdin if isinstance(stdin, bytes) else b"".join(stdin)
-        return call(argv, place, timeout_s, stdin=data, environment={**self._environment, **environment})
+        variables, pipe = {**os.environ, **self._environment, **environment}, subprocess.PIPE
+        self._check()
+        try:
+            process = subprocess.Popen(argv, cwd=place, env=variables, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)  # noqa: S603 - an argv list
+        except OSError as error:
+            return _not_started(argv, error)
+        self._running.add(process)
+        try:
+            self._check()
+            output, said = process.communicate(data, timeout_s)
+            self._check()
+        except subprocess.TimeoutExpired:
+            return Done(None, b"", f"{argv[0]} took longer than {timeout_s:g} s")
+        finally:
+            _end(process)
+            self._running.discard(process)
+        return Done(process.returncode, output, said.decode("utf-8", "replace"))
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise Unreachable(f"{self.name}: interrupted.")
 
     def put(self, source: Path, target: str, *, timeout_s: float = 3600.0) -> None:  # noqa: ARG002 - a copy on one machine waits for nobody
         """As Host says. Raises StorageError."""
@@ -105,6 +149,12 @@ class LocalHost:
     def worker_command(self, argv: Sequence[str]) -> list[str]:
         """As Host says: itself."""
         return list(argv)
+
+    def interrupt(self) -> None:
+        """As Host says."""
+        self._interrupted = True
+        for process in list(self._running):
+            _kill(process)
 
     def close(self) -> None:
         """As Host says."""

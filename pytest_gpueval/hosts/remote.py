@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -20,6 +21,8 @@ from .host import NOTHING, Done
 CHUNK = 1 << 20
 # Programs at a time. sshd's MaxSessions is 10; two are left to end programs whose time is over.
 _SESSIONS = 8
+# How long one that is being begun may take to, once we are interrupted.
+_BEGINS_S = 2.0
 # What is written is beside its place until all of it is there: a link that breaks looks like the end of the file from there.
 _PUT = """
 place=$1 beside=$2 size=$3 mode=$4
@@ -66,6 +69,9 @@ class Program(Protocol):
     def end(self) -> Ended:
         """Wait until it has ended, whose stdout has been read to its end. Raises Unreachable where nobody knows how."""
 
+    def close(self) -> None:
+        """End it there, if it has not ended, for whichever thread waits for it; again is harmless."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
@@ -81,6 +87,10 @@ class RemoteHost(ABC):
         self.name, self.python = name, python
         self._directory, self._environment = below("~", directory), dict(environment)
         self._sessions = threading.BoundedSemaphore(_SESSIONS)
+        self._running: set[Program] = set()
+        # How many are being begun, and whether no more are.
+        self._beginning, self._begins = 0, threading.Condition()
+        self._interrupted = False
 
     @abstractmethod
     def _begun(
@@ -169,7 +179,15 @@ class RemoteHost(ABC):
         table = {"name": self.name, "directory": self._directory, "environment": self._environment, "python": self.python, **self._table()}
         return base64.urlsafe_b64encode(json.dumps({key: value for key, value in table.items() if value}).encode()).decode("ascii")
 
-    def start(self, argv: Sequence[str], *, on_stderr: Callable[[bytes], None]) -> Program:
+    def interrupt(self) -> None:
+        """As Host says."""
+        with self._begins:
+            self._interrupted = True
+            self._begins.wait_for(lambda: not self._beginning, _BEGINS_S)  # until it has begun nobody knows its pid
+        for program in list(self._running):
+            program.close()
+
+    def start(self, argv: Sequence[str], *, on_stderr: Callable[[bytes], None]) -> AbstractContextManager[Program]:
         """A program that is talked to while it runs: what the relay does. Raises Unreachable, AccessDenied."""
         return self._started(argv, timeout_s=None, on_stderr=on_stderr)
 
@@ -179,6 +197,7 @@ class RemoteHost(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextmanager
     def _started(
         self,
         argv: Sequence[str],
@@ -187,10 +206,32 @@ class RemoteHost(ABC):
         environment: Mapping[str, str] = NOTHING,
         directory: str | None = None,
         on_stderr: Callable[[bytes], None] | None = None,
-    ) -> Program:
-        """The same, with the host's own variables besides; a relative directory is below the host's."""
+    ) -> Iterator[Program]:
+        """The same, with the host's own variables besides; a relative directory is below the host's. Raises Unreachable where we were interrupted."""
         variables, place = {**self._environment, **environment}, below(self._directory, directory)
-        return self._begun(argv, timeout_s=timeout_s, environment=variables, directory=place, on_stderr=on_stderr)
+        self._count(1)
+        try:
+            program = self._begun(argv, timeout_s=timeout_s, environment=variables, directory=place, on_stderr=on_stderr)
+        except BaseException:
+            self._count(-1)
+            raise
+        with program:
+            self._running.add(program)
+            try:
+                self._count(-1)
+                yield program
+                if self._interrupted:
+                    raise Unreachable(f"{self.name}: interrupted.")
+            finally:
+                self._running.discard(program)
+
+    def _count(self, more: int) -> None:
+        """So many more are being begun. Raises Unreachable once we were interrupted."""
+        with self._begins:
+            if self._interrupted and more > 0:
+                raise Unreachable(f"{self.name}: interrupted.")
+            self._beginning += more
+            self._begins.notify_all()
 
     def _done(self, program: Program, what: str, timeout_s: float) -> None:
         while program.read():

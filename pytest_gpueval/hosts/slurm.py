@@ -78,6 +78,10 @@ class SlurmHost:
         step = [sys.executable, "-I", "-S", str(_STEP), name, "--", *srun]
         return ["/usr/bin/env", *around, *step] if around else step
 
+    def interrupt(self) -> None:
+        """As Host says, on the login node."""
+        self.login.interrupt()
+
     def close(self) -> None:
         """As Host says."""
         self.login.close()

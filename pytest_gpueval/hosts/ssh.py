@@ -59,6 +59,12 @@ class SshHost(RemoteHost):
             raise UsageProblem(f"{address} is not an SSH host")
         return cls(**table, address=address, config=Path(config) if config else None, patience=_paramiko().Patience(**patience) if patience else None)
 
+    def interrupt(self) -> None:
+        """As Host says; whoever connects at this moment is not waited for."""
+        super().interrupt()
+        if self._link is not None:
+            self._link.give_up(InterruptedError("interrupted"))
+
     def close(self) -> None:
         """As Host says."""
         with self._connecting:

@@ -16,8 +16,8 @@ from .host import NOTHING
 from .link import BROKEN, Link
 from .remote import CHUNK, Ended, killing
 
-# To end a program that is not wanted any more.
-_KILL_S = 10.0
+# To end a program that is not wanted any more; Ctrl-C waits for it.
+_KILL_S = 5.0
 # What is kept of a profile's talk, to quote it where the program never began.
 _MOST_TALK = 1 << 16
 
@@ -36,24 +36,34 @@ class Exchange:
         environment: Mapping[str, str] = NOTHING,
         directory: str | None = None,
         timeout_s: float | None = None,
+        open_s: float | None = None,
         on_stderr: Callable[[bytes], None] | None = None,
     ) -> None:
-        """Start it, and wait until it has begun. `on_stderr` gets what it says as it comes, else it is kept for `end`. Raises Unreachable, AccessDenied."""
+        """Start it, and wait until it has begun; its session is open within `open_s`. `on_stderr` gets what it says as it comes, else it is kept for `end`.
+
+        Raises Unreachable, AccessDenied.
+        """
         self._link, self._mark, self._on_stderr = link, token_hex(16), on_stderr
         line = shell.command(shell.script(argv, mark=self._mark, environment=environment, directory=directory))
         self._said = bytearray()
         self._begun: shell.Begun | None = None
-        self._first = b""
+        self._first = self._seen = b""
         self._timed_out = self._ended = self._torn = False
         self._timer = threading.Timer(timeout_s, self._time_is_over) if timeout_s is not None else None
-        self._channel = link.channel()
+        self._channel = link.channel(open_s)
         self._reader = threading.Thread(target=self._read_stderr, name="gpueval ssh stderr", daemon=True)
         if self._timer is not None:
             self._timer.daemon = True
             self._timer.start()
         try:
             self._start(line)
-        except BaseException:
+        except Exception:
+            self.close()
+            raise
+        except BaseException:  # Ctrl-C: what has begun there would go on, and we may not know yet which process it is
+            with suppress(*BROKEN):
+                self._channel.settimeout(_KILL_S)
+                self._until_begun()
             self.close()
             raise
 
@@ -65,11 +75,7 @@ class Exchange:
                 return
             raise self._link.broken(error) from None
         self._reader.start()
-        seen = b""
-        while self._begun is None and (data := self._received(self._channel.recv)):
-            # Chatter ends with a newline or not, the mark may come in two parts: look at all of it, within reason.
-            seen = (seen + data)[-_MOST_TALK - CHUNK :]
-            self._begun = shell.begun(seen, self._mark)
+        self._until_begun()
         if self._begun is not None:
             self._first = self._begun.output
             return
@@ -77,8 +83,14 @@ class Exchange:
             self._wait()
         if self._timed_out:
             return
-        talk = " ".join((seen[-2000:] + bytes(self._said[-2000:])).decode("utf-8", "replace").split())
+        talk = " ".join((self._seen[-2000:] + bytes(self._said[-2000:])).decode("utf-8", "replace").split())
         raise AccessDenied(f"{self._link.name}: the account's login shell does not run /bin/sh. It said: {talk[:500] or 'nothing'}")
+
+    def _until_begun(self) -> None:
+        while self._begun is None and (data := self._received(self._channel.recv)):
+            # Chatter ends with a newline or not, the mark may come in two parts: look at all of it, within reason.
+            self._seen = (self._seen + data)[-_MOST_TALK - CHUNK :]
+            self._begun = shell.begun(self._seen, self._mark)
 
     def read(self) -> bytes:
         """What its stdout holds next, waited for; nothing at its end."""
@@ -156,7 +168,7 @@ class Exchange:
         """The program there would outlive its channel. Its process id is its group's: the login shell has become it."""
         if self._begun is None or not self._link.alive:
             return
-        with suppress(Exception), Exchange(self._link, killing(self._begun.pid), timeout_s=_KILL_S) as ending:
+        with suppress(Exception), Exchange(self._link, killing(self._begun.pid), timeout_s=_KILL_S, open_s=_KILL_S) as ending:
             ending.read()
             ending.end()
 

@@ -6,9 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from pytest_gpueval.hosts.detached.submission import root_of
 from pytest_gpueval.hosts.host import Host
 from pytest_gpueval.hosts.keeping import Keeper, keep
 from pytest_gpueval.hosts.slurm import SlurmHost
+from pytest_gpueval.hosts.together import Grip, together
 from pytest_gpueval.processes.command import supervised_there
 
 from . import attempts, lanes, xdist_seam
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 # What pytest itself reads from the environment decides what a worker collects.
 _OF_PYTEST = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+# How long a host may take to give its GPUs back when we are interrupted while others are made ready.
+_GIVE_BACK_S = 3.0
 _EMBEDDED_OR_HUB = ("embedded", "hub")
 
 
@@ -129,14 +132,17 @@ def take(found: Sequence[Declared], settings: Settings, processes: int | None, t
     Those that cannot be reached are left out; raises what the first said where none can.
     """
 
-    def ask(one: Declared) -> Away | GpuevalError:
+    def ask(one: Declared, grip: Grip) -> Away | GpuevalError:
         try:
-            return _taken(one, settings, processes, tell)
+            return _taken(one, settings, processes, tell, grip)
         except GpuevalError as error:
             return error
 
-    with ThreadPoolExecutor(len(found)) as pool:
-        answers = list(pool.map(ask, found))
+    try:
+        answers = together(ask, found)
+    except KeyboardInterrupt:  # pytest does not expect one this early
+        tell("interrupted while hosts were made ready")
+        raise SystemExit(int(pytest.ExitCode.INTERRUPTED)) from None
     here = {answer.name: answer for answer in answers if isinstance(answer, Away)}
     errors = [answer for answer in answers if isinstance(answer, GpuevalError)]
     refused = [error for error in errors if not error.infrastructure]
@@ -147,9 +153,10 @@ def take(found: Sequence[Declared], settings: Settings, processes: int | None, t
     return Hosts(here, [f"host left out: {str(error).splitlines()[0]}" for error in errors])
 
 
-def _taken(one: Declared, settings: Settings, processes: int | None, tell: Callable[[str], None]) -> Away:
+def _taken(one: Declared, settings: Settings, processes: int | None, tell: Callable[[str], None], grip: Grip) -> Away:
     with ExitStack() as undo:
         host = undo.enter_context(declared.opened(one))
+        grip.hold(host.interrupt)
         python, directory, place = _ready(one, host, settings, tell)
         spec = one.entry.gpus or settings.gpus or "auto"
         queued = _queued(one.name, spec, processes) if isinstance(host, SlurmHost) else None
@@ -163,6 +170,7 @@ def _taken(one: Declared, settings: Settings, processes: int | None, tell: Calla
             wait_s=settings.gpus_wait_s,
             shared=settings.gpus_shared,
             on_wait=tell,
+            on_start=lambda keeper: grip.hold(partial(keeper.close, _GIVE_BACK_S)),
         )
         undo.callback(keeper.close)
         have = keeper.have

@@ -64,8 +64,6 @@ def test_a_run_from_submit_to_its_end(project):
     assert "one" in gpueval("list", "--host", "cluster").stdout
     conflict = gpueval("submit", "--run-id", "one", "--", "true", "{shard_index}")
     assert conflict.exit_code == 5 and "was submitted before, for something else" in conflict.stderr
-    fetched = gpueval("fetch", "--run-id", "one")
-    assert fetched.exit_code == 2 and "a pod that mounts it is k8s://NAMESPACE/POD" in fetched.stderr
     assert "7f3a91" not in done.output + "".join(request.path for request in project.requests)
 
 
@@ -86,7 +84,33 @@ def test_a_run_is_stopped(project):
     assert stopped.exit_code == 0 and "one: cancelled (2 pods asked to end, 0 killed, none left)" in stopped.stdout
     assert not project.living()
     gone = gpueval("status", "--run-id", "one")
-    assert gone.exit_code == 2 and "there is no run 'one' in evals" in gone.stderr
+    assert gone.exit_code == 1 and "one: cancelled (a stop was asked for; its Job is deleted)" in gone.stdout
+    assert gpueval("status", "--run-id", "two").exit_code == 2
+
+
+def test_files_are_fetched_and_archived(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    file = Path("hosts.toml")
+    file.write_text(file.read_text() + f'volume = "{disk}"\n')
+    gpueval("submit", "--run-id", "one", "--", "sh", "-c", 'mkdir -p "$1" && echo {shard_index} >"$1/out"', "sh", "{run_dir}")
+    wait_for(lambda: status()["state"] == "passed")
+    before = len(project.requests)
+    shown = gpueval("fetch", "--run-id", "one", "--dry-run")
+    document = yaml.safe_load(shown.stdout)
+    assert document["spec"]["activeDeadlineSeconds"] == 7200 and "# dry run, nothing created" in shown.stdout and len(project.requests) == before
+    assert json.loads(gpueval("archive", "--run-id", "one", "--dry-run", "--json", "/x").stdout)["request"]["kind"] == "Job" and len(project.requests) == before
+    fetched = gpueval("fetch", "--run-id", "one", "--to", "here")
+    assert fetched.exit_code == 0 and "here/one: 2 file(s), 4 bytes (fetched), 0 unchanged" in fetched.stdout, fetched.output
+    assert [Path(f"here/one/{index}/out").read_text() for index in range(2)] == ["0\n", "1\n"]
+    (disk / "eval_1").write_text("x")
+    archived = gpueval("archive", "--run-id", "one", f"{disk}/eval_*")
+    assert archived.exit_code == 0 and (disk / "gpueval-runs/one/archived/eval_1").read_text() == "x", archived.output
+    wait_for(lambda: len(project.jobs) == 1)
+    file.write_text(file.read_text().replace('volume_claim = "disk"\n', "").replace(f'volume = "{disk}"\n', ""))
+    refused = gpueval("fetch", "--run-id", "one")
+    assert refused.exit_code == 2 and f"nothing that its Jobs write to {disk}/gpueval-runs/one outlives their pods" in refused.stderr
 
 
 def test_logs_are_followed_to_the_end(project, tmp_path):

@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from pytest_gpueval.errors import StorageError
+from pytest_gpueval.errors import StorageError, Unreachable
 from pytest_gpueval.hosts.host import Done
 from pytest_gpueval.hosts.local import LocalHost
 from pytest_gpueval.hosts.shell import MOST_COMMAND
 from pytest_gpueval.hosts.slurm import SlurmHost
 from pytest_gpueval.hosts.slurm_options import JobOptions
 from tests.kube.fixtures import host_of
-from tests.waiting import alive, wait_for
+from tests.waiting import DEADLINE_S, alive, wait_for
 
 NASTY = ["", "a b", "it's", '"', "\\", "$HOME", "`id`", "!!", "*", "~", "-n", "a\nb\n", "#", "é кот", "\udcff"]
 HOSTS = ("local", "ssh-bash", "slurm", "slurm-ssh", "pod")
@@ -90,6 +90,27 @@ def test_a_program_whose_time_is_over_is_gone(host, tmp_path):
         if pid_file.exists() and pid_file.read_text().strip():
             break
     wait_for(lambda: not alive(int(pid_file.read_text())))
+
+
+def test_what_another_thread_runs_ends_when_we_are_interrupted(host, tmp_path):
+    pid_file, found = tmp_path / "pid", []
+
+    def ask():
+        try:
+            host.run(["sh", "-c", f"sleep 1000 & echo $! >'{pid_file}'; wait"], timeout_s=600)
+        except Unreachable as error:
+            found.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_for(lambda: pid_file.exists() and pid_file.read_text().strip())
+    host.interrupt()
+    thread.join(DEADLINE_S)
+    assert found, "it is told"
+    wait_for(lambda: not alive(int(pid_file.read_text())))
+    with pytest.raises(Unreachable, match="interrupted"):
+        host.run(["true"])
+    host.interrupt()
 
 
 @ALL_SHELLS

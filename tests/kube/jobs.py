@@ -67,7 +67,10 @@ class Job:
             await self.cluster.changed()
             if pod.deleting or self.deleting:
                 return
-        await self.cluster.may_run.wait()
+        while not self.cluster.may_run.is_set():
+            await self.cluster.changed()
+            if pod.deleting or self.deleting:
+                return
         pod.waiting, pod.environment = "", pod.environment | variables
         words = [expanded(word, pod.environment) for word in container["command"] + container.get("args", [])]
         with pod.log.open("wb") as log:

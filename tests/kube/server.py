@@ -5,8 +5,8 @@
         subprocess.run(["kubectl", "exec", "-i", "trainer-0", "--", "hostname"], env={**os.environ, **cluster.environment()})
 
 Served, over TLS and to bearers of a token alone: discovery, pods (get, list, delete, log), exec (v5.channel.k8s.io over WebSocket), Jobs with Indexed
-completion (create, get, list, watch, delete with foreground propagation and a precondition), Secrets, and ownership between them. A pod's containers are
-directories and processes of this machine.
+completion (create, get, list, watch, delete with foreground propagation and a precondition), Secrets, ConfigMaps, and ownership between them. A pod's
+containers are directories and processes of this machine.
 
 It is a stand-in. It does not do: SPDY, RBAC beyond refusals that a test asks for, images, namespaces of the kernel (a pod sees this machine's files and
 processes), scheduling, resources, volumes, validation of what is created beyond a name that is taken, field managers, CRDs. Whether a real cluster words a
@@ -37,12 +37,13 @@ from aiohttp import web
 from tests.hub.faults import Faults, Rule
 from tests.hub.journal import Journal, Request
 from tests.kube import exec as execution
+from tests.kube.answers import listed, refusal, selector
 from tests.kube.certificate import write_certificate
 from tests.kube.jobs import Job, stop
+from tests.kube.objects import Objects
 from tests.kube.pods import Pod, carriers
 
 TOKEN, CONTEXT, NAMESPACE = "made-up-token-of-the-tests", "test", "evals"
-_REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "AlreadyExists", 500: "InternalError", 503: "ServiceUnavailable"}
 # Leads elsewhere, or makes kubectl behave otherwise.
 _LEADING = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 
@@ -54,7 +55,8 @@ class FakeCluster:
         self.directory, self.grace_s = directory, grace_s
         self.pods: dict[tuple[str, str], Pod] = {}
         self.jobs: dict[tuple[str, str], Job] = {}
-        self.secrets: dict[tuple[str, str], dict[str, Any]] = {}
+        self._secrets, self._records = Objects(self, "Secret", "secrets"), Objects(self, "ConfigMap", "configmaps")
+        self.secrets, self.config_maps = self._secrets.kept, self._records.kept
         self.faults, self.journal = Faults(), Journal()
         self.port = 0
         self.uids: list[str] = []
@@ -141,7 +143,7 @@ class FakeCluster:
         self._do(_called(self.may_run.clear))
 
     def let_pods_run(self) -> None:
-        self._do(_called(self.may_run.set))
+        self._do(_called(lambda: (self.may_run.set(), self.notify())))
 
     def fail(self, path: str, status: int, *, method: str | None = None, times: int | None = None, message: str = "") -> None:
         self.faults.add(Rule("fail", path, method, times, status=status, message=message))
@@ -313,9 +315,9 @@ class FakeCluster:
         return pod if isinstance(pod, web.Response) else web.json_response(pod.document())
 
     async def list_pods(self, request: web.Request) -> web.Response:
-        wanted = _selector(request)
+        wanted = selector(request)
         found = [pod.document() for pod in self.pods.values() if pod.namespace == request.match_info["namespace"] and wanted.items() <= pod.labels.items()]
-        return _listed("PodList", "v1", found)
+        return listed("PodList", "v1", found)
 
     async def remove_pod(self, request: web.Request) -> web.Response:
         pod = self._pod(request)
@@ -358,12 +360,12 @@ class FakeCluster:
         return self.jobs.get((request.match_info["namespace"], name)) or refusal(404, f'jobs.batch "{name}" not found')
 
     async def list_jobs(self, request: web.Request) -> web.StreamResponse:
-        wanted = _selector(request)
+        wanted = selector(request)
         jobs = [job for job in self.jobs.values() if job.namespace == request.match_info["namespace"]]
         if request.query.get("watch") in {"true", "1"}:
             return await self._watch(request)
         found = [job.document for job in jobs if wanted.items() <= job.document["metadata"].get("labels", {}).items()]
-        return _listed("JobList", "batch/v1", found)
+        return listed("JobList", "batch/v1", found)
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         """Events of one Job, from a version on."""
@@ -407,20 +409,13 @@ class FakeCluster:
 
     async def _deleted(self, job: Job) -> None:
         await job.delete()
-        for key, secret in list(self.secrets.items()):
-            if any(owner["uid"] == job.uid for owner in secret["metadata"].get("ownerReferences", [])):
-                del self.secrets[key]
+        self._secrets.forget(job.uid)
+        self._records.forget(job.uid)
         self.jobs.pop((job.namespace, job.name), None)
         self.touch(job, "DELETED")
 
-    async def create_secret(self, request: web.Request) -> web.Response:
-        document, namespace = json.loads(await request.read()), request.match_info["namespace"]
-        key = namespace, document["metadata"]["name"]
-        if key in self.secrets:
-            return refusal(409, f'secrets "{key[1]}" already exists')
-        self.secrets[key] = document
-        self.notify()
-        return web.json_response(document, status=201)
+    def object_routes(self) -> Iterable[web.AbstractRouteDef]:
+        return [*self._secrets.routes(), *self._records.routes()]
 
 
 def _routes(cluster: FakeCluster) -> Iterable[web.AbstractRouteDef]:
@@ -448,11 +443,11 @@ def _routes(cluster: FakeCluster) -> Iterable[web.AbstractRouteDef]:
         web.post(jobs, cluster.create_job),
         web.get(jobs + "/{name}", cluster.get_job),
         web.delete(jobs + "/{name}", cluster.delete_job),
-        web.post("/api/v1/namespaces/{namespace}/secrets", cluster.create_secret),
+        *cluster.object_routes(),
     ]
 
 
-CORE = {"pods": "Pod", "pods/exec": "PodExecOptions", "pods/log": "Pod", "secrets": "Secret"}
+CORE = {"pods": "Pod", "pods/exec": "PodExecOptions", "pods/log": "Pod", "secrets": "Secret", "configmaps": "ConfigMap"}
 
 
 def _answering(document: dict[str, Any]) -> Callable[[web.Request], Any]:
@@ -462,25 +457,10 @@ def _answering(document: dict[str, Any]) -> Callable[[web.Request], Any]:
     return answer
 
 
-def refusal(code: int, message: str, reason: str = "") -> web.Response:
-    """A Status."""
-    status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason or _REASONS[code], "code": code}
-    return web.json_response(status, status=code)
-
-
 def _message(code: int, request: web.Request) -> str:
     if code == 403:
         return f'pods is forbidden: User "tester" cannot {request.method.lower()} resource "pods" in API group "" in the namespace "{NAMESPACE}"'
     return f"made up by a test: {code}"
-
-
-def _listed(kind: str, version: str, items: list[dict[str, Any]]) -> web.Response:
-    return web.json_response({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": items})
-
-
-def _selector(request: web.Request) -> dict[str, str]:
-    words = filter(None, request.query.get("labelSelector", "").split(","))
-    return dict(word.split("=", 1) for word in words)
 
 
 async def _called(work: Callable[[], Any]) -> Any:

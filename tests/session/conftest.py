@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -126,6 +126,8 @@ class Toy:
     def __init__(self, pytester: pytest.Pytester, libraries: Callable[[], Path] | None = None) -> None:
         self.pytester = pytester
         self._libraries = libraries
+        # What starts sessions in the background elsewhere.
+        self.launcher: Sequence[str] = ()
         self.root = pytester.path
         pytester.makeini("[pytest]\n")
         self.suite("toy")
@@ -189,7 +191,7 @@ class Toy:
     def start(self, environment: Mapping[str, str], *args: str) -> subprocess.Popen:
         """A session in the background, in a process group of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--gpueval-suite", "toy", "--gpueval-session", "it", *args],
+            [*self.launcher, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--gpueval-suite", "toy", "--gpueval-session", "it", *args],
             cwd=self.root,
             env=dict(environment),
             stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from pytest_gpueval.processes.supervisor import look
 from pytest_gpueval.runs import validate
 from tests import fake_gpus
 from tests import slurm as slurms
 from tests.bad_links import bad_link
 from tests.clocks import off_by
 from tests.sshd import running
-from tests.waiting import wait_for
+from tests.waiting import SESSION_S, wait_for
 
 from .conftest import MARK, processes_of
 
@@ -351,3 +353,72 @@ def test_an_interrupted_session_ends_its_workers_there(hosts, number):
     again.send_signal(signal.SIGKILL)
     again.communicate()
     hosts.nothing_is_left()
+
+
+# Time limits of SSH that no test outlasts: who waits for one does not end.
+PATIENT = "from pytest_gpueval.hosts.link import Patience\nPatience.__init__.__defaults__ = (600.0, 5.0, 600.0)\n"
+
+
+@pytest.mark.parametrize("sent", [0, 15_000, 40_000])
+def test_ctrl_c_while_hosts_are_made_ready_ends_it_whatever_the_link(hosts, sent):
+    toy = hosts.toy
+    (toy.root / "conftest.py").write_text(PATIENT)
+    ready = hosts.add("a", gpus=1)
+    with bad_link(hosts.sshd.port) as link:
+        hosts.sshd.know(hosts.sshd.port, link.port)
+        hosts.add("b", port=link.port)
+        link.stall_after(sent)
+        process = toy.start(hosts.here, "--gpueval-hosts", "a,b", "--gpus", "all", "-n", "1")
+        wait_for(lambda: link.stalled and list(ready.glob("gpueval-code/*/sessions/*")))  # a has its GPU
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=SESSION_S)
+        assert process.returncode == 2 and "interrupted while hosts were made ready" in said and "Traceback" not in said, said
+        wait_for(lambda: not list(ready.glob("gpueval-code/*/sessions/*")))
+    hosts.nothing_is_left()
+    again = hosts.finish("a", "--gpus", "0")  # its GPU is free
+    assert "2 passed" in again
+
+
+@pytest.fixture
+def hanging(hosts):
+    """A Python that never answers."""
+    program = hosts.place / "python"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text("#!/bin/sh\nsleep 600\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_ctrl_c_ends_what_a_host_does_to_get_ready(hosts, hanging):
+    hosts.add("a", python=hanging)
+    process = hosts.toy.start(hosts.here, "--gpueval-hosts", "a", "--gpus", "none", "-n", "1")
+    wait_for(lambda: sleeping(hosts))
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=SESSION_S)
+    assert process.returncode == 2 and "Traceback" not in said, said
+    hosts.nothing_is_left()
+
+
+@pytest.mark.parametrize("stalls", [False, True])
+def test_ctrl_c_while_a_host_is_bootstrapped(hosts, hanging, stalls):
+    with bad_link(hosts.sshd.port) as link:
+        hosts.sshd.know(hosts.sshd.port, link.port)
+        hosts.add("a", port=link.port, python=hanging)
+        words = [sys.executable, "-c", f"{PATIENT}from pytest_gpueval.cli.main import run; run()", "hosts", "bootstrap", "a"]
+        with subprocess.Popen(words, cwd=hosts.toy.root, env=hosts.here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            wait_for(lambda: sleeping(hosts))
+            if stalls:
+                link.stall()
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=SESSION_S)
+        assert process.returncode == 130 and "Traceback" not in said, said
+        if not stalls:
+            hosts.nothing_is_left()
+        for pid in sleeping(hosts):  # nobody could tell it
+            os.kill(pid, signal.SIGKILL)
+    hosts.nothing_is_left()
+
+
+def sleeping(hosts):
+    """The program of the Python that never answers."""
+    return [pid for pid in processes_of(hosts.here) if (process := look(pid)) is not None and process.name == "sleep"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ _FUTURE = "from __future__ import annotations\n"
 
 # Reads the agent's length, the agent, and the request from stdin: argv, which everybody on the host can read, says nothing.
 LOADER = (
-    "import sys;i=sys.stdin.buffer;s=i.read(int(i.readline())).decode();g={'__name__':'gpueval_agent'};"
+    "import sys,zlib;i=sys.stdin.buffer;s=zlib.decompress(i.read(int(i.readline()))).decode();g={'__name__':'gpueval_agent'};"
     "exec(compile(s,'gpueval-agent','exec'),g);g['main'](s,i.read())"
 )
 
@@ -37,6 +38,6 @@ def joined(*names: str) -> str:
 
 
 def framed(agent: str, request: bytes) -> bytes:
-    """What LOADER reads."""
-    text = agent.encode()
+    """What LOADER reads. On a slow link the agent is most of a request: it goes compressed."""
+    text = zlib.compress(agent.encode())
     return b"%d\n%b%b" % (len(text), text, request)

@@ -122,10 +122,13 @@ class Look:
 
 
 class Agent:
-    """The agent of a host; `root` is the directory of runs there. Its methods raise Unreachable where nobody knows what became of a request."""
+    """The agent of a host; `root` is the directory of runs there. Its methods raise Unreachable where nobody knows what became of a request.
 
-    def __init__(self, host: Host, root: str, *, source: str | None = None) -> None:
-        self.host, self.root = host, root
+    Where runs are `foreign`, somebody else started them and knows how they are: of them there are a `manifest`, and `archive`.
+    """
+
+    def __init__(self, host: Host, root: str, *, source: str | None = None, foreign: bool = False) -> None:
+        self.host, self.root, self._foreign = host, root, foreign
         self._source = source or bundle.source()
 
     def submit(self, what: Submission, secrets: Mapping[str, str], *, force: bool = False, tmux: bool = True) -> Submitted:
@@ -202,7 +205,7 @@ class Agent:
         return Stopped(parsed_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"], job, freed(answer))
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
-        request = json.dumps({"root": self.root, **message}).encode()
+        request = json.dumps({"root": self.root, "foreign": self._foreign, **message}).encode()
         loader = ["python3", "-I", "-S", "-X", "utf8", "-c", bundle.LOADER]
         done = asked(self.host, loader, bundle.framed(self._source, request), timeout_s, unsure)
         answer = answered(self.host.name, done, unsure)
@@ -213,6 +216,8 @@ class Agent:
         return answer
 
     def _unknown(self, run_id: str, known: Sequence[str]) -> UsageProblem:
+        if self._foreign:
+            return UsageProblem(f"{self.host.name}: {run_id} has left nothing: there is no directory {self.root}/{run_id}; its command writes to {{run_dir}}")
         near = valid_values(run_id, known, what="run ids") if known else "`gpueval runs status` lists those that are there."
         return UsageProblem(f"{self.host.name}: there is no run {run_id!r} in {self.root}. {near}")
 

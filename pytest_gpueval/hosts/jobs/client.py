@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from pytest_gpueval.errors import AccessDenied, Conflict, GpuevalError, Unreachable, UsageProblem, valid_values
-from pytest_gpueval.hosts.detached.client import DetachedRun, Look, Piece, Stopped, Submitted
+from pytest_gpueval.hosts.detached.client import Agent, DetachedRun, Look, Piece, Stopped, Submitted
 from pytest_gpueval.hosts.detached.states import Outcome, State
 from pytest_gpueval.hosts.detached.submission import Submission
 from pytest_gpueval.hosts.detached.text import harmless
@@ -17,14 +20,17 @@ from pytest_gpueval.hosts.kubectl import Absent, Cluster, Exists
 from pytest_gpueval.runs.redact import Redactor
 from pytest_gpueval.sweeps.output import results
 
-from . import states
-from .manifest import COMMAND, DIRECTORY, MANAGER, OURS, REQUEST, RUN, RUN_ID, Settings, job_name, manifest, secret
+from . import reader, states
+from .manifest import COMMAND, DIRECTORY, MANAGER, OURS, REQUEST, RUN, RUN_ID, Settings, job_name, manifest, run_directory, secret
+from .records import End, Records, ended, knows
 
 Document = Mapping[str, Any]
 # What stop takes beyond a pod's own grace: the kubelet, and the garbage collector.
 _STOP_S: Final = 120.0
 _GRACE_S: Final = 30.0
 _CHUNK_S: Final = 1.0
+# Records that one look at all runs changes: each is a request.
+_MOST_NOTED = 20
 
 
 class Jobs:
@@ -33,6 +39,7 @@ class Jobs:
     def __init__(self, cluster: Cluster, settings: Settings, root: str | None, *, index: int | None = None) -> None:
         """`root` is the directory of runs in pods; `index` says whose log is meant."""
         self.cluster, self.settings, self.root, self._index = cluster, settings, root, index
+        self._records = Records(cluster)
 
     def manifest(self, what: Submission) -> dict[str, Any]:
         """The Job that a submit would create. Raises UsageProblem."""
@@ -41,15 +48,42 @@ class Jobs:
     def submit(self, what: Submission, secrets: Mapping[str, str], *, force: bool = False, tmux: bool = True) -> Submitted:  # noqa: ARG002 - pods have no terminal
         """Create a run's Job, once: to submit the same again gives the same run. Raises Conflict, UsageProblem."""
         document = self.manifest(what)
-        try:
-            job, again = self._created(document), False
-        except Exists:
-            before = self._there(document, force=force)
-            job, again = before or self._created(document), before is not None
+        job = self._there(document, force=force)
+        again = job is not None
+        if job is None:
+            gone = None if force else self._vanished(document)
+            job = None if gone is None else self._there(document, force=force)  # of a submit at the same moment
+            if gone is not None and job is None:
+                return Submitted(gone, again=True, notes=self._records.notes)
+            again = job is not None
+        if job is None:
+            self._records.begin(document)
+            job, again = self._made(document, force=force)
+        self._records.settle(job)
         if what.secrets:
             self._with_secrets(job, {name: secrets[name] for name in what.secrets})
-        notes = () if self.settings.claim else ("what it writes ends with its pods: no volume_claim in hosts.toml",)
-        return Submitted(self._run(job, self._pods(job), ""), again, notes)
+        lasts = reader.lasting(document, self.settings, self.root)
+        notes = () if lasts else ("what it writes ends with its pods: no volume_claim in hosts.toml",)
+        return Submitted(self._run(job, self._pods(job), ""), again, (*notes, *self._records.notes))
+
+    def _vanished(self, document: Document) -> DetachedRun | None:
+        """The run of this id whose Job had been created and is there no more, if it was of the same request. Raises Conflict."""
+        record = self._records.of(document["metadata"]["name"])
+        if record is None or not ended(record).outcome.state.ended:
+            return None
+        notes = record["metadata"]["annotations"]
+        if notes.get(REQUEST) == document["metadata"]["annotations"][REQUEST]:
+            return self._ended(record)
+        run_id = notes.get(RUN_ID)
+        raise Conflict(f"{self.cluster.name}: {run_id} was submitted before, for something else: {notes.get(COMMAND, '')}\n--force runs it again.")
+
+    def _made(self, document: Document, *, force: bool) -> tuple[Document, bool]:
+        """The Job, and whether somebody else was faster."""
+        try:
+            return self._created(document), False
+        except Exists:
+            job = self._there(document, force=force)
+            return (self._created(document), False) if job is None else (job, True)
 
     def _created(self, document: Document) -> Document:
         run_id = document["metadata"]["annotations"][RUN_ID]
@@ -73,7 +107,7 @@ class Jobs:
         if notes.get(RUN_ID) != run_id:
             raise Conflict(f"{self.cluster.name}: there is a Job {about['name']} in {self.cluster.namespace} that is not ours; choose another --run-id")
         if job["metadata"].get("deletionTimestamp"):
-            raise Conflict(f"{self.cluster.name}: {run_id} is being stopped; submit it again when `gpueval runs status` does not show it any more")
+            raise Conflict(f"{self.cluster.name}: {run_id} is being stopped; once `gpueval runs status` says that it has ended, --force runs it again")
         ended = states.judge(job, self._pods(job)).state.ended
         if force and ended:
             self._delete(job)
@@ -98,11 +132,23 @@ class Jobs:
         """The runs of these ids, or all. Raises UsageProblem for one that is not there."""
         if run_ids is not None:
             return Look([self._found(run_id, tail_lines) for run_id in run_ids], ())
-        jobs = [job for job in self._all("jobs") if RUN_ID in job["metadata"].get("annotations", {})]
+        jobs = self._ours()
         pods: dict[str, list[Document]] = {}
         for pod in self._all("pods"):
             pods.setdefault(pod["metadata"]["labels"].get(RUN, ""), []).append(pod)
-        return Look([self._run(job, pods.get(job["metadata"]["name"], []), "") for job in jobs], ())
+        records = {record["metadata"]["name"]: record for record in self._records.every()}
+        if not records.keys() <= {job["metadata"]["name"] for job in jobs}:
+            jobs = self._ours()  # one that was submitted meanwhile has not vanished
+        runs = [self._run(job, pods.get(job["metadata"]["name"], []), "") for job in jobs]
+        self._note(zip(jobs, runs, strict=True), records)
+        gone = [record for name, record in records.items() if name not in {job["metadata"]["name"] for job in jobs}]
+        return Look([*runs, *(self._ended(record, pods.get(record["metadata"]["name"], [])) for record in gone)], self._records.notes)
+
+    def _note(self, seen: Iterable[tuple[Document, DetachedRun]], records: Mapping[str, Document]) -> None:
+        """Write down what is news of these runs; of many a part, whoever looks next the rest."""
+        news = [(job, run) for job, run in seen if not knows(records.get(job["metadata"]["name"]), job, _end_of(run))]
+        for job, run in news[:_MOST_NOTED]:
+            self._records.settle(job, _end_of(run))
 
     def status(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> list[DetachedRun]:
         """The same, as a list."""
@@ -133,14 +179,38 @@ class Jobs:
             self.cluster.event("jobs", job, timeout_s=min(wait_s, _CHUNK_S))
         return piece
 
+    def reader(self, run_id: str) -> dict[str, Any]:
+        """The Job whose pod would read the files of a run of the usual directory; nobody is asked. Raises UsageProblem where nothing is kept."""
+        return reader.document(self.cluster, run_id, self.settings, self.root, mark=reader.mark())
+
+    @contextmanager
+    def files(self, run_id: str, *, ended: bool, tell: Callable[[str], None]) -> Iterator[Agent]:
+        """An agent beside the files of a run, in a pod of its own, which goes at the end. With `ended` Conflict where the run has not.
+
+        Raises UsageProblem where nothing is kept, or no such run is known, Unreachable, AccessDenied.
+        """
+        run = self._found(run_id, 0)
+        root = posixpath.dirname(run.directory) or self.root
+        job = reader.document(self.cluster, run_id, self.settings, root, mark=reader.mark())
+        if ended and not run.state.ended:
+            raise Conflict(f"{self.cluster.name}: {run_id} is {run.state}; what it writes is archived once it has ended")
+        with reader.opened(self.cluster, job, tell=tell) as host:
+            yield Agent(host, posixpath.dirname(run_directory(run_id, self.settings, root)), foreign=True)
+
     def stop(self, run_id: str, *, grace_s: float = _GRACE_S) -> Stopped:
         """Delete a run's Job, its pods first, and wait until they are gone. One that has ended stays as it is. Raises UsageProblem, GpuevalError."""
         job = self._job(run_id)
         if job is None:
-            return Stopped(self._found(run_id, 0), ended_before=True, asked=0, killed=0)
+            before = self._found(run_id, 0).state.ended
+            if not before:
+                self._records.stop(job_name(run_id))
+            return Stopped(self._found(run_id, 0), ended_before=before, asked=0, killed=0)
         run = self._run(job, self._pods(job), "")
         if run.state.ended:
+            self._records.settle(job, _end_of(run))
             return Stopped(run, ended_before=True, asked=0, killed=0)
+        self._records.settle(job)
+        self._records.stop(job["metadata"]["name"])
         self._delete(job, grace_s)
         stopped = Outcome(State.CANCELLED, "a stop was asked for; its Job is deleted")
         return Stopped(self._told(job, stopped, "", 0), ended_before=False, asked=run.processes, killed=0)
@@ -157,27 +227,46 @@ class Jobs:
             raise GpuevalError(f"{self.cluster.name}: {about['name']} is being deleted, and still there after {_STOP_S + grace_s:g} s: see `kubectl get pods`")
 
     def _job(self, run_id: str) -> Document | None:
-        """The Job of a run; None where only pods of it are left. Raises UsageProblem."""
+        """The Job of a run; None where its record, or pods of it, are left alone. Raises UsageProblem."""
+        name = job_name(run_id)
         try:
-            return self.cluster.get("jobs", job_name(run_id))
+            return self.cluster.get("jobs", name)
         except Absent:
-            if self._pods_of(job_name(run_id)):
-                return None
-        known = [job["metadata"]["annotations"][RUN_ID] for job in self._all("jobs") if RUN_ID in job["metadata"].get("annotations", {})]
-        near = valid_values(run_id, known, what="run ids")
-        raise UsageProblem(f"{self.cluster.name}: there is no run {run_id!r} in {self.cluster.namespace}; one that was stopped is gone. {near}")
+            if self._records.of(name) is not None or self._pods_of(name):
+                return self._late(name)
+        known = {document["metadata"].get("annotations", {}).get(RUN_ID) for document in (*self._all("jobs"), *self._records.every())}
+        near = valid_values(run_id, known - {None}, what="run ids")
+        raise UsageProblem(f"{self.cluster.name}: there is no run {run_id!r} in {self.cluster.namespace}. {near}")
+
+    def _late(self, name: str) -> Document | None:
+        """A Job that was created between two looks: its record alone does not say that it has vanished."""
+        try:
+            return self.cluster.get("jobs", name)
+        except Absent:
+            return None
 
     def _found(self, run_id: str, tail_lines: int) -> DetachedRun:
         job = self._job(run_id)
         if job is None:
-            about = {"name": job_name(run_id), "annotations": {RUN_ID: run_id}}
-            pods = self._pods_of(job_name(run_id))
-            living = sum(states.phase(pod) in {"Pending", "Running"} for pod in pods)
-            return self._told({"metadata": about}, Outcome(State.LOST, "its Job has vanished, and pods of it are left"), "", living)
+            about = {"metadata": {"name": job_name(run_id), "annotations": {RUN_ID: run_id}}, "data": {}}
+            record, pods = self._records.of(job_name(run_id)), self._pods_of(job_name(run_id))
+            return self._ended(record or about, pods)
         pods = self._pods(job)
         pod = self._chosen(job, pods) if tail_lines else None
         text = "" if pod is None else harmless(b"".join(self._log(job, pod).splitlines(keepends=True)[-tail_lines:]))
-        return self._run(job, pods, text)
+        run = self._run(job, pods, text)
+        self._records.settle(job, _end_of(run))
+        return run
+
+    def _ended(self, record: Document, pods: Sequence[Document] = ()) -> DetachedRun:
+        """A run of which its record, or pods, are left."""
+        end, living = ended(record), sum(states.phase(pod) in {"Pending", "Running"} for pod in pods)
+        outcome = end.outcome
+        if pods and not outcome.state.ended:  # its record was not written to the end
+            outcome = Outcome(State.LOST, "its Job has vanished")
+        reason = f"{outcome.reason}, and pods of it are left" if pods else outcome.reason
+        run = self._told(record, Outcome(outcome.state, harmless(reason.encode())), "", living, end.exit_code)
+        return replace(run, seconds=end.seconds)
 
     def _pods(self, job: Document) -> list[Document]:
         return self._pods_of(job["metadata"]["name"])
@@ -185,6 +274,9 @@ class Jobs:
     def _pods_of(self, name: str) -> list[Document]:
         found: list[Document] = self.cluster.get("pods", labelSelector=f"{RUN}={name}")["items"]
         return found
+
+    def _ours(self) -> list[Document]:
+        return [job for job in self._all("jobs") if RUN_ID in job["metadata"].get("annotations", {})]
 
     def _all(self, kind: str) -> list[Document]:
         found: list[Document] = self.cluster.get(kind, labelSelector=f"{MANAGER}={OURS[MANAGER]}")["items"]
@@ -238,6 +330,10 @@ class Jobs:
             progress=states.progress(job, tail),
             parts="pods",
         )
+
+
+def _end_of(run: DetachedRun) -> End | None:
+    return End(run.outcome, run.seconds, run.exit_code) if run.state.ended else None
 
 
 def _redactor(job: Document, own: Mapping[str, str]) -> Redactor:

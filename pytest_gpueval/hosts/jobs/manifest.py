@@ -43,6 +43,15 @@ class Settings:
     environment: Mapping[str, str] = field(default_factory=dict)
     template: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def container(self) -> str:
+        """Whose container ours is laid over: the only one that the template has, or the one that is called as ours."""
+        try:
+            names = [container["name"] for container in self.template["spec"]["template"]["spec"]["containers"]]
+        except (KeyError, TypeError):
+            return "gpueval"
+        return names[0] if len(names) == 1 else "gpueval"
+
 
 def job_name(run_id: str) -> str:
     """What the run's Job is called: lower case, and short enough for the names of its pods.
@@ -59,16 +68,12 @@ def manifest(cluster: Cluster, what: Submission, settings: Settings, root: str |
     _check(cluster, what, settings, root)
     name, count = job_name(what.run_id), settings.shards
     directory = run_directory(what.run_id, settings, root)
-    theirs = dict(settings.template)
-    container = _container(what, settings, directory, name, _container_name(theirs))
-    pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
-    if settings.claim:
-        pod["volumes"] = [{"name": _VOLUME, "persistentVolumeClaim": {"claimName": settings.claim}}]
     labels = {**OURS, RUN: name}
     rules: list[dict[str, Any]] = [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"action": "FailIndex", "onExitCodes": {"containerName": container["name"], "operator": "NotIn", "values": _KILLED}},
+        {"action": "FailIndex", "onExitCodes": {"containerName": settings.container, "operator": "NotIn", "values": _KILLED}},
     ]
+    pod = {"restartPolicy": "Never", "containers": [_container(what, settings, directory, name)]}
     spec = {
         "completionMode": "Indexed",
         "completions": count,
@@ -77,12 +82,25 @@ def manifest(cluster: Cluster, what: Submission, settings: Settings, root: str |
         "podFailurePolicy": {"rules": rules},
         "template": {"metadata": {"labels": labels}, "spec": pod},
     }
-    document: dict[str, Any] = merged(
-        theirs, {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": cluster.namespace, "labels": labels}, "spec": spec}
-    )
-    _check_image(cluster, document, container["name"])
+    ours = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": cluster.namespace, "labels": labels}, "spec": spec}
+    document = laid_over(settings, ours)
+    check_image(cluster, document, settings.container)
     notes = {RUN_ID: what.run_id, COMMAND: json.dumps(list(what.command)), DIRECTORY: directory, REQUEST: digest(document)}
     document["metadata"]["annotations"] = {**document["metadata"].get("annotations", {}), **notes}
+    return document
+
+
+def laid_over(settings: Settings, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """A Job with the user's template below it, and the image and volume of hosts.toml in the run's container."""
+    container: dict[str, Any] = {"name": settings.container}
+    if settings.image:
+        container["image"] = settings.image
+    if settings.claim:
+        container["volumeMounts"] = [{"name": _VOLUME, "mountPath": settings.volume}]
+    pod: dict[str, Any] = {"containers": [container]}
+    if settings.claim:
+        pod["volumes"] = [{"name": _VOLUME, "persistentVolumeClaim": {"claimName": settings.claim}}]
+    document: dict[str, Any] = merged(merged(dict(settings.template), {"spec": {"template": {"spec": pod}}}), ours)
     return document
 
 
@@ -105,22 +123,18 @@ def run_directory(run_id: str, settings: Settings, root: str | None) -> str:
     return f"{place}/{run_id}"
 
 
-def _container(what: Submission, settings: Settings, directory: str, job: str, name: str) -> dict[str, Any]:
+def _container(what: Submission, settings: Settings, directory: str, job: str) -> dict[str, Any]:
     run_dir = _literal(directory) if settings.shards == 1 else f"{_literal(directory)}/{_INDEX_THERE}"
     words = {"{run_dir}": run_dir, "{run_id}": _literal(what.run_id), "{shard_index}": _INDEX_THERE, "{shard_count}": str(settings.shards)}
     plain = {**settings.environment, **what.environment}
     environment: list[dict[str, Any]] = [{"name": key, "value": _literal(value)} for key, value in plain.items()]
     environment += [{"name": "GPUEVAL_RUN_ID", "value": what.run_id}, {"name": "GPUEVAL_RUN_DIR", "value": run_dir}]
     environment += [{"name": key, "valueFrom": {"secretKeyRef": {"name": job, "key": key}}} for key in what.secrets]
-    container: dict[str, Any] = {"name": name, "command": [_filled(word, words) for word in what.command], "env": environment}
-    if settings.image:
-        container["image"] = settings.image
+    container: dict[str, Any] = {"name": settings.container, "command": [_filled(word, words) for word in what.command], "env": environment}
     if what.directory != "~":
         container["workingDir"] = what.directory
     if settings.gpus_per_pod:
         container["resources"] = {"limits": {"nvidia.com/gpu": settings.gpus_per_pod}}
-    if settings.claim:
-        container["volumeMounts"] = [{"name": _VOLUME, "mountPath": settings.volume}]
     return container
 
 
@@ -135,15 +149,6 @@ def _literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _container_name(theirs: Mapping[str, Any]) -> str:
-    """Whose container ours is laid over: the only one that the template has, or the one that is called as ours."""
-    try:
-        names = [container["name"] for container in theirs["spec"]["template"]["spec"]["containers"]]
-    except (KeyError, TypeError):
-        return "gpueval"
-    return names[0] if len(names) == 1 else "gpueval"
-
-
 def _check(cluster: Cluster, what: Submission, settings: Settings, root: str | None) -> None:
     if what.directory != "~" and not what.directory.startswith("/"):
         raise UsageProblem(f"{cluster.name}: {what.directory}: the directory in which a Job's command runs begins with /")
@@ -156,7 +161,8 @@ def _check(cluster: Cluster, what: Submission, settings: Settings, root: str | N
         )
 
 
-def _check_image(cluster: Cluster, document: Mapping[str, Any], name: str) -> None:
+def check_image(cluster: Cluster, document: Mapping[str, Any], name: str) -> None:
+    """Raise UsageProblem where nobody has said which image the container of this name runs."""
     for container in document["spec"]["template"]["spec"]["containers"]:
         if container["name"] == name and not container.get("image"):
             raise UsageProblem(f'{cluster.name}: which image do its pods run? Say image = "..." in hosts.toml, or in the YAML file that `job` names.')

@@ -1,6 +1,7 @@
 """Runs on a host whose link is bad: a real sshd behind a proxy that cuts and stalls."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,53 @@ def test_a_fetch_that_is_cut_at_every_tenth(agent, far, link, tmp_path):
         break
     assert cuts >= 9 and "model.bin" in {entry.name for entry in done.files}
     assert (tmp_path / "to/one/model.bin").read_bytes() == Path(agent.root, "one/model.bin").read_bytes()
+
+
+# Bytes a second of a link of 1 Mbit/s.
+SLOW_LINK = 125_000
+# What comes by a connection besides the file: the handshake, and the agent's answer.
+HANDSHAKE = 8_000
+# SSH's largest packet: a part of one proves nothing, so what has come of it when the link is cut comes again.
+PACKET = 32_768
+
+
+def test_a_slow_link_that_is_cut_at_every_tenth_brings_each_byte_once(agent, far, link, tmp_path, monkeypatch):
+    size = 400_000
+    far.submit(what(["sh", "-c", f'head -c {size} /dev/urandom >"$1"', "sh", "{run_dir}/model.bin"]), {}, tmux=False)
+    assert ended(far).state is State.PASSED
+    link.cut()
+    link.slow(SLOW_LINK)
+    link.came, before, begun = 0, link.connections, time.monotonic()
+    get, taken = far.host.get, []
+
+    def counted(source, target, *, offset, **more):
+        try:
+            return get(source, target, offset=offset, **more)
+        finally:
+            taken.append((offset, target.stat().st_size))
+
+    monkeypatch.setattr(far.host, "get", counted)
+    for _ in range(40):
+        link.cut_after(size // 10 + HANDSHAKE)
+        try:
+            done = fetching.fetch(far, "one", tmp_path / "to", most_bytes=1 << 30, most_files=100)
+        except Unreachable:
+            continue
+        break
+    connections = link.connections - before
+    assert connections > 9 and "model.bin" in {entry.name for entry in done.files}
+    assert (tmp_path / "to/one/model.bin").read_bytes() == Path(agent.root, "one/model.bin").read_bytes()
+    model = [(begin, end) for begin, end in taken if end > 10_000]  # the other files are small
+    assert [begin for begin, _ in model] == [0, *(end for _, end in model[:-1])] and model[-1][1] == size, "it goes on where it stopped"
+    assert link.came <= size + connections * (HANDSHAKE + PACKET), f"{link.came:,} bytes came by {connections} connections"
+    assert time.monotonic() - begun > size / SLOW_LINK, "the link was slow"
+
+
+def test_status_over_a_slow_link(far, link):
+    far.submit(what("echo beat"), {})
+    link.cut()
+    link.slow(SLOW_LINK)
+    link.sent = link.came = 0
+    run = ended(far)
+    assert run.state is State.PASSED and run.tail == "beat\n"
+    assert link.sent > 20_000, "all of the agent went over it"

@@ -3,26 +3,20 @@
 import os
 import sys
 import threading
-from datetime import UTC, datetime
 
 import pytest
 
 from pytest_gpueval.errors import AccessDenied, Conflict, GpuevalError, Unreachable, UsageProblem
-from pytest_gpueval.hosts.detached.states import State
-from pytest_gpueval.hosts.detached.submission import submission
+from pytest_gpueval.hosts.detached.states import Outcome, State
 from pytest_gpueval.hosts.jobs.client import Jobs
 from pytest_gpueval.hosts.jobs.manifest import Settings, job_name
 from pytest_gpueval.hosts.kubectl import Cluster
+from tests.job_runs import ended, pod_of, what
 from tests.kube.server import CONTEXT, NAMESPACE
 from tests.waiting import wait_for
 
+GONE = "its Job has vanished: deleted by somebody else, or by its time to live before anybody saw how it ended"
 SHARDS = "echo shard {shard_index} of {shard_count} in {run_dir}"
-
-
-def what(command, run_id="one", **more):
-    words = ["sh", "-c", command] if isinstance(command, str) else command
-    given = {"directory": "~", "variables": [], "secrets": [], "own": dict(os.environ), **more}
-    return submission(words, run_id=run_id, now=datetime.now(UTC), **given)
 
 
 @pytest.fixture
@@ -35,24 +29,6 @@ def jobs(cluster):
 
 def state(jobs, run_id="one"):
     return jobs.status([run_id])[0].outcome
-
-
-def ended(jobs, run_id="one"):
-    def look():
-        (run,) = jobs.status([run_id], tail_lines=100)
-        return run if run.state.ended else None
-
-    return wait_for(look)
-
-
-def pod_of(cluster, index, run_id="one"):
-    """The living pod of an index, once its program runs."""
-
-    def look():
-        found = [pod for pod in cluster.pods.values() if pod.name.startswith(f"{job_name(run_id)}-{index}-") and pod.phase == "Running"]
-        return found[0] if found else None
-
-    return wait_for(look)
 
 
 def lines_of(path):
@@ -211,8 +187,9 @@ def test_stopped_is_stopped(jobs, cluster, tmp_path):
     assert (done.ended_before, done.asked, done.run.state) == (False, 2, State.CANCELLED)
     assert not cluster.living() and not cluster.jobs and not cluster.pods, "waited for"
     assert lines_of(tmp_path / "asked") == ["x", "x"]
-    with pytest.raises(UsageProblem, match=r"there is no run 'one' in evals; one that was stopped is gone. There are no run ids"):
-        jobs().stop("one")
+    assert jobs().stop("one").ended_before and state(jobs()) == Outcome(State.CANCELLED, "a stop was asked for; its Job is deleted")
+    with pytest.raises(UsageProblem, match=r"there is no run 'on' in evals. Did you mean 'one'"):
+        jobs().stop("on")
 
 
 def test_what_has_ended_is_kept(jobs, cluster):
@@ -226,8 +203,101 @@ def test_a_job_that_vanishes_is_lost_where_pods_are_left(jobs, cluster):
     pod_of(cluster, 0)
     job = cluster.jobs.pop((NAMESPACE, job_name("one")))  # deleted with --cascade=orphan
     (run,) = jobs().status(["one"])
-    assert (run.state, run.outcome.reason) == (State.LOST, "its Job has vanished, and pods of it are left")
+    assert (run.state, run.outcome.reason) == (State.LOST, f"{GONE}, and pods of it are left")
     cluster.jobs[NAMESPACE, job_name("one")] = job
+
+
+def test_a_job_that_vanishes_is_lost_and_starts_again_by_force_alone(jobs, cluster, tmp_path):
+    command = f"echo x >> {tmp_path}/starts; exec sleep 1000"
+    jobs(shards=1).submit(what(command), {})
+    pod_of(cluster, 0)
+    cluster.forget_job(job_name("one"))
+    assert state(jobs()) == Outcome(State.LOST, GONE)
+    (run,) = jobs().look().runs
+    assert (run.run_id, run.state, run.command, run.directory) == ("one", State.LOST, ("sh", "-c", command), "/runs/one")
+    assert run.submitted_at and jobs().logs("one").ended
+    again = jobs(shards=1).submit(what(command), {})
+    assert again.again and again.run.state is State.LOST and lines_of(tmp_path / "starts") == ["x"]
+    with pytest.raises(Conflict, match="--force runs it again"):
+        jobs(shards=1).submit(what("true"), {})
+    assert not jobs(shards=1).submit(what(command), {}, force=True).again
+    pod_of(cluster, 0)
+    assert state(jobs()).state is State.RUNNING and lines_of(tmp_path / "starts") == ["x", "x"]
+
+
+@pytest.mark.parametrize(("command", "outcome"), [("true", Outcome(State.PASSED)), ("exit 3", Outcome(State.FAILED, "by index: 0 (exit code 3)"))])
+def test_an_end_that_was_seen_is_known_when_the_job_has_gone(jobs, cluster, command, outcome):
+    jobs(shards=1).submit(what(command), {})
+    before = ended(jobs())
+    cluster.forget_job(job_name("one"))
+    (run,) = jobs().status(["one"])
+    assert run.outcome == outcome and (run.seconds, run.exit_code) == (before.seconds, before.exit_code)
+    assert jobs().look().runs == [run]
+    assert jobs(shards=1).submit(what(command), {}).run.outcome == outcome
+
+
+def test_a_submit_that_was_killed_before_its_job(jobs, cluster, tmp_path):
+    command = f"echo x >> {tmp_path}/starts"
+    cluster.fail("/jobs", 503, method="POST")
+    with pytest.raises(Unreachable, match="nobody knows whether its Job was created"):
+        jobs(shards=1).submit(what(command), {})
+    cluster.heal()
+    assert state(jobs()) == Outcome(State.QUEUED, "its submit was cut off, and no Job of it is there; submit it again: it starts once")
+    assert not jobs(shards=1).submit(what(command), {}).again
+    assert ended(jobs()).state is State.PASSED and lines_of(tmp_path / "starts") == ["x"]
+    cluster.fail("/jobs", 503, method="POST")
+    with pytest.raises(Unreachable):
+        jobs(shards=1).submit(what(command, "two"), {})
+    cluster.heal()
+    stopped = jobs().stop("two")
+    assert not stopped.ended_before and stopped.run.state is State.CANCELLED and state(jobs(), "two").state is State.CANCELLED
+
+
+def test_a_lost_answer_is_settled_by_the_first_look(jobs, cluster):
+    cluster.lose_answer("/jobs", method="POST")
+    with pytest.raises(GpuevalError):
+        jobs(shards=1).submit(what("exec sleep 1000"), {})
+    pod_of(cluster, 0)
+    assert state(jobs()).state is State.RUNNING
+    cluster.forget_job(job_name("one"))
+    assert state(jobs()) == Outcome(State.LOST, GONE)
+
+
+@pytest.mark.parametrize("method", [None, "PUT"])
+def test_an_account_that_may_have_no_records_runs_all_the_same(jobs, cluster, method):
+    cluster.fail("/configmaps", 403, method=method, message='configmaps is forbidden: User "me" cannot do that')
+    done = jobs(shards=1).submit(what("true"), {})
+    assert done.notes[-1].startswith("a run whose Job vanishes will not be known any more")
+    assert ended(jobs()).state is State.PASSED and [run.state for run in jobs().look().runs] == [State.PASSED]
+    assert jobs().stop("one").ended_before
+
+
+@pytest.mark.parametrize("run_ids", [None, ["one"]])
+def test_one_that_is_submitted_between_two_looks_has_not_vanished(jobs, monkeypatch, run_ids):
+    looking = jobs(shards=1)
+    name = "every" if run_ids is None else "of"
+    look = getattr(looking._records, name)
+
+    def late(*words):
+        monkeypatch.setattr(looking._records, name, look)
+        jobs(shards=1).submit(what("exec sleep 1000"), {})
+        return look(*words)
+
+    monkeypatch.setattr(looking._records, name, late)
+    (run,) = looking.look(run_ids).runs
+    assert not run.state.ended and jobs(shards=1).submit(what("exec sleep 1000"), {}).again
+
+
+def test_many_looks_at_once_write_one_record(jobs, cluster):
+    jobs(shards=1).submit(what("true"), {})
+    wait_for(lambda: cluster.jobs[NAMESPACE, job_name("one")].document["status"].get("conditions"))
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(state(jobs()).state)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [State.PASSED] * 4 and len(cluster.config_maps) == 1
 
 
 def test_a_log_is_followed_through_an_eviction_to_the_end(jobs, cluster, tmp_path):

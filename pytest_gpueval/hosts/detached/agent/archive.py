@@ -9,7 +9,7 @@ import shutil
 import stat
 from typing import Any
 
-from .files import Run, named
+from .files import Run, placed
 from .processes import Refused, lives
 from .slurm import active, by_slurm, job_of, settled
 
@@ -18,10 +18,10 @@ ARCHIVED = "archived"
 
 def archive(message: dict[str, Any]) -> dict[str, Any]:
     """Move files and directories to ROOT/RUN_ID/archived; nothing is overwritten. To ask again after a cut moves the rest. Raises Refused."""
-    run, claim = named(message)
+    run, claim = placed(message)
+    os.makedirs(run.state, mode=0o700, exist_ok=True)  # a run of somebody else has none
     with run.locked():
-        goes_on = not settled(run, claim) and active(job_of(claim)) if by_slurm(claim) else lives(run.part(claim, "runner"))
-        if run.part(claim, "exit") is None and goes_on:
+        if claim is not None and writes(run, claim):
             raise Refused("conflict", f"{run.id} still runs; what it writes is archived once it has ended")
         moves = [move for pattern in message["paths"] for move in matches(run, pattern)]
         targets = [target for _, target in moves]
@@ -32,6 +32,13 @@ def archive(message: dict[str, Any]) -> dict[str, Any]:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             move(source, target)
         return {"moved": [list(pair) for pair in moves]}
+
+
+def writes(run: Run, claim: dict[str, Any]) -> bool:
+    """Whether a run may still write."""
+    if run.part(claim, "exit") is not None:
+        return False
+    return not settled(run, claim) and active(job_of(claim)) if by_slurm(claim) else lives(run.part(claim, "runner"))
 
 
 def matches(run: Run, pattern: str) -> list[tuple[str, str]]:

@@ -182,3 +182,13 @@ def named(message: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     if claim is None:
         raise Refused("missing", run.id)
     return run, claim
+
+
+def placed(message: dict[str, Any]) -> tuple[Run, dict[str, Any] | None]:
+    """The same, where the run may be `foreign`: a directory below ROOT of which somebody else knows how the run is. Raises Refused."""
+    if not message.get("foreign"):
+        return named(message)
+    run = Run(message["root"], message["run_id"])
+    if os.path.islink(run.directory) or not os.path.isdir(run.directory):
+        raise Refused("missing", run.id)
+    return run, None

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import Any
 
-from .files import STATE, named
+from .files import STATE, placed
 from .processes import Refused
 from .progress import PROGRESS
 
@@ -20,8 +20,8 @@ def manifest(message: dict[str, Any]) -> dict[str, Any]:
     A file that the client knows, of the same size and time, is not read again. One that grows meanwhile counts as it was. How far the run is changes
     too often to be fetched before its end.
     """
-    run, claim = named(message)
-    going_on = run.part(claim, "exit") is None
+    run, claim = placed(message)
+    going_on = claim is not None and run.part(claim, "exit") is None
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
     for directory, folders, files in os.walk(run.directory):
