@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Machines of hosts.toml: list them, ask how they are, send code, make them ready.", no_args_is_help=True, rich_markup_mode=None)
 
 _MOST_SHOWN = 20
+# A clock that is further off is worth a word.
+_CLOCK_S = 60.0
 _Host = Annotated[str, typer.Argument(metavar="HOST", help="A name of hosts.toml or ssh_config, an address, or local.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be sent and done; change nothing.")]
 
@@ -201,7 +203,7 @@ def _ready_lines(done: Prepared, todo: list[str]) -> list[str]:
 def _lines(found: Status) -> list[str]:
     """One host: a line, and one for each GPU, problem and run that goes on."""
     from pytest_gpueval.hosts.detached.text import harmless
-    from pytest_gpueval.reports.table import plain
+    from pytest_gpueval.reports.table import clock, plain
 
     from . import run_words
 
@@ -223,6 +225,8 @@ def _lines(found: Status) -> list[str]:
     ]
     lines = [f"{name}: ok: {' · '.join(parts)}" if not found.problems else f"{name}: unfit: {' · '.join(parts)}"]
     lines += [f"  {problem}" for problem in found.problems]
+    if abs(found.clock_s) > _CLOCK_S:
+        lines.append(f"  its clock is {clock(abs(found.clock_s))} {'ahead' if found.clock_s > 0 else 'behind'}: so are times in its logs and metadata")
     lines += [f"  GPU {gpu.index} {gpu.name}: {gpu.used_mib} of {gpu.total_mib} MiB, {len(gpu.processes)} processes" for gpu in found.gpus or ()]
     for run in running:
         told = [run_words.short_progress(run.progress), f"GPU {gpus}" if (gpus := run_words.short_gpus(run)) else ""]

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_gpueval.hosts.detached.agent.processes import marks
 from tests.bad_links import bad_link
+from tests.clocks import off_by
 from tests.code import CANARY, repository, shape
 from tests.detached_runs import runs_in, what
 from tests.sshd import running
@@ -108,6 +109,12 @@ def test_status_of_all_at_once(root, sshd, tmp_path):
     assert re.search(r"^refused: unreachable: .*Connection refused", lines, re.MULTILINE)
     assert "here: unfit: " in lines and "  volume = '/no/such' is not mounted there" in lines
     gpueval(root, "status", "here", "--timeout", "90", code=1)
+
+
+def test_a_clock_that_is_off_is_said(root, sshd):
+    (root / "hosts.toml").write_text(toml(sshd, early={f"env.{name}": value for name, value in off_by("-1h").items()}, right={}))
+    said = gpueval(root, "status", "--timeout", "90").stdout
+    assert re.search(r"^  its clock is (1:00:0\d|59:5\d) behind: ", said, re.MULTILINE) and said.count("its clock is") == 1
 
 
 @pytest.mark.parametrize(("name", "more"), [("gpueval-runs", {}), ("elsewhere", {"OPS_REMOTE_OUTPUTS_DIR": "~/elsewhere"})])
