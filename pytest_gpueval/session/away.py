@@ -31,7 +31,7 @@ from pytest_gpueval.processes.command import supervised_there
 
 from . import attempts, lanes, xdist_seam
 from .courier import EVENTS, Receiver
-from .lanes import Lane
+from .lanes import GPUS, Lane
 from .settings import RUNTIME_VARIABLE, Settings
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Away:
     def lanes(self, widths: Collection[int], processes: int | None, most: int) -> list[Lane]:
         """Its lanes. Raises UsageProblem where it has too few GPUs, or none."""
         if self.queued is not None:
-            laid = [Lane(f"job{number}", (), {}) for number in range(self.queued)]
+            laid = [Lane(f"job{number}", (), {}, queued=True) for number in range(self.queued)]
         elif self.devices:
             laid = lanes.on_gpus(self.devices, widths)
         else:
@@ -257,18 +257,26 @@ class Elsewhere:
         again = {"python": [sys.executable], "root": str(settings.root), "options": self._options(self._lanes[lane])}
         told["gpueval"] |= {
             "session_dir": away.session_dir,
+            "finds_gpus": away.queued is not None,
             "away": {"session_dir": str(self._controller.session_dir), "data": away.data, "again": again, "last_failed": self._last_failed()},
         }
         told["gpueval_pins"] = [((away.there(Path(key[0]), settings.root), *key[1:]), pin) for key, pin in told["gpueval_pins"]]
         told["gpueval_suites"] = {}  # read there, by their names there
 
         def hear(message: Mapping[str, Any]) -> None:
-            if message["event"] in EVENTS:
+            if message["event"] == GPUS:
+                self._gpus_of(lane, message["gpus"])
+            elif message["event"] in EVENTS:
                 self._receiver.hear(message, away.name, reply)
             else:
                 self._controller.hear(message)
 
         return hear
+
+    def _gpus_of(self, lane: str, gpus: Sequence[Mapping[str, Any]]) -> None:
+        """A worker says which GPUs the job has that it runs in."""
+        self._lanes[lane] = replace(self._lanes[lane], gpus=tuple(Device(**device) for device in gpus))
+        self._controller.lay(list(self._lanes.values()))
 
     def changed(self, run_id: str) -> None:
         """A run's directory, and the list of its attempts, were changed here."""

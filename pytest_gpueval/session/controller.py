@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .allocation import Allocation
     from .away import Elsewhere
     from .data import Data
+    from .lanes import Lane
 
 
 class Controller:
@@ -166,6 +167,11 @@ class Controller:
         if message["elsewhere"]:
             self.again.add(message["nodeid"])
         self.display.note(f"{message['case']}: {message['reason']}; again")
+
+    def lay(self, laid: Sequence[Lane]) -> None:
+        """More is known of the lanes."""
+        self._allocation = replace(self._allocation, lanes=laid)
+        self._record = self._record.model_copy(update={"lanes": [lane.as_dict() for lane in laid]})
 
     def _stop_early(self, message: Mapping[str, Any]) -> None:
         """Tell the workers of a row that is hopeless; the one that runs it ends it."""

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_gpueval.errors import UsageProblem
 from pytest_gpueval.gpus.devices import Device
@@ -23,17 +23,23 @@ if TYPE_CHECKING:
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+# What a worker tells that was given its GPUs by what has started it.
+GPUS: Final = "gpus"
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """One worker process: its name, its GPUs (none on the CPU), and what its environment gets. Lanes that share a GPU take turns.
 
-    `host` is the name of the host that it is on; "" where that is this machine.
+    `host` is the name of the host that it is on; "" where that is this machine. A lane that is `queued` waits for a job of Slurm, and its GPUs are known
+    once that has begun.
     """
 
     name: str
     gpus: tuple[Device, ...]
     environment: Mapping[str, str]
     host: str = ""
+    queued: bool = False
 
     def spec(self, python: Sequence[str]) -> str:
         """The execnet specification that xdist starts it by, through the command `python`. Raises UsageProblem for what a specification cannot hold."""
@@ -128,9 +134,9 @@ def processes_in_words(option: Any) -> str:
 
 
 def describe(laid: Sequence[Lane]) -> str:
-    """The lanes in words: `2 CPU lanes`, `8 x NVIDIA H100`."""
+    """The lanes in words: `2 CPU lanes`, `8 x NVIDIA H100`, `4 jobs of Slurm`."""
     names = list({(lane.host, device.uuid): device.name for lane in laid for device in lane.gpus}.values())
     on = f" on {', '.join(dict.fromkeys(lane.host for lane in laid))}" if any(lane.host for lane in laid) else ""
-    if names:
-        return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names)) + on
-    return f"{len(laid)} CPU lane{'s' if len(laid) != 1 else ''}{on}"
+    waiting = sum(lane.queued and not lane.gpus for lane in laid)
+    told = [f"{names.count(name)} x {name}" for name in dict.fromkeys(names)] + ([f"{waiting} job{'s' if waiting != 1 else ''} of Slurm"] if waiting else [])
+    return (", ".join(told) or f"{len(laid)} CPU lane{'s' if len(laid) != 1 else ''}") + on

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import pytest
 
 from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.errors import Conflict, GateFailure, GpuevalError, RuntimeFault
-from pytest_gpueval.gpus import health, nvml
+from pytest_gpueval.gpus import devices, health, nvml
 from pytest_gpueval.gpus.nvml import Reading
 from pytest_gpueval.gpus.sampling import Sampler, Usage
 from pytest_gpueval.runs.directory import COMPARED, SUMMARY
@@ -30,6 +30,7 @@ from . import attempts, cases, comparison, failures, provenance, registry, serve
 from .cutting import Cutting, as_text
 from .data import Data
 from .evaluation_run import EvaluationRun
+from .lanes import GPUS
 from .run import Run
 from .settings import Settings
 
@@ -58,6 +59,8 @@ class Orders:
     workers: int = 1
     # Of a worker on another host: how an item is run again from `here`, where its session_dir is there, where data are on this host.
     away: Mapping[str, Any] | None = None
+    # Whatever started the worker has chosen its GPUs.
+    finds_gpus: bool = False
 
 
 class Worker:
@@ -72,10 +75,11 @@ class Worker:
         self.workers = orders.workers
         self.redactor = redactor
         self.hooks = config.hook
+        self._found = _pinned() if orders.finds_gpus else []
         self.gpus = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.startswith(("GPU-", "MIG-"))]
         # Looked up before the first item, whose time it would count as. What a process has imported it keeps.
         self.packages, self.machine = provenance.packages(), provenance.machine()
-        self.gpu = {"name": orders.gpu_name, "driver": _driver()} if self.gpus else None
+        self.gpu = {"name": self._found[0].name if self._found else orders.gpu_name, "driver": _driver()} if self.gpus else None
         self._orders = orders
         self._id = getattr(config, "workerinput", {}).get("workerid", self.name)
         self._named = config.stash.get(shards.NAMED, {})
@@ -178,8 +182,8 @@ class Worker:
         # --rootdir makes the command work from anywhere; the file of the node id is given in full.
         file, _, rest = nodeid.partition("::")
         target = f"{_resolved(self.settings.root / file)}::{rest}"
-        devices = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"] if self.gpus else []
-        return [*devices, sys.executable, "-m", "pytest", f"--rootdir={self.settings.root}", target, *self._arguments, *place]
+        pinned = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"] if self.gpus else []
+        return [*pinned, sys.executable, "-m", "pytest", f"--rootdir={self.settings.root}", target, *self._arguments, *place]
 
     def notify(self, event: str, run: Run, **details: Any) -> None:
         """Tell the controller what a run is doing."""
@@ -272,6 +276,8 @@ class Worker:
         deselected = session.config.hook.pytest_deselected
         shards.expand(session.items, Cutting.of(self._orders.cutting), self._named, lambda items: deselected(items=items))
         with suppress(OSError):  # as above
+            if self._found:
+                self._send({"event": GPUS, "worker": self.name, "gpus": [asdict(device) for device in self._found]})
             self._send({"event": "collected", "worker": self.name, "items": as_text(shards.collected(session.items))})
 
     @pytest.hookimpl(trylast=True)
@@ -433,6 +439,16 @@ def _resolved(path: Path) -> Path:
 
 def _phase(run: Run | None) -> AbstractContextManager[None]:
     return run.phase() if run is not None else nullcontext()
+
+
+def _pinned() -> list[devices.Device]:
+    """The GPUs that this process was given, which from now on it names by their UUIDs, as workers do; none where no driver tells them."""
+    found: list[devices.Device] = []
+    with suppress(RuntimeFault):  # as below
+        found = devices.visible()
+    if found:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(device.uuid for device in found)
+    return found
 
 
 def _driver() -> str | None:

@@ -319,10 +319,15 @@ def test_workers_are_jobs_of_slurm(hosts, slurm):
     toy = hosts.toy
     toy.datasets({f"d{number}": ["meet(2)", "pass"] for number in range(3)})
     kept = slurm.environment
-    hosts.add("cluster", address="slurm://gpu", ssh_config=None, slurm=["--mem=600"], env_more=kept)
+    hosts.add("cluster", 4, address="slurm://gpu", ssh_config=None, slurm=["--mem=600"], env_more=kept)
     said = hosts.finish("cluster", "--gpus", "0-1")
-    assert "2 CPU lanes on cluster" in said and "3 passed" in said, said
-    assert {line["gpus"] for line in toy.events("begin")} <= {"0", "1", "2", "3"} and validate.problems(toy.session("it")) == []
+    assert "2 jobs of Slurm on cluster" in said and "3 passed" in said, said
+    there = {line["gpus"] for line in toy.events("begin")}  # chosen by Slurm, named as workers name them
+    assert len(there) == 2 and all(gpu.startswith("GPU-") for gpu in there) and validate.problems(toy.session("it")) == []
+    record = toy.record()
+    assert {gpu for lane in record["lanes"] for gpu in lane["gpus"]} == there and {run["gpu"] for run in record["runs"]} == {record["lanes"][0]["gpu_name"]}
+    metadata = json.loads((toy.session("it") / "toy-d0-fast/run_metadata.json").read_text())
+    assert set(metadata["gpus"]) < there and "NVIDIA" in metadata["gpu"]["name"]
     refused = toy.finish(hosts.here, "--gpueval-hosts", "cluster", "--gpus", "all", "--gpueval-session", "other", expect=4)
     assert "say how many workers there are" in refused
 
