@@ -11,6 +11,9 @@ from typing import Protocol, Self
 # Of variables, where none are added.
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
+# What a program reads: all of it, or pieces that are made while the program runs.
+Stdin = bytes | Iterable[bytes]
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -36,17 +39,11 @@ class Host(Protocol):
     name: str
 
     def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes | Iterable[bytes] = b"",
-        timeout_s: float = 60.0,
-        environment: Mapping[str, str] = NOTHING,
-        directory: str | None = None,
+        self, argv: Sequence[str], *, stdin: Stdin = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = NOTHING, directory: str | None = None
     ) -> Done:
         """Run a program there to its end. `environment` adds to what it has; a secret goes through `stdin`, never through argv.
 
-        `stdin` may come in pieces, which are made while the program runs: whatever makes them must not raise.
+        Whatever makes the pieces of `stdin` must not raise.
         """
 
     def put(self, source: Path, target: str, *, timeout_s: float = 3600.0) -> None:
@@ -67,3 +64,8 @@ class Host(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+
+def pieces(stdin: Stdin) -> Iterable[bytes]:
+    """What there is to read, in pieces; none where it is empty."""
+    return ([stdin] if stdin else ()) if isinstance(stdin, bytes) else stdin

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from pytest_gpueval.errors import StorageError, Unreachable
 
-from .host import NOTHING, Done
+from .host import NOTHING, Done, Stdin, pieces
 
 
 def call(argv: Sequence[str], cwd: Path, timeout_s: float = 30, *, stdin: bytes = b"", environment: Mapping[str, str] = NOTHING) -> Done:
@@ -89,17 +89,10 @@ class LocalHost:
         self._interrupted = False
 
     def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes | Iterable[bytes] = b"",
-        timeout_s: float = 60.0,
-        environment: Mapping[str, str] = NOTHING,
-        directory: str | None = None,
+        self, argv: Sequence[str], *, stdin: Stdin = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = NOTHING, directory: str | None = None
     ) -> Done:
         """As Host says. A program has a group of its own, all of which ends where its time is over, or we are interrupted."""
         place = self._directory / (Path(directory).expanduser() if directory else "")
-        data = stdin if isinstance(stdin, bytes) else b"".join(stdin)
         variables, pipe = {**os.environ, **self._environment, **environment}, subprocess.PIPE
         self._check()
         try:
@@ -109,7 +102,7 @@ class LocalHost:
         self._running.add(process)
         try:
             self._check()
-            output, said = process.communicate(data, timeout_s)
+            output, said = process.communicate(b"".join(pieces(stdin)), timeout_s)
             self._check()
         except subprocess.TimeoutExpired:
             return Done(None, b"", f"{argv[0]} took longer than {timeout_s:g} s")

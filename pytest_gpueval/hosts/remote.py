@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from pytest_gpueval.errors import StorageError, Unreachable, UsageProblem
 
-from .host import NOTHING, Done
+from .host import NOTHING, Done, Stdin, pieces
 
 CHUNK = 1 << 20
 # Programs at a time. sshd's MaxSessions is 10; two are left to end programs whose time is over.
@@ -113,19 +113,12 @@ class RemoteHost(ABC):
         """As Host says."""
 
     def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes | Iterable[bytes] = b"",
-        timeout_s: float = 60.0,
-        environment: Mapping[str, str] = NOTHING,
-        directory: str | None = None,
+        self, argv: Sequence[str], *, stdin: Stdin = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = NOTHING, directory: str | None = None
     ) -> Done:
         """As Host says. A program whose time is over is killed there. Raises Unreachable, AccessDenied."""
         with self._sessions, self._started(argv, timeout_s=timeout_s, environment=environment, directory=directory) as program:
             if stdin:
-                pieces = [stdin] if isinstance(stdin, bytes) else stdin
-                threading.Thread(target=_feed, args=(program, pieces), name="gpueval stdin", daemon=True).start()
+                threading.Thread(target=_feed, args=(program, pieces(stdin)), name="gpueval stdin", daemon=True).start()
             else:
                 program.finish_stdin()
             output = bytearray()
@@ -271,6 +264,6 @@ def _path(path: str) -> str:
     return path if path.startswith("/") else f"./{path}"
 
 
-def _feed(program: Program, pieces: Iterable[bytes]) -> None:
-    all(map(program.write, pieces))  # until it does not read any more
+def _feed(program: Program, data: Iterable[bytes]) -> None:
+    all(map(program.write, data))  # until it does not read any more
     program.finish_stdin()

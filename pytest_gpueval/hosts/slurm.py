@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from pytest_gpueval.processes.command import carried, supervised_there
 
 from . import slurm_step
-from .host import NOTHING, Done
+from .host import NOTHING, Done, Stdin
 from .local import LocalHost
 from .slurm_options import JobOptions
 from .ssh import SshHost
@@ -46,13 +46,7 @@ class SlurmHost:
         return type(self)(self.name, self.login, options, directory=self._directory, environment=self._environment, python=self.python)
 
     def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes | Iterable[bytes] = b"",
-        timeout_s: float = 60.0,
-        environment: Mapping[str, str] = NOTHING,
-        directory: str | None = None,
+        self, argv: Sequence[str], *, stdin: Stdin = b"", timeout_s: float = 60.0, environment: Mapping[str, str] = NOTHING, directory: str | None = None
     ) -> Done:
         """As Host says, on the login node. Raises Unreachable, AccessDenied."""
         return self.login.run(argv, stdin=stdin, timeout_s=timeout_s, environment=environment, directory=directory)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import zlib
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 _MODULES = ("processes", "files", "gpus", "slurm", "progress", "runner", "manifest", "archive", "serving", "requests")
 _OWN = re.compile(r"^from (?:\.|pytest_gpueval\.)[\w.]* import (?:\([^)]*\)|.*)\n", re.MULTILINE)
 _FUTURE = "from __future__ import annotations\n"
 
-# Reads the agent's length, the agent, and the request from stdin: argv, which everybody on the host can read, says nothing.
-LOADER = (
-    "import sys,zlib;i=sys.stdin.buffer;s=zlib.decompress(i.read(int(i.readline()))).decode();g={'__name__':'gpueval_agent'};"
-    "exec(compile(s,'gpueval-agent','exec'),g);g['main'](s,i.read())"
-)
+
+def loader(then: str, *, first: str = "") -> str:
+    """A program of one line that reads an agent, as `packed` makes it, from stdin: argv, which everybody on the host can read, says nothing.
+
+    Then it does `then`, to which `i` is stdin, `s` the agent's text and `g` its names; and `first` before all, to which sys is known.
+    """
+    reads = "i=sys.stdin.buffer;s=zlib.decompress(i.read(int(i.readline()))).decode()"
+    return f"import sys,zlib;{first}{reads};g={{'__name__':'gpueval_agent'}};exec(compile(s,'gpueval-agent','exec'),g);{then}"
+
+
+LOADER = loader("g['main'](s,i.read())")
 
 
 @cache
@@ -37,7 +43,13 @@ def joined(*names: str) -> str:
     return f'"""Made of pytest_gpueval/hosts: {" ".join(names)}."""\n' + _FUTURE + "\n".join(texts)
 
 
-def framed(agent: str, request: bytes) -> bytes:
-    """What LOADER reads. On a slow link the agent is most of a request: it goes compressed."""
+@lru_cache(maxsize=8)
+def packed(agent: str) -> bytes:
+    """An agent as a loader reads it. On a slow link it is most of a request: it goes compressed."""
     text = zlib.compress(agent.encode())
-    return b"%d\n%b%b" % (len(text), text, request)
+    return b"%d\n%b" % (len(text), text)
+
+
+def framed(agent: str, request: bytes) -> bytes:
+    """What LOADER reads."""
+    return packed(agent) + request

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pytest_gpueval.errors import Conflict, GpuevalError, StorageError, Unreachable, UsageProblem, valid_values
-from pytest_gpueval.hosts.host import Done, Host
+from pytest_gpueval.hosts.host import Done, Host, Stdin
 from pytest_gpueval.sweeps.output import results
 
 from . import bundle
@@ -206,8 +206,7 @@ class Agent:
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
         request = json.dumps({"root": self.root, "foreign": self._foreign, **message}).encode()
-        loader = ["python3", "-I", "-S", "-X", "utf8", "-c", bundle.LOADER]
-        done = asked(self.host, loader, bundle.framed(self._source, request), timeout_s, unsure)
+        done = asked(self.host, "python3", bundle.LOADER, bundle.framed(self._source, request), timeout_s, unsure)
         answer = answered(self.host.name, done, unsure)
         if "error" in answer:
             if answer["error"]["kind"] == "missing":
@@ -222,10 +221,10 @@ class Agent:
         return UsageProblem(f"{self.host.name}: there is no run {run_id!r} in {self.root}. {near}")
 
 
-def asked(host: Host, argv: Sequence[str], stdin: bytes | Iterable[bytes], timeout_s: float, unsure: str, *, directory: str | None = None) -> Done:
-    """Run an agent's loader; `unsure` is what to do where nobody knows what became of the request. Raises Unreachable, AccessDenied, UsageProblem."""
+def asked(host: Host, python: str, loader: str, stdin: Stdin, timeout_s: float, unsure: str, *, directory: str | None = None) -> Done:
+    """Run the loader of an agent; `unsure` is what to do where nobody knows what became of the request. Raises Unreachable, AccessDenied, UsageProblem."""
     try:
-        return host.run(argv, stdin=stdin, timeout_s=timeout_s, directory=directory)
+        return host.run([python, "-I", "-S", "-X", "utf8", "-c", loader], stdin=stdin, timeout_s=timeout_s, directory=directory)
     except Unreachable as problem:
         raise Unreachable(f"{problem}\n{unsure}.") from None
 

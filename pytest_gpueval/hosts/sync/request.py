@@ -24,10 +24,8 @@ HOST: Final = (
 )
 _TOO_LONG: Final = "took longer than"  # what every host says of a program whose time was over
 _TOO_OLD: Final = "and 3.11 or newer is needed"
-_LOADER: Final = (
-    f"import sys,zlib;sys.version_info<(3,8) and sys.exit('it is Python %d.%d, {_TOO_OLD}'%sys.version_info[:2]);"
-    "i=sys.stdin.buffer;s=zlib.decompress(i.read(int(i.readline()))).decode();g={'__name__':'gpueval_agent'};"
-    "exec(compile(s,'gpueval-agent','exec'),g);g['serve'](g['CODE_VERBS'])"
+_LOADER: Final = bundle.loader(
+    "g['serve'](g['CODE_VERBS'])", first=f"sys.version_info<(3,8) and sys.exit('it is Python %d.%d, {_TOO_OLD}'%sys.version_info[:2]);"
 )
 
 
@@ -43,11 +41,9 @@ def ask(
     source: str | None = None,
 ) -> dict[str, Any]:
     """The answer. `modules` make the agent, or `source` is it. Raises Unreachable, AccessDenied, UsageProblem, Conflict, StorageError, GpuevalError."""
-    text = zlib.compress((source or bundle.joined(*modules)).encode(), 6)
-    request = zlib.compress(json.dumps(message).encode(), 1)
-    head = b"%d\n%b%d\n%b" % (len(text), text, len(request), request)
-    loader = [python, "-I", "-S", "-X", "utf8", "-c", _LOADER]
-    done = asked(host, loader, chain([head], payload), timeout_s, unsure, directory="/")  # the workdir may be yet to make
+    agent, request = bundle.packed(source or bundle.joined(*modules)), zlib.compress(json.dumps(message).encode(), 1)
+    stdin = chain([agent, b"%d\n%b" % (len(request), request)], payload)
+    done = asked(host, python, _LOADER, stdin, timeout_s, unsure, directory="/")  # the workdir may be yet to make
     if (done.code is None and _TOO_LONG not in done.said) or _TOO_OLD in done.said:
         raise UsageProblem(f"{host.name}: {python} cannot be run there: {harmless(done.said.encode()).strip()}\nName another Python as `python` of hosts.toml.")
     answer = answered(host.name, done, unsure, python)
