@@ -290,19 +290,15 @@ def agent_at(host: str, root: str | None) -> Iterator[Agent]:
 @contextmanager
 def files_of(host: str, root: str | None, run_id: str, *, ended: bool = False) -> Iterator[Agent]:
     """The agent beside the files of a run; with `ended` of one that has ended. Raises UsageProblem, Conflict."""
-    from pytest_gpueval.hosts import declared
-
-    jobs = declared.jobs(declared.named(host, Path.cwd()), root)
+    jobs = _jobs(host, root)
     with agent_at(host, root) if jobs is None else jobs.files(run_id, ended=ended, tell=tell) as agent:
         yield agent
 
 
 def _shown_reader(host: str, root: str | None, run_id: str, form: Form) -> bool:
     """Whether the host's runs are Jobs, whose files a pod of its own reads: a dry run shows that, and makes none."""
-    from pytest_gpueval.hosts import declared
-
     with user_errors():
-        jobs = declared.jobs(declared.named(host, Path.cwd()), root)
+        jobs = _jobs(host, root)
         if jobs is not None:
             show_job(jobs.reader(run_id), host, (), form)
     return jobs is not None
@@ -324,9 +320,8 @@ def show_job(document: Mapping[str, Any], host: str, secrets: Sequence[str], for
 def runs_of(host: str, root: str | None, *, index: int | None = None) -> Iterator[Agent | Jobs]:
     """The runs of a host: its agent's, or the Jobs of a cluster. Raises UsageProblem."""
     from pytest_gpueval.errors import UsageProblem
-    from pytest_gpueval.hosts import declared
 
-    jobs = declared.jobs(declared.named(host, Path.cwd()), root, index=index)
+    jobs = _jobs(host, root, index)
     if jobs is not None:
         yield jobs
         return
@@ -334,6 +329,13 @@ def runs_of(host: str, root: str | None, *, index: int | None = None) -> Iterato
         raise UsageProblem(f"--index {index}: {host} has no Jobs, and a run there has one log")
     with agent_at(host, root) as agent:
         yield agent
+
+
+def _jobs(host: str, root: str | None, index: int | None = None) -> Jobs | None:
+    """The Jobs that are a host's runs; None where an agent has them. Raises UsageProblem."""
+    from pytest_gpueval.hosts import declared
+
+    return declared.jobs(declared.named(host, Path.cwd()), root, index=index)
 
 
 def place_of(root: str | None, host: str) -> str:

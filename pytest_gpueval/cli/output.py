@@ -70,5 +70,5 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except GpuevalError as error:
-        sys.stderr.write(f"gpueval: {error}\n")
+        tell(str(error))
         raise typer.Exit(error.exit_code) from None

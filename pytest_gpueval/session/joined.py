@@ -61,7 +61,7 @@ def _page(
     rows: Sequence[Row],
     sections: Sequence[Markup],
     redactor: Redactor,
-    samples: Callable[[Found, Budget], Samples | None],
+    samples: _SamplesOf,
 ) -> str:
     """report.html."""
     budget = Budget()

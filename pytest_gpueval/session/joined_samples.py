@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,18 +46,23 @@ class Reader:
         """The samples of a run; None where it has none. Where its split is not to be had, their note says why."""
         return of_run(run.path, lambda: self._split(run.metadata), texts=self.texts or "no", redactor=self._redactor(run.metadata.suite), budget=budget)
 
+    @cached_property
+    def _suite(self) -> Callable[[str], Suite]:
+        """A suite by its name, read once for all its runs. It raises UsageProblem."""
+        return cache(partial(cases.evaluation_named, root=self.root))
+
     def _redactor(self, suite: str) -> Redactor:
         """One that knows what the session's own did, as far as this machine does."""
         options: list[dict[str, Any]] = []
         with suppress(GpuevalError):
-            options = [entry.options for entry in cases.evaluation_named(suite, self.root).file.runtimes.values()]
+            options = [entry.options for entry in self._suite(suite).file.runtimes.values()]
         return Redactor.of(os.environ, options)
 
     def _split(self, said: RunMetadata) -> tuple[ParquetSplit, Task]:
         """The split that a run was on, and its task. Raises DataError where it is not here, UsageProblem for a suite that is not here or another by now."""
         if self.texts is None:
             raise DataError("one of the sessions does not say which texts its report may hold")
-        suite = cases.evaluation_named(said.suite, self.root)
+        suite = self._suite(said.suite)
         case = _case(suite, said)
         found = self._found(case, said)
         known = tasks.OWN if case.task in tasks.OWN else {**tasks.OWN, **conftests.tasks_of(self.root, suite.name)}
@@ -81,7 +88,7 @@ class Reader:
         """A split of the Hub that an earlier session has fetched. Raises DataError, MissingExtra."""
         from pytest_gpueval.datasets.hub import Hub  # noqa: PLC0415 - heavy
 
-        revision, config = str(said.dataset.get("revision")), cases.evaluation_named(case.suite, self.root).file.datasets[case.dataset].config
+        revision, config = str(said.dataset.get("revision")), self._suite(case.suite).file.datasets[case.dataset].config
         remote = locks.read(case.directory).get((case.dataset, case.split))
         if remote is None or remote.revision != revision:
             remote = RemoteSplit(case.repo or "", revision, case.split, config)
