@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_REQUEST
+from paramiko.common import MSG_CHANNEL_CLOSE, MSG_CHANNEL_REQUEST
 
 from pytest_gpueval.errors import AccessDenied, Unreachable
 
@@ -93,12 +93,19 @@ def _request(channel: paramiko.Channel, message: paramiko.Message) -> None:
     _handle(channel, message)
 
 
+def _close(channel: paramiko.Channel, message: paramiko.Message) -> None:
+    """Note that the server has closed a session: paramiko closes those of a link that breaks in the same way."""
+    channel.gpueval_closed = True
+    _handle_close(channel, message)
+
+
+# A private name of paramiko; tests/hosts/test_ssh.py says if it goes.
+_HANDLERS: Mapping[int, Any] = paramiko.Transport._channel_handler_table  # noqa: SLF001
+_handle, _handle_close = _HANDLERS[MSG_CHANNEL_REQUEST], _HANDLERS[MSG_CHANNEL_CLOSE]
+
+
 class _Transport(paramiko.Transport):  # type: ignore[misc] # paramiko has no types
-    # A private name of paramiko; tests/hosts/test_ssh.py says if it goes.
-    _channel_handler_table: Mapping[int, Any] = MappingProxyType({**paramiko.Transport._channel_handler_table, MSG_CHANNEL_REQUEST: _request})  # noqa: SLF001
-
-
-_handle = paramiko.Transport._channel_handler_table[MSG_CHANNEL_REQUEST]  # noqa: SLF001
+    _channel_handler_table: Mapping[int, Any] = MappingProxyType({**_HANDLERS, MSG_CHANNEL_REQUEST: _request, MSG_CHANNEL_CLOSE: _close})
 
 
 class Link:

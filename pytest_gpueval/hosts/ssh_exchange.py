@@ -136,7 +136,8 @@ class Exchange:
             self._reader.join()
         if self._timed_out:
             return None
-        if self._torn:
+        whole = self._channel.eof_received or getattr(self._channel, "gpueval_closed", False)
+        if self._torn or not whole:  # an exit code may overtake output: what comes after it is lost with the link
             raise self._link.broken()
         code: int = self._channel.exit_status
         if code >= 0:

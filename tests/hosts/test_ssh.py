@@ -240,6 +240,16 @@ def test_a_stalled_connection_cannot_block_the_start_of_a_command(sshd, link):
             host.run(["true"], timeout_s=900)
 
 
+def test_a_link_that_is_cut_before_all_has_come_is_no_exit_code(sshd, link):
+    """What a pipe holds is written at once: the program has ended, and its exit code overtakes the rest of its output."""
+    for count in range(5_000, 60_000, 2_500):
+        with sshd.host(port=link.port, patience=SHORT) as host:
+            assert host.run(["true"]).code == 0
+            link.cut_after(count)
+            with pytest.raises(Unreachable):
+                host.run(["head", "-c", "60000", "/dev/zero"])
+
+
 def test_a_stalled_put_leaves_nothing(sshd, link, tmp_path):
     (tmp_path / "source").write_bytes(os.urandom(30_000_000))
     place = tmp_path / "there"
