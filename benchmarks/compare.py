@@ -1,9 +1,9 @@
 """Two sessions of a million samples beside each other: `python -m benchmarks.compare [--quick]`.
 
 Each session has one run of a million lines, of labels (one of sixteen pairs each) or of spans (some three labels a document, nearly no two scored alike).
-Seconds are those of the whole command `gpueval compare A B --json`, its start included, the least of three; memory is that of the larger of its two
-processes. Beside it, by turns, a plain loop: orjson reads every line of both files, the scores of each id are kept, and the two figures are told, without
-an interval, a p-value or a check.
+Seconds are those of the whole command `gpueval compare A B --json`, its start included, the least of three; memory is that of all its processes at one
+time, from one more run. Beside it, by turns, a plain loop: orjson reads every line of both files, the scores of each id are kept, and the two figures are
+told, without an interval, a p-value or a check.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .measure import Figure, print_table, run
+from .measure import Figure, memory_together_mib, print_table, run
 
 SAMPLES = 1_000_000
 TARGET_S, TARGET_MIB = 5.0, 500
@@ -61,10 +61,11 @@ def main(argv: Sequence[str] | None = None) -> list[Figure]:
             plain = [sys.executable, "-c", _PLAIN, *(f"{name}/made-up-{kind}/results.jsonl" for name in ("first", "second"))]
             pairs = [(run(command, Path(scratch)), run(plain, Path(scratch))) for _ in range(1 if options.quick else 3)]
             found = [ours for ours, _ in pairs]
+            peak = memory_together_mib(command, Path(scratch))
         answer = json.loads(found[0].output)
         if not answer["rows"] or any(row["samples"] == 0 or row["p"] is None for row in answer["rows"] if row["headline"]):
             raise RuntimeError(f"nothing was compared: {answer}")
-        wall, cpu, peak = (reduce(getattr(usage, name) for usage in found) for name, reduce in (("wall_s", min), ("cpu_s", min), ("peak_rss_mib", max)))
+        wall, cpu = (min(getattr(usage, name) for usage in found) for name in ("wall_s", "cpu_s"))
         beside_s = min(usage.wall_s for _, usage in pairs)
         rows.append((kind, f"{wall:.2f}", f"{cpu:.2f}", f"{peak:,.0f}", f"{wall / beside_s:.2f}", f"{max(usage.peak_rss_mib for _, usage in pairs):,.0f}"))
         name = f"gpueval compare, two sessions of {samples:,} samples, {kind}"

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 
 class RunFailed(RuntimeError):
     """A measured program did not do its work; the text holds the end of its output."""
@@ -83,6 +85,30 @@ def run(argv: Sequence[str], directory: Path, environment: Mapping[str, str] | N
     if child.returncode not in accepted:
         raise RunFailed(f"{' '.join(argv)} ended with {child.returncode}:\n{text[-3000:]}")
     return Usage(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss / 1024, text)
+
+
+# Often enough that no step of a program is between two looks, seldom enough that it is not slowed down by much.
+_LOOK_S = 0.02
+
+
+def memory_together_mib(argv: Sequence[str], directory: Path) -> float:
+    """The most memory a program and its children hold at one time, what they share counted once (PSS). Not for a run that is timed: each look costs time."""
+    most = 0
+    with subprocess.Popen(argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        first = psutil.Process(child.pid)
+        while child.poll() is None:
+            most = max(most, sum(_pss(process) for process in [first, *first.children(recursive=True)]))
+            time.sleep(_LOOK_S)
+    if child.returncode:
+        raise RunFailed(f"{' '.join(argv)} ended with {child.returncode}")
+    return most / (1 << 20)
+
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:  # it has just ended
+        return 0
 
 
 def costs(programs: Mapping[str, Callable[[int], Usage]], few: int, many: int, repeats: int) -> dict[str, Cost]:
