@@ -21,7 +21,7 @@ from typing import Self
 
 from pytest_gpueval.errors import Conflict, StorageError
 
-from . import locks, nvml
+from . import lock_files, locks, nvml
 from .devices import Device, select, visible
 from .locks import Owner
 from .nvml import Reading
@@ -197,7 +197,7 @@ def holder(uuid: str, directory: Path | None = None) -> Owner | None:
 
 
 def _file(place: Path, uuid: str, kind: str) -> Path:
-    return place / f"{uuid.replace('/', '_')}.{kind}"  # old drivers' MIG instances have slashes
+    return place / lock_files.lock_name(uuid, kind)
 
 
 def busy(*reads: Reading) -> str | None:

@@ -1,18 +1,11 @@
-"""Lock files that all users of a host share, and who wrote in them.
-
-The directory is open to everybody, so what lies in it is trusted for nothing but its locks: no links are followed, only regular files with one
-name are opened, and an owner's record is text to be shown.
-"""
+"""Lock files of leases, and who wrote in them: an owner's record is text to be shown."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pwd
 import socket
-import stat
-import time
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,11 +14,9 @@ from pathlib import Path
 
 from pytest_gpueval.errors import StorageError
 
-_VARIABLE = "GPUEVAL_LEASE_DIR"
-_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_LONGEST_RECORD = 4096
+from . import lock_files
+
 _LONGEST_FIELD = 200
-_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,125 +69,39 @@ def _plain(value: object) -> str | None:
 
 
 def default_directory(environment: Mapping[str, str] = os.environ) -> Path:
-    """One directory for all users of a host: GPUEVAL_LEASE_DIR, else below /run/lock, else below /tmp.
-
-    Containers that share GPUs must share it too: mount one directory and name it.
-    """
-    if environment.get(_VARIABLE):
-        return Path(environment[_VARIABLE])
-    run_lock = Path("/run/lock")
-    open_to_all = stat.S_ISVTX | stat.S_IWOTH
-    try:
-        usable = run_lock.stat().st_mode & open_to_all == open_to_all
-    except OSError:
-        usable = False
-    return (run_lock if usable else Path("/tmp")) / "pytest-gpueval"  # noqa: S108 - shared on purpose, see above
+    """As `lock_files.lease_directory` says."""
+    return Path(lock_files.lease_directory(environment))
 
 
 def prepare(directory: Path) -> None:
     """Make the directory if it is not there, for everybody. Raises StorageError."""
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            directory.mkdir()
-        except FileExistsError:
-            pass
-        else:
-            directory.chmod(0o1777)  # mkdir obeys the umask
-        if not stat.S_ISDIR(directory.lstat().st_mode):
-            raise NotADirectoryError(0, "it is not a directory")
+        lock_files.prepare_directory(str(directory))
     except OSError as error:
         raise _unusable(directory, error) from None
 
 
-def open_file(path: Path) -> int:
-    """A descriptor of the lock file, made if it is not there. Raises StorageError.
-
-    Where fs.protected_regular is set, the kernel refuses to open somebody else's file in such a directory with O_CREAT, whatever its
-    mode: so O_CREAT comes only with O_EXCL, after the file was found absent.
-    """
+def lock(path: Path, *, exclusive: bool) -> int | None:
+    """Take the lock and return its descriptor, or None if it is held otherwise. Never blocks. Raises StorageError."""
     try:
-        for _ in range(_TRIES):
-            try:
-                return _checked(os.open(path, _OPEN))
-            except FileNotFoundError:
-                try:
-                    descriptor = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o666)
-                except FileExistsError:  # somebody else was faster
-                    continue
-                os.fchmod(descriptor, 0o666)
-                return descriptor
-            except PermissionError as error:
-                refused = error
-                time.sleep(0.01)  # its maker may be between open and fchmod
-        raise refused
+        return lock_files.take_lock(str(path), exclusive=exclusive)
     except OSError as error:
         raise _unusable(path, error) from None
 
 
-def _checked(descriptor: int) -> int:
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        os.close(descriptor)
-        raise OSError(0, "it is not a plain file with one name")
-    return descriptor
-
-
-def lock(path: Path, *, exclusive: bool) -> int | None:
-    """Take the lock and return its descriptor, or None if it is held otherwise. Never blocks. Raises StorageError.
-
-    The lock ends with the last process that has the descriptor: exec closes it (CLOEXEC), a fork without exec shares it.
-    """
-    for _ in range(_TRIES):
-        descriptor = open_file(path)
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except OSError as error:
-            os.close(descriptor)
-            raise _unusable(path, error) from None
-        if _is_still(path, descriptor):
-            return descriptor
-        os.close(descriptor)
-    raise _unusable(path, OSError(0, "it keeps being replaced"))
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether the path names the file that is open: a cleaner of old files may have come between."""
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
 def write(descriptor: int, owner: Owner) -> None:
     """Put the owner's record into the file. Raises OSError."""
-    record = json.dumps(asdict(owner)).encode()
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, record, 0)
+    lock_files.write_record(descriptor, json.dumps(asdict(owner)).encode())
 
 
 def held(path: Path) -> Owner | None:
     """The record of who holds the lock exclusively; None if nobody does, or there is no such file. Never blocks, makes no file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return parsed(os.pread(descriptor, _LONGEST_RECORD, 0))
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    return None
+    record = lock_files.held_record(str(path))
+    return None if record is None else parsed(record)
 
 
 def _unusable(path: Path, error: OSError) -> StorageError:
     return StorageError(
         f"{path}: cannot be used for leases of GPUs: {error.strerror or error}.\n"
-        f"Have it repaired or removed by its owner, or let all sessions of this host name another directory with {_VARIABLE}."
+        f"Have it repaired or removed by its owner, or let all sessions of this host name another directory with {lock_files.LEASE_DIRECTORY}."
     )

@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -423,8 +424,8 @@ def test_where_leases_are_kept(monkeypatch, tmp_path):
     assert locks.default_directory({"GPUEVAL_LEASE_DIR": "/mnt/leases"}) == Path("/mnt/leases")
     open_to_all = Path("/run/lock").is_dir() and Path("/run/lock").stat().st_mode & 0o1002 == 0o1002
     assert locks.default_directory({"GPUEVAL_LEASE_DIR": ""}) == Path("/run/lock/pytest-gpueval" if open_to_all else "/tmp/pytest-gpueval")
-    for status in (tmp_path.stat, Path("/nowhere").stat):
-        monkeypatch.setattr(Path, "stat", lambda _self, status=status: status())
+    for status in (tmp_path.stat(), FileNotFoundError):
+        monkeypatch.setattr(os, "stat", Mock(side_effect=[status]))
         assert locks.default_directory({}) == Path("/tmp/pytest-gpueval")
         monkeypatch.undo()
     monkeypatch.setenv("GPUEVAL_LEASE_DIR", str(tmp_path / "named"))
