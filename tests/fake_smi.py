@@ -27,6 +27,9 @@ if "compute-apps" in sys.argv[1]:
     for pid, index, mib in held:
         if lives(pid) or state["lists_dead"]:
             print("%d, GPU-%d, %d" % (pid, index, mib))
+elif sys.argv[1] == "-L":
+    for index in range(2):
+        print("GPU %d: NVIDIA H100 (UUID: GPU-%d)" % (index, index))
 else:
     for index in range(2):
         used = 10 + sum(mib for _, where, mib in held if where == index)

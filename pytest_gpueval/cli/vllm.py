@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +52,7 @@ def start(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, metavar="P", help="Where it listens.")] = 8000,
     bind: Annotated[str, typer.Option("--bind", metavar="ADDRESS", help="Address it listens at; what is not loopback, others can reach.")] = "127.0.0.1",
     gpus: Annotated[str | None, typer.Option("--gpus", metavar="0,1", help="0-3, 0,2, UUIDs, none or all (default: `gpus` of hosts.toml, or all).")] = None,
+    gpus_shared: Annotated[bool, typer.Option("--gpus-shared", help="Do not lease its GPUs: sessions may use them as well.")] = False,
     command: _Command = None,
     binary: Annotated[str, typer.Option("--vllm-bin", metavar="PATH", help="vLLM's program on the host.")] = "vllm",
     served_name: Annotated[str | None, typer.Option("--served-name", "--served-model-name", metavar="NAME", help="What requests call the model.")] = None,
@@ -74,6 +76,8 @@ def start(
 ) -> None:
     """Start a server that goes on when you leave, and wait until it answers there. The same options again: the same server.
 
+    It leases its GPUs as a session does: until it has ended, no session there gets them.
+
     Examples:
       gpueval vllm start --host gpu-a --model Qwen/Qwen3-4B-Instruct-2507 --gpus 0,1 --tensor-parallel 2 --secret HF_TOKEN
 
@@ -87,12 +91,12 @@ def start(
     with user_errors():
         made, place = _request(wanted, host), detached.place_of(root, host)
         if dry_run:
-            submit.show_request(made, host, place, {"do": "launch", "replace": replace, "tmux": not no_tmux}, out)
+            submit.show_request(made, host, place, {"do": "launch", "replace": replace, "tmux": not no_tmux, "lease": not gpus_shared}, out)
             return
         if bind not in _LOOPBACK and not made.secrets:
             tell(f"warning: whoever reaches {bind} port {port} of {host} can use it: it asks for no key (VLLM_API_KEY, or --secret)")
         with detached.agent_at(host, root) as agent:
-            _start(agent, made, host, out, timeout_s=0 if no_wait else timeout, replace=replace)
+            _start(agent, made, host, out, _How(0 if no_wait else timeout, replace, tmux=not no_tmux, lease=not gpus_shared))
 
 
 def _request(wanted: Wanted, host: str) -> Submission:
@@ -109,7 +113,17 @@ def _request(wanted: Wanted, host: str) -> Submission:
     return vllm_request.request(wanted, there, os.environ, folder)
 
 
-def _start(agent: Agent, made: Submission, host: str, out: Form, *, timeout_s: float, replace: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """Of a start: seconds to wait until it answers, and what `servers.start` is told."""
+
+    timeout_s: float
+    replace: bool
+    tmux: bool
+    lease: bool
+
+
+def _start(agent: Agent, made: Submission, host: str, out: Form, how: _How) -> None:
     """Start, wait and tell. Raises GpuevalError."""
     from pytest_gpueval.errors import Unreachable, UsageProblem
     from pytest_gpueval.hosts.detached import servers
@@ -118,7 +132,7 @@ def _start(agent: Agent, made: Submission, host: str, out: Form, *, timeout_s: f
     from .vllm_request import for_options
 
     try:
-        done = servers.start(agent, made, os.environ, replace=replace)
+        done = servers.start(agent, made, os.environ, replace=how.replace, tmux=how.tmux, lease=how.lease)
     except UsageProblem as problem:
         hint = "\nIts path there: --vllm-bin PATH, or the first word of --command." if "there is no such program" in str(problem) else ""
         raise UsageProblem(f"{problem}{hint}") from None
@@ -127,7 +141,10 @@ def _start(agent: Agent, made: Submission, host: str, out: Form, *, timeout_s: f
     progress = _Progress(made.run_id)
     try:
         causes = {pattern: for_options(advice) for pattern, advice in CAUSES.items()}
-        one = servers.wait(agent, made.run_id, timeout_s=timeout_s, causes=causes, told=progress.told) if timeout_s else servers.named(agent, made.run_id)
+        if how.timeout_s:
+            one = servers.wait(agent, made.run_id, timeout_s=how.timeout_s, causes=causes, told=progress.told)
+        else:
+            one = servers.named(agent, made.run_id)
     except Unreachable as error:
         raise servers.unsure(agent, made.run_id, error) from None
     except KeyboardInterrupt:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
+import socket
 import stat
 import time
 from collections.abc import Mapping
+from typing import Any
 
 LEASE_DIRECTORY = "GPUEVAL_LEASE_DIR"
 _OPEN_LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -112,6 +115,16 @@ def _is_still(path: str, descriptor: int) -> bool:
         return False
 
 
+def lock_signature(session: str) -> dict[str, Any]:
+    """What this process says of itself in a lock that it holds."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # containers run under numbers
+        user = str(os.getuid())
+    at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+    return {"pid": os.getpid(), "user": user, "session": session, "started_at": at, "host": socket.gethostname()}
+
+
 def write_record(descriptor: int, record: bytes) -> None:
     """Say who holds the lock. Raises OSError."""
     os.ftruncate(descriptor, 0)
@@ -133,3 +146,11 @@ def held_record(path: str) -> bytes | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def unusable(path: str, error: OSError) -> str:
+    """What to tell whoever needs a lock that cannot be had."""
+    return (
+        f"{path}: cannot be used for leases of GPUs: {error.strerror or error}.\n"
+        f"Have it repaired or removed by its owner, or let all sessions of this host name another directory with {LEASE_DIRECTORY}."
+    )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import socket
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_gpueval.errors import StorageError
@@ -40,11 +38,7 @@ class Owner:
 
 def myself(session: str, parent: str | None = None) -> Owner:
     """The record of this process."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # containers run under numbers
-        user = str(os.getuid())
-    return Owner(os.getpid(), user, session, datetime.now(UTC).isoformat(timespec="seconds"), socket.gethostname(), parent)
+    return Owner(**lock_files.lock_signature(session), parent=parent)
 
 
 def parsed(raw: bytes) -> Owner:
@@ -78,7 +72,7 @@ def prepare(directory: Path) -> None:
     try:
         lock_files.prepare_directory(str(directory))
     except OSError as error:
-        raise _unusable(directory, error) from None
+        raise StorageError(lock_files.unusable(str(directory), error)) from None
 
 
 def lock(path: Path, *, exclusive: bool) -> int | None:
@@ -86,7 +80,7 @@ def lock(path: Path, *, exclusive: bool) -> int | None:
     try:
         return lock_files.take_lock(str(path), exclusive=exclusive)
     except OSError as error:
-        raise _unusable(path, error) from None
+        raise StorageError(lock_files.unusable(str(path), error)) from None
 
 
 def write(descriptor: int, owner: Owner) -> None:
@@ -98,10 +92,3 @@ def held(path: Path) -> Owner | None:
     """The record of who holds the lock exclusively; None if nobody does, or there is no such file. Never blocks, makes no file."""
     record = lock_files.held_record(str(path))
     return None if record is None else parsed(record)
-
-
-def _unusable(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"{path}: cannot be used for leases of GPUs: {error.strerror or error}.\n"
-        f"Have it repaired or removed by its owner, or let all sessions of this host name another directory with {lock_files.LEASE_DIRECTORY}."
-    )

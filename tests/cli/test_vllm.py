@@ -16,6 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from pytest_gpueval.cli.main import app
+from pytest_gpueval.gpus import leases
+from pytest_gpueval.gpus.devices import Device
+from pytest_gpueval.hosts.detached import bundle
+from pytest_gpueval.hosts.detached.states import State
 from tests import llama
 from tests.detached_runs import ROOT, runs_in
 from tests.fake_smi import FakeSmi
@@ -31,6 +35,7 @@ COMMAND = f"{sys.executable} {SMALL} {{model}} {{host}} {{port}}"
 @pytest.fixture(autouse=True)
 def agent(tmp_path, monkeypatch):
     monkeypatch.setenv("OPS_REMOTE_OUTPUTS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("GPUEVAL_LEASE_DIR", str(tmp_path / "leases"))
     for name in ("OPS_DEFAULT_HOST", "VLLM_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_KEY", "VLLM_API_KEY", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     with runs_in(tmp_path / "runs") as agent:
@@ -162,9 +167,78 @@ def test_ctrl_c_leaves_it_running(tmp_path, port):
     assert "vllm: serving (it was started before)" in gpueval("start", *words[2:]).stdout
 
 
-def test_gpu_memory_is_shown_and_must_be_given_back(tmp_path, monkeypatch, port):
-    smi = FakeSmi(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{smi.path}{os.pathsep}{os.environ['PATH']}")
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    fake = FakeSmi(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{fake.path}{os.pathsep}{os.environ['PATH']}")
+    return fake
+
+
+def test_its_gpus_are_leased_as_long_as_it_lives(smi, tmp_path, port):
+    assert start(port, "--gpus", "1", "--env", f"PIDFILE={tmp_path / 'pid'}").exit_code == 0
+    assert leases.holder("GPU-0") is None
+    owner = leases.holder("GPU-1")
+    assert (owner.session, owner.host) == ("server vllm", socket.gethostname())
+    assert "/agent.py" in Path(f"/proc/{owner.pid}/cmdline").read_text(), "who stands around it"
+    with pytest.raises(leases.Leased, match=rf"GPU 1 \(GPU-1\) is in use: pid {owner.pid}, user .*, session server vllm, since 20"):
+        leases.acquire([Device(1, "GPU-1", "H100")], session="s")
+    assert start(port, "--gpus", "1", "--env", f"PIDFILE={tmp_path / 'pid'}").exit_code == 0, "the same server"
+    assert gpueval("stop").exit_code == 0
+    leases.acquire([Device(1, "GPU-1", "H100")], session="s", cleanup_s=0).release()
+
+
+def test_what_a_session_has_leased_is_refused_in_words(smi, tmp_path, port):
+    with leases.acquire([Device(1, "GPU-1", "H100")], session="nightly"):
+        refused = start(port, "--gpus", "GPU-1")
+        assert refused.exit_code == 5, refused.output
+        assert f"GPU 1 (GPU-1) is in use: pid {os.getpid()}, user " in refused.stderr and ", session nightly.\n" in refused.stderr
+        assert "Wait until it is free, give vllm others with --gpus, or use it all the same with --gpus-shared." in refused.stderr
+        assert not (tmp_path / "runs/vllm/stdout.log").exists()
+        assert start(port).exit_code == 5, "without --gpus it may use all there are"
+        assert start(port, "--gpus", "1", "--gpus-shared").exit_code == 0
+        assert leases.holder("GPU-1").session == "nightly"
+        assert gpueval("stop").exit_code == 0
+    assert start(port).exit_code == 0, "what was refused is no obstacle later"
+    assert [leases.holder(uuid).session for uuid in ("GPU-0", "GPU-1")] == ["server vllm"] * 2
+
+
+def test_a_session_that_is_faster_gets_the_gpu(smi, monkeypatch, port):
+    source = bundle.source()
+    assert source.count("owner = holder(card)\n") == 1
+    monkeypatch.setattr(bundle, "source", lambda: source.replace("owner = holder(card)\n", "owner = None\n"))
+    with leases.acquire([Device(0, "GPU-0", "H100")], session="nightly"):
+        done = start(port, "--gpus", "0,1")
+    assert done.exit_code == 1 and "the server 'vllm' did not start: failed: it could not be run: GPU 0 (GPU-0) is in use: pid " in done.stderr
+    assert ", session nightly. Wait until it is free, give vllm others with --gpus, or use it all the same with --gpus-shared.\n" in done.stderr
+    assert leases.holder("GPU-1") is None, "all or none"
+
+
+def test_a_lease_lives_as_long_as_anything_of_the_server(smi, tmp_path, agent, port):
+    assert start(port, "--gpus", "0", "--env", f"PIDFILE={tmp_path / 'pid'}", "--env", "STUBBORN=1", "--no-tmux").exit_code == 0
+    assert agent.status(["vllm"])[0].tmux is None, "as asked"
+    os.kill(leases.holder("GPU-0").pid, signal.SIGKILL)
+    wait_for(lambda: agent.status(["vllm"])[0].state is State.LOST)
+    assert agent.status(["vllm"])[0].processes and leases.holder("GPU-0").session == "server vllm"
+    assert gpueval("stop", "--grace", "0").exit_code == 0
+    assert leases.holder("GPU-0") is None
+
+
+def test_where_nvidia_smi_does_not_answer_nothing_is_leased_and_it_says_so(smi, port):
+    smi.set(fails="no driver")
+    done = start(port, "--gpus", "0")
+    assert done.exit_code == 0, done.output
+    assert "note: its GPUs are not leased, sessions know them by their memory alone: nvidia-smi: no driver\n" in done.stderr
+    assert leases.holder("GPU-0") is None
+
+
+def test_a_directory_of_leases_that_cannot_be_used_is_said(smi, tmp_path, port):
+    (tmp_path / "leases").write_text("a file")
+    done = start(port, "--gpus", "0")
+    assert done.exit_code == 1
+    assert f"it could not be run: {tmp_path}/leases: cannot be used for leases of GPUs: it is not a directory. Have it repaired" in done.stderr
+
+
+def test_gpu_memory_is_shown_and_must_be_given_back(smi, tmp_path, port):
     assert start(port, "--gpus", "1", "--env", f"PIDFILE={tmp_path / 'pid'}").exit_code == 0
     smi.set(held=[(int((tmp_path / "pid").read_text()), 1, 5000)])
     (one,) = json.loads(gpueval("status", "--json").stdout)

@@ -7,7 +7,7 @@ import zlib
 from functools import cache, lru_cache
 from pathlib import Path
 
-_MODULES = ("processes", "files", "gpus", "slurm", "progress", "runner", "manifest", "archive", "serving", "requests")
+_MODULES = ("processes", "files", "gpus", "leases", "slurm", "progress", "runner", "manifest", "archive", "serving", "requests")
 _OWN = re.compile(r"^from (?:\.|pytest_gpueval\.)[\w.]* import (?:\([^)]*\)|.*)\n", re.MULTILINE)
 _FUTURE = "from __future__ import annotations\n"
 
@@ -32,7 +32,7 @@ def source() -> str:
 
 def modules() -> tuple[str, ...]:
     """The agent's, in their order."""
-    return tuple(f"detached/agent/{name}.py" for name in _MODULES)
+    return ("../gpus/lock_files.py", *(f"detached/agent/{name}.py" for name in _MODULES))
 
 
 @cache

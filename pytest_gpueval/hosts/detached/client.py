@@ -131,19 +131,23 @@ class Agent:
         self.host, self.root, self._foreign = host, root, foreign
         self._source = source or bundle.source()
 
-    def submit(self, what: Submission, secrets: Mapping[str, str], *, force: bool = False, tmux: bool = True) -> Submitted:
-        """Start a run, once: to submit the same again gives the same run. Raises Conflict, UsageProblem, StorageError."""
+    def submit(self, what: Submission, secrets: Mapping[str, str], *, force: bool = False, tmux: bool = True, lease: bool = False) -> Submitted:
+        """Start a run, once: to submit the same again gives the same run. With `lease` the GPUs that CUDA_VISIBLE_DEVICES leaves it are its own.
+
+        Raises Conflict, UsageProblem, StorageError.
+        """
         message = {
             "do": "launch",
             "request": what.request(self.host.name),
             "secrets": {name: secrets[name] for name in what.secrets},
             "force": force,
             "tmux": tmux,
+            "lease": lease,
         }
         answer = self._ask(
             message, _LAUNCH_S, f"{what.run_id}: nobody knows whether it was started. Submit it again with --run-id {what.run_id}: it starts once"
         )
-        return Submitted(parsed_run(answer, answer["run"]), answer["again"], tuple(answer["notes"]))
+        return Submitted(parsed_run(answer, answer["run"]), answer["again"], tuple(harmless(note.encode()) for note in answer["notes"]))
 
     def status(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> list[DetachedRun]:
         """The runs of these ids, or all that can be read. Raises UsageProblem for one that is not there."""

@@ -30,10 +30,11 @@ class StoppedServer:
     notes: tuple[str, ...] = ()
 
 
-def start(agent: Agent, what: Submission, secrets: Mapping[str, str], *, replace: bool = False) -> Submitted:
+def start(agent: Agent, what: Submission, secrets: Mapping[str, str], *, replace: bool = False, tmux: bool = True, lease: bool = True) -> Submitted:
     """Start a server, once: the same again gives the same server. `replace` stops one of this name that has other options.
 
-    Raises Conflict where such a one runs, or somebody else has the port; UsageProblem, StorageError.
+    With `lease` no session gets its GPUs while it lives. Raises Conflict where such a one runs, or somebody else has the port or a GPU; UsageProblem,
+    StorageError.
     """
     url = what.environment[URL]
     seen = agent.servers(port_of=url, gpus=False)
@@ -49,7 +50,7 @@ def start(agent: Agent, what: Submission, secrets: Mapping[str, str], *, replace
         seen, lives = agent.servers(port_of=url, gpus=False), False
     if not lives and seen.listener is not None:
         raise Conflict(_taken(agent, url, seen))
-    return agent.submit(what, secrets, force=own is not None)
+    return agent.submit(what, secrets, force=own is not None, tmux=tmux, lease=lease)
 
 
 def different(run: DetachedRun, what: Submission) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_gpueval.errors import GpuevalError, StorageError, Unreachable, UsageProblem
+from pytest_gpueval.gpus.leases import holder
 from pytest_gpueval.hosts.detached import bundle
 from pytest_gpueval.hosts.detached.agent.requests import ends_at_logout
 from pytest_gpueval.hosts.detached.client import Agent
@@ -16,6 +17,7 @@ from pytest_gpueval.hosts.detached.states import State
 from pytest_gpueval.hosts.host import Done
 from pytest_gpueval.hosts.local import LocalHost
 from tests.detached_runs import ROOT, carriers, ended, nonce_of, runs_in, what
+from tests.fake_smi import FakeSmi
 from tests.waiting import DEADLINE_S, wait_for
 
 HOW = pytest.mark.parametrize("tmux", [True, False], ids=["tmux", "setsid"])
@@ -114,13 +116,16 @@ class OldPython(LocalHost):
         return super().run([self._python, *argv[1:]], **more)
 
 
-def test_the_agent_runs_on_python_3_8(root):
+def test_the_agent_runs_on_python_3_8(root, tmp_path, monkeypatch):
     there = sorted(Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser().glob("versions/3.8.*/bin/python3.8"))
     if not there:
         pytest.skip("there is no Python 3.8")
+    monkeypatch.setenv("PATH", f"{FakeSmi(tmp_path / 'bin').path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("GPUEVAL_LEASE_DIR", str(tmp_path / "leases"))
     with runs_in(root, OldPython(there[-1])) as agent:
-        agent.submit(what("echo RESULT_X a=1; exec sleep 600"), {})
+        agent.submit(what("echo RESULT_X a=1; exec sleep 600"), {}, lease=True)
         wait_for(lambda: agent.logs("one").data)
+        assert {holder(uuid).session for uuid in ("GPU-0", "GPU-1")} == {"server one"}
         assert agent.stop("one").run.state is State.CANCELLED
         assert [run.results for run in agent.status(tail_lines=1)] == [{"x.a": 1.0}]
 

@@ -135,9 +135,8 @@ class Run:
     def spare(self, claim: dict[str, Any]) -> set[tuple[int, int]]:
         """The runner that lives and the tmux server around it: they end by themselves once the rest has, and say how it was."""
         runner = self.part(claim, "runner")
-        if runner is None or not lives(runner):
-            return set()
-        return {(who["pid"], who["started"]) for who in (runner, runner["around"]) if who}
+        around = (runner or {}).get("around")
+        return {(who["pid"], who["started"]) for who in (runner, around) if who is not None and lives(who)}
 
 
 def size_of(path: str) -> int:

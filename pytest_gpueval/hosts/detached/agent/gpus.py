@@ -13,9 +13,10 @@ from typing import Any
 from .processes import POLL_S
 
 SMI_PLACES = ("/usr/bin/nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")
+CSV = "--format=csv,noheader,nounits"
 SMI_QUERIES = (
-    "--query-gpu=index,uuid,name,memory.used,memory.total,driver_version,utilization.gpu",
-    "--query-compute-apps=pid,gpu_uuid,used_gpu_memory",
+    ("--query-gpu=index,uuid,name,memory.used,memory.total,driver_version,utilization.gpu", CSV),
+    ("--query-compute-apps=pid,gpu_uuid,used_gpu_memory", CSV),
 )
 NO_SMI = "no nvidia-smi"
 UNASKED: dict[str, Any] = {"gpus": None, "why": "", "strangers": []}
@@ -31,7 +32,7 @@ SMI_LEAST_S = 0.5
 class GpuLook:
     """Asks nvidia-smi, which may take a second, while the caller goes on; `answer` is what it said, `limit_s` after the start at the latest."""
 
-    def __init__(self, limit_s: float = SMI_S) -> None:
+    def __init__(self, limit_s: float = SMI_S, questions: tuple[tuple[str, ...], ...] = SMI_QUERIES) -> None:
         self._limit, self._limit_s = time.monotonic() + limit_s, limit_s
         self._asked: list[subprocess.Popen[bytes]] = []
         self._why = ""
@@ -40,9 +41,10 @@ class GpuLook:
             self._why = NO_SMI
             return
         try:
-            for query in SMI_QUERIES:  # both at once; each in a group of its own, which can be ended whole
-                words = [program, query, "--format=csv,noheader,nounits"]
-                asked = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+            for question in questions:  # all at once; each in a group of its own, which can be ended whole
+                asked = subprocess.Popen(
+                    [program, *question], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+                )
                 self._asked.append(asked)
         except OSError as error:
             self._why = f"nvidia-smi: {error}"
@@ -52,11 +54,16 @@ class GpuLook:
 
         `strangers` are pids that nobody has here: in a container the driver may tell those of the machine around it.
         """
-        said = [self._said(one) for one in self._asked]
-        if self._why:
-            return {**UNASKED, "why": self._why}
+        said, why = self.said()
+        if why:
+            return {**UNASKED, "why": why}
         found = with_processes(rows(said[0]), rows(said[1]))
         return {**UNASKED, "gpus": found, "strangers": [pid for gpu in found for pid, _ in gpu["processes"] if nobody_has(pid)]}
+
+    def said(self) -> tuple[list[bytes], str]:
+        """What it said to each question; or why it said nothing."""
+        answers = [self._said(one) for one in self._asked]
+        return answers, self._why
 
     def _said(self, asked: subprocess.Popen[bytes]) -> bytes:
         try:

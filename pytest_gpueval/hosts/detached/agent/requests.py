@@ -19,6 +19,7 @@ from typing import Any, Iterator
 from .archive import archive
 from .files import RUN_ID, STATE, TAIL, Run, back_up, named, read_bytes, size_of, tail_offset, write_json, write_text
 from .gpus import ASKED_S, UNASKED, GpuLook, given_back
+from .leases import leasable, write_leases
 from .manifest import manifest
 from .processes import MARKER, POLL_S, SETTLE_S, Process, Refused, boot, end, family, family_in, identity, lives, marks, started_of, step
 from .progress import progress_of
@@ -77,17 +78,18 @@ def launch(message: dict[str, Any]) -> dict[str, Any]:
     with run.locked():
         step("locked")
         claim, again = decided(run, request, force=message["force"])
+        cards, notes = leasable({**os.environ, **request["environment"]}, run.id) if message["lease"] and not again else ([], [])
         if claim is None:
             claim = new_claim(run, request)
-        notes = []
         job = None
         if not again:
+            write_leases(run, claim, cards)
             step("claimed")
             if by_slurm(claim):
                 job = submit_job(run, claim, message["secrets"], job_environment(run, claim))
                 step("submitted")
             else:
-                notes = start(run, claim, message)
+                notes += start(run, claim, message)
             step("started")
         elif by_slurm(claim):
             job = None if settled(run, claim) else job_of(claim)
@@ -338,8 +340,8 @@ def stop(message: dict[str, Any]) -> dict[str, Any]:
         spare = run.spare(claim)
         asked, killed, _ = end(lambda: family(claim["nonce"], runner or run.part(claim, "runner"), spare | run.spare(claim)), message["grace_s"], time.sleep)
         limit = time.monotonic() + SETTLE_S
-        while lives(run.part(claim, "runner")) and time.monotonic() < limit:
-            time.sleep(POLL_S)  # it writes how it ended
+        while run.spare(claim) and time.monotonic() < limit:
+            time.sleep(POLL_S)  # the runner writes how it ended, and then its tmux server has nothing left to do
         more, _, left = end(lambda: family(claim["nonce"], runner, set()), LEFTOVERS_S, time.sleep)
         if run.part(claim, "exit") is None:
             path = run.place(claim, "exit.json", run.attempt(claim))

@@ -18,7 +18,8 @@ import urllib.parse
 from typing import Any
 
 from .files import Run, back_up, read_bytes, write_json, write_text
-from .processes import SETTLE_S, Process, children, end, family, identity, mark_of, prctl, step
+from .leases import take_leases
+from .processes import SETTLE_S, Process, Refused, children, end, family, identity, mark_of, prctl, step
 from .progress import PROGRESS
 from .slurm import by_slurm, forget_secrets, open_end, slurm_state, taken_secrets
 
@@ -135,6 +136,7 @@ class Runner:
         self.child = self.asked = self.lost_bytes = self.results = 0
         self.code: int | None = None
         self.error = ""
+        self.leases: list[int] = []  # to our end; our command's processes hold them, too, which may outlive us
         self.by_itself = False
         self.line = b""
         self.output = self.log = -1
@@ -167,6 +169,7 @@ class Runner:
         prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: whoever loses its parent becomes our child
         try:
             self._prepare()
+            self.leases = take_leases(run, claim)
             if run.part(claim, "stop") is None:
                 commit = commit_of(claim["request"]["directory"])  # before the command changes anything
                 self._spawn()
@@ -175,8 +178,8 @@ class Runner:
                 while self.code is None and not self.asked:
                     self.turn(None)
                 self.by_itself = self.code is not None
-        except OSError as error:
-            self.error = str(error)
+        except (OSError, Refused) as error:
+            self.error = " ".join(str(error).splitlines()).rstrip(".")  # a part of a sentence
         grace_s = (run.part(claim, "stop") or {}).get("grace_s", GRACE_S)
         asked, killed, left = end(self._others, grace_s if self.asked else LEFTOVERS_S, self.turn)
         left = left or self._strike()
@@ -237,6 +240,8 @@ class Runner:
                 null = os.open(os.devnull, os.O_RDONLY)
                 for here, there in ((null, 0), (write, 1), (write, 2)):
                     os.dup2(here, there)
+                for lease in self.leases:
+                    os.set_inheritable(lease, True)
                 os.chdir(request["directory"])
                 os.execvp(words[0], words)  # noqa: S606 - an argv list
             except OSError as error:
