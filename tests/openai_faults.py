@@ -12,6 +12,8 @@ from collections import defaultdict, deque
 import orjson
 from aiohttp import web
 
+from tests.loops import end_loop, end_server
+
 
 def reply(text, **changes):
     return {"choices": [{"index": 0, "text": text, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 2}, **changes}
@@ -95,14 +97,12 @@ class FaultServer:
 
     def close(self):
         self.shut()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        end_loop(self._loop, self._thread)
         self._held.close()
 
     def shut(self):
         """Stop listening, and drop all connections."""
-        self._run(self._runner.cleanup())
+        self._run(end_server(self._runner))
 
     def open(self):
         """Listen again, on the same port."""
@@ -114,7 +114,7 @@ class FaultServer:
         application.router.add_get("/v1/models", self._list)
         for path in ("/v1/completions", "/v1/chat/completions"):
             application.router.add_post(path, self._ask)
-        self._runner = web.AppRunner(application, shutdown_timeout=0, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.01, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, reuse_port=True).start()
 

@@ -42,6 +42,7 @@ from tests.kube.certificate import write_certificate
 from tests.kube.jobs import Job, stop
 from tests.kube.objects import Objects
 from tests.kube.pods import Pod, carriers
+from tests.loops import end_loop, end_server
 
 TOKEN, CONTEXT, NAMESPACE = "made-up-token-of-the-tests", "test", "evals"
 # Leads elsewhere, or makes kubectl behave otherwise.
@@ -78,9 +79,7 @@ class FakeCluster:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._do(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        end_loop(self._loop, self._thread)
         if self.broken and error is None:
             raise RuntimeError("the stand-in failed:\n" + "\n".join(self.broken))
 
@@ -253,11 +252,7 @@ class FakeCluster:
         for uid in self.uids:
             while carriers(uid):
                 await Pod("", "", uid, self.directory, [], {}).kill()
-        await self._runner.cleanup()
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end_server(self._runner)
 
     def _cut(self) -> None:
         for transport in list(self._connections):
