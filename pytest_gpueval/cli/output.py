@@ -72,3 +72,13 @@ def user_errors() -> Iterator[None]:
     except GpuevalError as error:
         tell(str(error))
         raise typer.Exit(error.exit_code) from None
+
+
+@contextmanager
+def interruptible(words: str) -> Iterator[None]:
+    """Ctrl-C leaves with its exit code, and with words on how things are then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(words)
+        raise typer.Exit(INTERRUPTED) from None

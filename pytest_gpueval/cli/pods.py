@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, tell, user_errors
+from .output import Form, Json, Pretty, form, interruptible, show, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.lium import Lium, Pod
@@ -237,11 +237,9 @@ def _finish(lium: Lium, rented: Pod, save: str | None, *, again: bool, volume: b
     from pytest_gpueval.hosts import pods
     from pytest_gpueval.hosts.declared import FILE_NAME
 
-    try:
+    billed = f"{rented.name} ({rented.huid}) is rented and billed. gpueval pods up --name {rented.name} waits again; gpueval pods rm {rented.huid} ends it."
+    with interruptible(billed):
         pod, address, key = pods.awaited(lium, rented, timeout_s=timeout_s, told=tell)
-    except KeyboardInterrupt:
-        tell(f"{rented.name} ({rented.huid}) is rented and billed. gpueval pods up --name {rented.name} waits again; gpueval pods rm {rented.huid} ends it.")
-        raise typer.Exit(INTERRUPTED) from None
     text = pods.entry(save or pod.name.replace(".", "-"), address, key, volume=volume)
     file = None if save is None else Path.cwd() / FILE_NAME if pods.saved(save, Path.cwd(), address, key) else pods.save(text, Path.cwd())
     if not pod.removal_at and again:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .detached import REPO_VARIABLE, DryRun, HostOption, RootOption, in_words, record, runs_of, show_job
-from .output import Form, Json, Pretty, form, show_document, tell, user_errors
+from .output import Form, Json, Pretty, form, interruptible, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.bootstrap.prepare import Prepared
@@ -76,7 +76,9 @@ def submit(
         if dry_run:
             _show_submit(runs, made, host, {"do": "launch", "force": force, "tmux": not no_tmux}, form(json_, pretty))
             return
-        done = runs.submit(made, os.environ, force=force, tmux=not no_tmux)
+        unknown = f"{made.run_id}: nobody knows whether it was started. Submit it again with --run-id {made.run_id}: it starts once"
+        with interruptible(unknown):
+            done = runs.submit(made, os.environ, force=force, tmux=not no_tmux)
     _say_submitted(done, host, runs.root, form(json_, pretty))
 
 

@@ -7,12 +7,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from . import detached, submit
-from .output import INTERRUPTED, Form, Json, Pretty, form, show, show_document, tell, user_errors
+from .output import Form, Json, Pretty, form, interruptible, show, show_document, tell, user_errors
 
 if TYPE_CHECKING:
     from pytest_gpueval.hosts.detached.client import Agent, Submitted
@@ -131,29 +131,23 @@ def _start(agent: Agent, made: Submission, host: str, out: Form, how: _How) -> N
 
     from .vllm_request import for_options
 
+    name, flags = made.run_id, _flags(host, agent.root)
+    unknown = f"nobody knows whether {name} was started on {host}. The same command starts it once; look: gpueval vllm status {flags} --name {name}"
     try:
-        done = servers.start(agent, made, os.environ, replace=how.replace, tmux=how.tmux, lease=how.lease)
+        with interruptible(unknown):
+            done = servers.start(agent, made, os.environ, replace=how.replace, tmux=how.tmux, lease=how.lease)
     except UsageProblem as problem:
         hint = "\nIts path there: --vllm-bin PATH, or the first word of --command." if "there is no such program" in str(problem) else ""
         raise UsageProblem(f"{problem}{hint}") from None
     for note in done.notes:
         tell(f"note: {note}")
-    progress = _Progress(made.run_id)
+    progress = _Progress(name)
+    causes = {pattern: for_options(advice) for pattern, advice in CAUSES.items()}
     try:
-        causes = {pattern: for_options(advice) for pattern, advice in CAUSES.items()}
-        if how.timeout_s:
-            one = servers.wait(agent, made.run_id, timeout_s=how.timeout_s, causes=causes, told=progress.told)
-        else:
-            one = servers.named(agent, made.run_id)
+        with interruptible(f"{name} goes on loading on {host}. Stop it: gpueval vllm stop {flags} --name {name}"), progress:
+            one = servers.wait(agent, name, timeout_s=how.timeout_s, causes=causes, told=progress.told) if how.timeout_s else servers.named(agent, name)
     except Unreachable as error:
-        raise servers.unsure(agent, made.run_id, error) from None
-    except KeyboardInterrupt:
-        progress.end()
-        flags = _flags(host, agent.root)
-        tell(f"{made.run_id} goes on loading on {host}. Stop it: gpueval vllm stop {flags} --name {made.run_id}")
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        progress.end()
+        raise servers.unsure(agent, name, error) from None
     _say_started(one, done, host, agent.root, out)
 
 
@@ -181,7 +175,10 @@ class _Progress:
             self._told = now
             tell(text)
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Take the line away."""
         if self._tty:
             sys.stderr.write("\r\x1b[K")

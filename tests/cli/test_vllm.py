@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from pytest_gpueval.cli.main import app
 from pytest_gpueval.gpus import leases
 from pytest_gpueval.gpus.devices import Device
 from pytest_gpueval.hosts.detached import bundle
+from pytest_gpueval.hosts.detached.client import Agent
 from pytest_gpueval.hosts.detached.states import State
 from tests import llama
 from tests.detached_runs import ROOT, runs_in
@@ -152,19 +154,37 @@ def test_vllm_gets_its_key_gpus_and_options(tmp_path, monkeypatch):
 def test_ctrl_c_leaves_it_running(tmp_path, port):
     code = "from pytest_gpueval.cli.main import run; run()"
     words = ["vllm", "start", "--model", "m", "--port", str(port), "--command", COMMAND, "--env", f"BEGIN={tmp_path / 'begin'}"]
-    with subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as client:
-        log = tmp_path / "runs/vllm/stdout.log"
-        wait_for(lambda: log.exists() and "waits" in log.read_text())
+    ours, theirs = os.openpty()
+    with (
+        subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT, stderr=theirs, start_new_session=True) as client,
+        os.fdopen(ours, "rb", 0) as terminal,
+    ):
+        os.close(theirs)
+        said = b""
+        while b"vllm: loading for 0:" not in said:  # it has its answer, and waits
+            said += terminal.read(4096)
         os.killpg(client.pid, signal.SIGINT)  # as a terminal does
-        _, said = client.communicate(timeout=DEADLINE_S)
-    assert client.returncode == 130 and "vllm goes on loading on local. Stop it: gpueval vllm stop --host local" in said, said
-    assert "Traceback" not in said
+        client.wait(DEADLINE_S)
+        with suppress(OSError):  # whose other end is closed
+            while data := terminal.read(4096):
+                said += data
+    assert client.returncode == 130 and b"vllm goes on loading on local. Stop it: gpueval vllm stop --host local" in said, said
+    assert b"Traceback" not in said
     loading = gpueval("status", "--name", "vllm")
     assert loading.exit_code == 1 and "loading (it does not listen yet)" in loading.stdout
     late = gpueval("start", *words[2:], "--timeout", 1)
     assert late.exit_code == 1 and "does not answer after 1 s: it does not listen yet.\nIt goes on, and the same command waits" in late.stderr
     (tmp_path / "begin").touch()
     assert "vllm: serving (it was started before)" in gpueval("start", *words[2:]).stdout
+
+
+def test_ctrl_c_before_it_is_known_whether_it_was_started(monkeypatch, port):
+    monkeypatch.setattr(Agent, "submit", Mock(side_effect=KeyboardInterrupt))
+    done = start(port)
+    assert done.exit_code == 130
+    assert "nobody knows whether vllm was started on local. The same command starts it once; look: gpueval vllm status --host local" in done.stderr
+    submit = CliRunner().invoke(app, ["runs", "submit", "--run-id", "one", "--", "true"])
+    assert submit.exit_code == 130 and submit.stderr == "gpueval: one: nobody knows whether it was started. Submit it again with --run-id one: it starts once\n"
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def test_a_run_is_in_the_right_state_for_the_right_time(agent, hours, tmp_path):
     (run,) = agent.status(["one"])
     assert run.state is State.RUNNING and abs(run.submitted_at - time.time() - hours * HOUR_S) < 60  # its clock is off indeed
     assert 0 <= run.seconds < 60
-    piece = agent.logs("one")
+    piece = wait_for(lambda: (found := agent.logs("one")).data and found)
     assert piece.data == b"begin\n"
     (tmp_path / "go").unlink()
     run = ended(agent)

@@ -243,6 +243,7 @@ def test_a_requeued_run_goes_on_as_another_attempt_in_the_same_log(agent, slurm,
     agent.submit(job(ATTEMPTS.format(place=tmp_path)), {})
     first = until(agent, State.RUNNING)
     pid = pid_in(tmp_path / "pid")
+    wait_for(lambda: agent.logs("one").data)  # what its runner has not read yet goes with it
     if how == "requeue":
         slurm("scontrol", "requeue", first.job)
     else:
