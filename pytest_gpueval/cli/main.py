@@ -9,6 +9,7 @@ import typer
 from pytest_gpueval import __version__
 
 from . import assets, baselines, compare, datasets, gpus, hosts, plan, pods, report, runs, suites, vllm
+from .help import with_examples
 
 EXIT_CODES = """Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 not allowed, 5 locked or conflicting."""
 
@@ -34,6 +35,7 @@ app.add_typer(hosts.app, name="hosts")
 app.add_typer(pods.app, name="pods")
 app.add_typer(runs.app, name="runs")
 app.add_typer(vllm.app, name="vllm")
+with_examples(app)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback

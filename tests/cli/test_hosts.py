@@ -136,11 +136,6 @@ def test_a_read_only_home_and_a_missing_key_are_said(root, sshd, tmp_path):
     assert "WANDB_API_KEY is not set here" in gpueval(root, "bootstrap", "box", "--wandb-login", code=2, WANDB_API_KEY="").stderr
 
 
-@pytest.mark.parametrize("command", ["list", "status", "sync", "bootstrap"])
-def test_help_has_examples(command, root):
-    assert f"gpueval hosts {command}" in gpueval(root, command, "--help").stdout
-
-
 @pytest.mark.parametrize("kind", ["ssh", "local"])
 def test_an_interrupt_ends_what_was_begun_there_and_the_next_bootstrap_is_not_locked_out(root, sshd, tmp_path, kind):
     work = tmp_path / "work"
