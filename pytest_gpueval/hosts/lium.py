@@ -147,7 +147,7 @@ class Lium:
             except (ValueError, LookupError, TypeError):  # a ValidationError is a ValueError
                 raise NoAnswer("lium rented a pod, and its answer cannot be read") from None
         if done.code is None:
-            raise NoAnswer(f"lium up: {harmless(done.said.encode()).strip()[-500:]}")
+            raise NoAnswer(f"lium up: {harmless(done.said).strip()[-500:]}")
         error = refusal(done.code, done.said)
         raise error if envelope(done.said)[0] in _NOT_RENTED else NoAnswer(str(error))
 
@@ -160,7 +160,7 @@ class Lium:
         if done.code == 0:
             return done.output.decode("utf-8", "replace")
         if done.code is None:
-            raise Unreachable(f"lium {words[0]}: {harmless(done.said.encode()).strip()}")
+            raise Unreachable(f"lium {words[0]}: {harmless(done.said).strip()}")
         raise refusal(done.code, done.said)
 
 
@@ -189,16 +189,16 @@ def envelope(said: str) -> tuple[str, str, str]:
             whole = json.loads(said[begin:])
             error = whole["error"]
             code = "" if "pod_id" in (whole.get("data") or {}) else str(error["code"])
-            return code, harmless(str(error["message"]).encode()), harmless(str(error.get("hint") or "").encode())
+            return code, harmless(str(error["message"])), harmless(str(error.get("hint") or ""))
         except (ValueError, LookupError, TypeError):
             continue
-    return "", harmless(said.encode()).strip()[-1000:] or "it failed, and said nothing", ""
+    return "", harmless(said).strip()[-1000:] or "it failed, and said nothing", ""
 
 
 def volumes(table: str) -> list[tuple[str, str]]:
     """Ids and names of `lium volumes list`, which knows no JSON: number, id, name and more, two spaces or more between them."""
     rows = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
-    return [(harmless(row[1].encode()), harmless(row[2].encode())) for row in rows if len(row) > 2 and row[0].isdecimal()]
+    return [(harmless(row[1]), harmless(row[2])) for row in rows if len(row) > 2 and row[0].isdecimal()]
 
 
 Row = TypeVar("Row", Node, Pod)

@@ -50,7 +50,7 @@ def _gpus(entry: HostEntry, facts: Mapping[str, Any]) -> Iterator[GpuevalError]:
         return  # GPUs of Slurm are not those of the node where one logs in
     found = gpus(facts["gpus"])
     if not found:
-        yield RuntimeFault(f"gpus = {entry.gpus!r}, and no GPU can be used there: {harmless(facts['gpus']['why'].encode()) or 'nvidia-smi lists none'}")
+        yield RuntimeFault(f"gpus = {entry.gpus!r}, and no GPU can be used there: {harmless(facts['gpus']['why']) or 'nvidia-smi lists none'}")
         return
     missing = [word for word in str(entry.gpus).split(",") if not _is_there(word, found)]
     if missing:

@@ -147,7 +147,7 @@ class Agent:
         answer = self._ask(
             message, _LAUNCH_S, f"{what.run_id}: nobody knows whether it was started. Submit it again with --run-id {what.run_id}: it starts once"
         )
-        return Submitted(parsed_run(answer, answer["run"]), answer["again"], tuple(harmless(note.encode()) for note in answer["notes"]))
+        return Submitted(parsed_run(answer, answer["run"]), answer["again"], tuple(harmless(note) for note in answer["notes"]))
 
     def status(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> list[DetachedRun]:
         """The runs of these ids, or all that can be read. Raises UsageProblem for one that is not there."""
@@ -159,7 +159,7 @@ class Agent:
         answer = self._ask({"do": "status", "run_ids": wanted, "tail_lines": tail_lines, "gpus": gpus}, _ASK_S)
         if answer["missing"]:
             raise self._unknown(answer["missing"][0], answer["known"])
-        return Look([parsed_run(answer, run) for run in answer["runs"]], tuple(harmless(text.encode()) for text in answer["skipped"]))
+        return Look([parsed_run(answer, run) for run in answer["runs"]], tuple(harmless(text) for text in answer["skipped"]))
 
     def servers(
         self,
@@ -181,7 +181,7 @@ class Agent:
         there = seen(answer["gpus"])
         found = [served(parsed_run(answer, run), run["server"], there, answer["now"]) for run in answer["servers"]]
         listener = answer["listener"]
-        return Servers(found, answer["url"], harmless(listener["words"].encode()) if listener else None, there)
+        return Servers(found, answer["url"], harmless(listener["words"]) if listener else None, there)
 
     def logs(self, run_id: str, *, after: Piece | None = None, tail_lines: int = 50, wait_s: float = 0.0) -> Piece:
         """A piece of stdout.log: its last lines, or what follows another piece, for which the agent waits up to `wait_s` seconds. Raises UsageProblem."""
@@ -205,7 +205,7 @@ class Agent:
         )
         if answer["left"]:
             raise GpuevalError(f"{self.host.name}: {run_id}: these processes could not be ended: {', '.join(map(str, answer['left']))}")
-        job = None if answer["job"] is None else harmless(str(answer["job"]).encode())
+        job = None if answer["job"] is None else harmless(str(answer["job"]))
         return Stopped(parsed_run(answer, answer["run"]), answer["ended_before"], answer["asked"], answer["killed"], job, freed(answer))
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float, unsure: str = "try again") -> dict[str, Any]:
@@ -214,7 +214,7 @@ class Agent:
         answer = answered(self.host.name, done, unsure)
         if "error" in answer:
             if answer["error"]["kind"] == "missing":
-                raise self._unknown(harmless(answer["error"]["text"].encode()), ())
+                raise self._unknown(harmless(answer["error"]["text"]), ())
             raise refused(self.host.name, answer["error"])
         return answer
 
@@ -236,10 +236,10 @@ def asked(host: Host, python: str, loader: str, stdin: Stdin, timeout_s: float, 
 def answered(name: str, done: Done, unsure: str, python: str = "python3") -> dict[str, Any]:
     """What an agent answered; `unsure` is what to do where nobody knows what became of the request. Raises Unreachable, UsageProblem, GpuevalError."""
     if done.code is None:
-        raise Unreachable(f"{name}: {harmless(done.said.encode()).strip()}\n{unsure}.")
+        raise Unreachable(f"{name}: {harmless(done.said).strip()}\n{unsure}.")
     answer = _parsed(done.output)
     if answer is None:
-        said = harmless(done.said.encode()).strip()[-2000:]
+        said = harmless(done.said).strip()[-2000:]
         if done.code in (126, 127):
             raise UsageProblem(f"{name}: {python} is needed there, version 3.8 or newer, and cannot be run: {said}")
         raise GpuevalError(f"{name}: its agent ended with {done.code} and no answer: {said}\n{unsure}.")
@@ -248,7 +248,7 @@ def answered(name: str, done: Done, unsure: str, python: str = "python3") -> dic
 
 def refused(name: str, error: Mapping[str, str]) -> GpuevalError:
     """The error that an agent answered with."""
-    return _ERRORS[error["kind"]](f"{name}: {harmless(error['text'].encode())}")
+    return _ERRORS[error["kind"]](f"{name}: {harmless(error['text'])}")
 
 
 def _parsed(output: bytes) -> dict[str, Any] | None:
@@ -269,7 +269,7 @@ def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun
     summary = _parsed(base64.b64decode(run.get("summary", "")))
     return DetachedRun(
         run_id=run["run_id"],
-        outcome=Outcome(outcome.state, harmless(outcome.reason.encode())),
+        outcome=Outcome(outcome.state, harmless(outcome.reason)),
         command=tuple(run["request"]["command"]),
         directory=run["directory"],
         submitted_at=run["at"],
@@ -278,8 +278,8 @@ def parsed_run(answer: Mapping[str, Any], run: Mapping[str, Any]) -> DetachedRun
         signal=how.get("signal"),
         tmux=run["tmux"],
         processes=run["processes"],
-        job=None if job is None or job.id is None else harmless(str(job.id).encode()),
-        node=None if job is None else harmless(str(job.node or (run["runner"] or {}).get("node") or "").encode()) or None,
+        job=None if job is None or job.id is None else harmless(str(job.id)),
+        node=None if job is None else harmless(str(job.node or (run["runner"] or {}).get("node") or "")) or None,
         attempt=1 if job is None else job.attempt,
         log_bytes=run.get("log_bytes"),
         lost_bytes=how.get("lost_bytes", 0),

@@ -76,7 +76,7 @@ def freed(answer: Mapping[str, Any]) -> Freed:
     _, unknown = memory(answer["gpus"], answer["pids"])
     told = answer["given_back"]
     if told["gpus"] is None or unknown:
-        return Freed(None, unknown or ("" if told["why"] == NO_SMI else harmless(told["why"].encode())))
+        return Freed(None, unknown or ("" if told["why"] == NO_SMI else harmless(told["why"])))
     return Freed(tuple(GivenBack(**{**one, "pids": tuple(one["pids"])}) for one in told["gpus"]))
 
 
@@ -84,7 +84,7 @@ def memory(answer: Mapping[str, Any], pids: Collection[int]) -> tuple[tuple[Held
     """What processes hold of the GPUs, and why that is not known. Both are empty where there are no processes, and without nvidia-smi."""
     found = gpus(answer) if pids else None
     if found is None:
-        return None, harmless(answer["why"].encode()) if pids and answer["why"] != NO_SMI else ""
+        return None, harmless(answer["why"]) if pids and answer["why"] != NO_SMI else ""
     own = held(found, pids)
     unknown = "" if own else unattributed(answer, found)
     return (None if unknown else own), unknown
@@ -94,9 +94,7 @@ def gpus(answer: Mapping[str, Any]) -> tuple[Gpu, ...] | None:
     """What an agent saw; None where nvidia-smi was not there, or did not answer: `why` says so then."""
     if answer["gpus"] is None:
         return None
-    return tuple(
-        Gpu(**{**each, "name": harmless(each["name"].encode()), "processes": tuple((pid, used) for pid, used in each["processes"])}) for each in answer["gpus"]
-    )
+    return tuple(Gpu(**{**each, "name": harmless(each["name"]), "processes": tuple((pid, used) for pid, used in each["processes"])}) for each in answer["gpus"])
 
 
 def held(found: Sequence[Gpu], pids: Collection[int]) -> tuple[Held, ...]:

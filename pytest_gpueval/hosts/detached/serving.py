@@ -72,7 +72,7 @@ def judged(run: DetachedRun, seen: Mapping[str, Any]) -> tuple[Serving, str]:
         return Serving.SERVING, ""
     listener = seen["listener"]
     if listener and not seen["own"]:
-        words = harmless(listener["words"].encode())
+        words = harmless(listener["words"])
         return (Serving.SILENT if seen["ready"] else Serving.LOADING), f"its port is taken by {words}"
     if listener and seen.get("status") in {401, 403}:
         return Serving.SILENT, f"it lists its models to nobody without a key (HTTP {seen['status']}): --secret API_KEY, or what it reads"

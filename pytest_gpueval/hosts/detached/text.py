@@ -27,8 +27,9 @@ class Harmless:
         return _ACTIVE.sub(_escaped, _LINE_END.sub("\n", text))
 
 
-def harmless(data: bytes) -> str:
+def harmless(said: bytes | str) -> str:
     """The same for a whole."""
+    data = said.encode("utf-8", "backslashreplace") if isinstance(said, str) else said
     return Harmless().feed(data, last=True)
 
 

@@ -265,7 +265,7 @@ class Jobs:
         if pods and not outcome.state.ended:  # its record was not written to the end
             outcome = Outcome(State.LOST, "its Job has vanished")
         reason = f"{outcome.reason}, and pods of it are left" if pods else outcome.reason
-        run = self._told(record, Outcome(outcome.state, harmless(reason.encode())), "", living, end.exit_code)
+        run = self._told(record, Outcome(outcome.state, harmless(reason)), "", living, end.exit_code)
         return replace(run, seconds=end.seconds)
 
     def _pods(self, job: Document) -> list[Document]:
@@ -308,7 +308,7 @@ class Jobs:
         outcome = states.judge(job, pods)
         codes = [states.exit_code(pod) for pod in states.latest(pods).values()]
         code = 0 if outcome.state is State.PASSED else next((code for code in codes if code), None) if outcome.state is State.FAILED else None
-        return self._told(job, Outcome(outcome.state, harmless(outcome.reason.encode())), tail, job.get("status", {}).get("active") or 0, code)
+        return self._told(job, Outcome(outcome.state, harmless(outcome.reason)), tail, job.get("status", {}).get("active") or 0, code)
 
     def _told(self, job: Document, outcome: Outcome, tail: str, living: int, code: int | None = None) -> DetachedRun:
         notes = job["metadata"].get("annotations", {})

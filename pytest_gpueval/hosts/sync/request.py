@@ -45,7 +45,7 @@ def ask(
     stdin = chain([agent, b"%d\n%b" % (len(request), request)], payload)
     done = asked(host, python, _LOADER, stdin, timeout_s, unsure, directory="/")  # the workdir may be yet to make
     if (done.code is None and _TOO_LONG not in done.said) or _TOO_OLD in done.said:
-        raise UsageProblem(f"{host.name}: {python} cannot be run there: {harmless(done.said.encode()).strip()}\nName another Python as `python` of hosts.toml.")
+        raise UsageProblem(f"{host.name}: {python} cannot be run there: {harmless(done.said).strip()}\nName another Python as `python` of hosts.toml.")
     answer = answered(host.name, done, unsure, python)
     if "error" in answer:
         raise refused(host.name, answer["error"])

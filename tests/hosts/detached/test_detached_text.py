@@ -35,7 +35,8 @@ def test_whatever_is_printed_and_however_it_comes(data, cuts):
 
 def test_how_it_looks():
     assert harmless(b"\x1b]0;title\x07 10%\r 20%\r\ntab\tend \xc2\x9b") == "\\x1b]0;title\\x07 10%\n 20%\ntab\tend \\x9b"
-    assert harmless("привет \u202e x".encode()) == "привет \\u202e x"
+    assert harmless("привет \u202e x".encode()) == harmless("привет \u202e x") == "привет \\u202e x"
+    assert harmless("\ud800 of JSON") == "\\ud800 of JSON"
 
 
 SECRETS = ["canary-1234", "1234-other", "line one\nline two!", "pässwörd/+"]
