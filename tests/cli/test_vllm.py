@@ -203,6 +203,8 @@ def test_its_gpus_are_leased_as_long_as_it_lives(smi, tmp_path, port):
     with pytest.raises(leases.Leased, match=rf"GPU 1 \(GPU-1\) is in use: pid {owner.pid}, user .*, session server vllm, since 20"):
         leases.acquire([Device(1, "GPU-1", "H100")], session="s")
     assert start(port, "--gpus", "1", "--env", f"PIDFILE={tmp_path / 'pid'}").exit_code == 0, "the same server"
+    assert start(port, "--gpus", "1", "--replace").exit_code == 0, "its own lease is in nobody's way"
+    assert leases.holder("GPU-1").pid != owner.pid
     assert gpueval("stop").exit_code == 0
     leases.acquire([Device(1, "GPU-1", "H100")], session="s", cleanup_s=0).release()
 
