@@ -17,7 +17,7 @@ from .processes import POLL_S, Refused
 LIST = (("-L",),)
 CARD = re.compile(r"GPU (\d+): .*\(UUID: (GPU-[^)]+)\)")
 INSTANCE = re.compile(r"\s+MIG .*\(UUID: (MIG-[^)]+)\)")
-PROBE_S = 0.5  # who only looks at a lease holds it for an instant
+LOOKED_AT_S = 0.5  # who only looks at a lease holds it for an instant
 
 
 def leasable(environment: dict[str, str], name: str) -> tuple[list[dict[str, Any]], list[str]]:
@@ -32,7 +32,7 @@ def leasable(environment: dict[str, str], name: str) -> tuple[list[dict[str, Any
     for card in cards:
         owner = holder(card)
         if owner is not None:
-            raise Refused("conflict", in_use(card, owner, name))
+            raise Refused("conflict", gpu_is_taken(card, owner, name))
     return cards, []
 
 
@@ -88,7 +88,7 @@ def owner_words(record: bytes) -> str:
     return ", ".join(parts) or "an unknown process"
 
 
-def in_use(card: dict[str, Any], owner: str, name: str) -> str:
+def gpu_is_taken(card: dict[str, Any], owner: str, name: str) -> str:
     """Why a server cannot have a GPU."""
     way_on = f"Wait until it is free, give {name} others with --gpus, or use it all the same with --gpus-shared."
     return f"GPU {card['label']} ({card['uuid']}) is in use: {owner}.\n{way_on}"
@@ -126,7 +126,7 @@ def take_leases(run: Run, claim: dict[str, Any]) -> list[int]:
 def leased(uuid: str, card: dict[str, Any], name: str, *, kind: str = "lease", alone: bool = True) -> int:
     """One lock, signed where it is a lease of our own. Raises Refused and OSError."""
     path = place_of_lease(uuid, kind)
-    limit = time.monotonic() + PROBE_S
+    limit = time.monotonic() + LOOKED_AT_S
     while True:
         descriptor = take_lock(path, exclusive=alone)
         if descriptor is not None:
@@ -134,7 +134,7 @@ def leased(uuid: str, card: dict[str, Any], name: str, *, kind: str = "lease", a
         record = held_record(path)
         if time.monotonic() > limit:
             words = "workers of a session that has ended" if kind == "workers" else owner_words(record or b"")
-            raise Refused("conflict", in_use(card, words, name))
+            raise Refused("conflict", gpu_is_taken(card, words, name))
         time.sleep(POLL_S)
     if kind == "lease" and alone:
         write_record(descriptor, json.dumps({**lock_signature(f"server {name}"), "parent": card["parent"]}).encode())

@@ -29,11 +29,11 @@ def step(name: str) -> None:
 class Process:
     """One /proc/PID/stat. `started`, in clock ticks since boot, tells a process from a later one that got the same pid."""
 
-    __slots__ = ("dead", "parent", "pid", "started")
+    __slots__ = ("dead", "parent", "pid", "session", "started")
 
     def __init__(self, pid: int, stat: bytes) -> None:
         fields = stat.rpartition(b") ")[2].split()
-        self.pid, self.parent, self.started = pid, int(fields[1]), int(fields[19])
+        self.pid, self.parent, self.session, self.started = pid, int(fields[1]), int(fields[3]), int(fields[19])
         self.dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
 
     @property
@@ -119,7 +119,10 @@ def family_in(table: dict[int, tuple[Process, str | None]], nonce: str, runner: 
         fresh = [child for child in children.get(pid, []) if child not in known and table[child][1] is None]
         known.update(fresh)
         found += fresh
-    return [table[pid][0] for pid in found if pid in table and pid != os.getpid() and table[pid][0].identity not in spare]
+    around = {pid for pid, _ in spare if runner is None or pid != runner["pid"]}
+    living = [table[pid][0] for pid in found if pid in table and pid != os.getpid() and table[pid][0].identity not in spare]
+    # What tmux runs in its panes has sessions of its own; who is in tmux's writes for it, for a moment, who is logged in (utempter).
+    return [process for process in living if process.parent not in around or process.parent not in table or process.session != table[process.parent][0].session]
 
 
 def children() -> list[int]:
