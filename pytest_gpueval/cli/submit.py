@@ -76,8 +76,7 @@ def submit(
         if dry_run:
             _show_submit(runs, made, host, {"do": "launch", "force": force, "tmux": not no_tmux}, form(json_, pretty))
             return
-        unknown = f"{made.run_id}: nobody knows whether it was started. Submit it again with --run-id {made.run_id}: it starts once"
-        with interruptible(unknown):
+        with interruptible(made.unsure):
             done = runs.submit(made, os.environ, force=force, tmux=not no_tmux)
     _say_submitted(done, host, runs.root, form(json_, pretty))
 

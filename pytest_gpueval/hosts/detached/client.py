@@ -144,9 +144,7 @@ class Agent:
             "tmux": tmux,
             "lease": lease,
         }
-        answer = self._ask(
-            message, _LAUNCH_S, f"{what.run_id}: nobody knows whether it was started. Submit it again with --run-id {what.run_id}: it starts once"
-        )
+        answer = self._ask(message, _LAUNCH_S, what.unsure)
         return Submitted(parsed_run(answer, answer["run"]), answer["again"], tuple(harmless(note) for note in answer["notes"]))
 
     def status(self, run_ids: Sequence[str] | None = None, *, tail_lines: int = 0) -> list[DetachedRun]:

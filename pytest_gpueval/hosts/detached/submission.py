@@ -38,6 +38,11 @@ class Submission:
     secrets: tuple[str, ...]
     job: JobRequest | None = None
 
+    @property
+    def unsure(self) -> str:
+        """What is left to say where no answer came."""
+        return f"{self.run_id}: nobody knows whether it was started. Submit it again with --run-id {self.run_id}: it starts once"
+
     def request(self, label: str) -> dict[str, Any]:
         """What is sent and written down on the host. `label` is the host as the user calls it."""
         slurm = {} if self.job is None else {"slurm": {"options": list(self.job.options), "python": self.job.python, "requeue": self.job.requeue}}
