@@ -214,7 +214,7 @@ def test_what_a_session_has_leased_is_refused_in_words(smi, tmp_path, port):
         refused = start(port, "--gpus", "GPU-1")
         assert refused.exit_code == 5, refused.output
         assert f"GPU 1 (GPU-1) is in use: pid {os.getpid()}, user " in refused.stderr and ", session nightly.\n" in refused.stderr
-        assert "Wait until it is free, give vllm others with --gpus, or use it all the same with --gpus-shared." in refused.stderr
+        assert "Wait until it is free, name others with --gpus, or use it all the same with --gpus-shared." in refused.stderr
         assert not (tmp_path / "runs/vllm/stdout.log").exists()
         assert start(port).exit_code == 5, "without --gpus it may use all there are"
         assert start(port, "--gpus", "1", "--gpus-shared").exit_code == 0
@@ -231,7 +231,7 @@ def test_a_session_that_is_faster_gets_the_gpu(smi, monkeypatch, port):
     with leases.acquire([Device(0, "GPU-0", "H100")], session="nightly"):
         done = start(port, "--gpus", "0,1")
     assert done.exit_code == 1 and "the server 'vllm' did not start: failed: it could not be run: GPU 0 (GPU-0) is in use: pid " in done.stderr
-    assert ", session nightly. Wait until it is free, give vllm others with --gpus, or use it all the same with --gpus-shared.\n" in done.stderr
+    assert ", session nightly. Wait until it is free, name others with --gpus, or use it all the same with --gpus-shared.\n" in done.stderr
     assert leases.holder("GPU-1") is None, "all or none"
 
 

@@ -20,7 +20,7 @@ INSTANCE = re.compile(r"\s+MIG .*\(UUID: (MIG-[^)]+)\)")
 LOOKED_AT_S = 0.5  # who only looks at a lease holds it for an instant
 
 
-def leasable(environment: dict[str, str], name: str) -> tuple[list[dict[str, Any]], list[str]]:
+def leasable(environment: dict[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
     """The GPUs that CUDA_VISIBLE_DEVICES leaves a command, all where it says nothing, free to be leased; and notes on why they cannot be. Raises Refused."""
     spec = environment.get("CUDA_VISIBLE_DEVICES")
     if spec is not None and not spec.strip():
@@ -32,7 +32,7 @@ def leasable(environment: dict[str, str], name: str) -> tuple[list[dict[str, Any
     for card in cards:
         owner = holder(card)
         if owner is not None:
-            raise Refused("conflict", gpu_is_taken(card, owner, name))
+            raise Refused("conflict", gpu_is_taken(card, owner))
     return cards, []
 
 
@@ -88,9 +88,9 @@ def owner_words(record: bytes) -> str:
     return ", ".join(parts) or "an unknown process"
 
 
-def gpu_is_taken(card: dict[str, Any], owner: str, name: str) -> str:
+def gpu_is_taken(card: dict[str, Any], owner: str) -> str:
     """Why a server cannot have a GPU."""
-    way_on = f"Wait until it is free, give {name} others with --gpus, or use it all the same with --gpus-shared."
+    way_on = "Wait until it is free, name others with --gpus, or use it all the same with --gpus-shared."
     return f"GPU {card['label']} ({card['uuid']}) is in use: {owner}.\n{way_on}"
 
 
@@ -134,7 +134,7 @@ def leased(uuid: str, card: dict[str, Any], name: str, *, kind: str = "lease", a
         record = held_record(path)
         if time.monotonic() > limit:
             words = "workers of a session that has ended" if kind == "workers" else owner_words(record or b"")
-            raise Refused("conflict", gpu_is_taken(card, words, name))
+            raise Refused("conflict", gpu_is_taken(card, words))
         time.sleep(POLL_S)
     if kind == "lease" and alone:
         write_record(descriptor, json.dumps({**lock_signature(f"server {name}"), "parent": card["parent"]}).encode())

@@ -78,7 +78,7 @@ def launch(message: dict[str, Any]) -> dict[str, Any]:
     with run.locked():
         step("locked")
         claim, again = decided(run, request, force=message["force"])
-        cards, notes = leasable({**os.environ, **request["environment"]}, run.id) if message["lease"] and not again else ([], [])
+        cards, notes = leasable({**os.environ, **request["environment"]}) if message["lease"] and not again else ([], [])
         if claim is None:
             claim = new_claim(run, request)
         job = None
