@@ -95,8 +95,10 @@ def gpu_is_taken(card: dict[str, Any], owner: str) -> str:
 
 
 def write_leases(run: Run, claim: dict[str, Any], cards: list[dict[str, Any]]) -> None:
-    """What the runner is to lease."""
-    write_json(run.place(claim, "leases.json"), cards)
+    """What the runner is to lease. Most runs lease nothing, and have no such file; one of a submit that was cut off may say something else by now."""
+    path = run.place(claim, "leases.json")
+    if cards or os.path.exists(path):
+        write_json(path, cards)
 
 
 def take_leases(run: Run, claim: dict[str, Any]) -> list[int]:
