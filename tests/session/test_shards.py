@@ -46,7 +46,8 @@ def test_named_shards(cut, lanes):
     assert sorted(asked(cut)) == sorted(f"one-{number}" for number in range(16, 50))
     table = said(result).rpartition("= gpueval =")[2]
     shown = [line.split()[0] for line in table.splitlines() if line.startswith("one-")]
-    assert sorted(shown) == ["one-fast-2of3", "one-fast-3of3"], "in the order in which they ended"
+    ended = sorted(shown) if lanes else shown  # on two lanes either may end first
+    assert ended == ["one-fast-2of3", "one-fast-3of3"]
 
 
 def test_a_named_shard_is_a_piece_of_the_session(cut):
