@@ -195,27 +195,31 @@ class _Point:
 class Series:
     """Curves of a session, one set for each GPU, of at most 600 points however long it lasts.
 
-    When a GPU's points are full, pairs of them become their means, and later points cover as many samples as those.
+    When a GPU's points are full, pairs of them become their means, and later points cover as many samples as those. Any thread may add readings.
     """
 
     def __init__(self, most: int = _MOST_POINTS) -> None:
         self._most = most - most % 2
         self._points: dict[str, list[_Point]] = {}
         self._stride: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def append(self, uuid: str, t_s: float, reading: Reading) -> None:
         """Add one reading, `t_s` seconds after the session's start."""
-        points = self._points.setdefault(uuid, [])
-        stride = self._stride.setdefault(uuid, 1)
-        if not points or points[-1].samples == stride:
-            if len(points) == self._most:
-                points[:] = [first.merged(second) for first, second in zip(points[::2], points[1::2], strict=True)]
-                self._stride[uuid] = 2 * stride
-            points.append(_Point())
-        points[-1].add((t_s, reading.utilization, reading.memory_used_mib, reading.power_w))
+        with self._lock:
+            points = self._points.setdefault(uuid, [])
+            stride = self._stride.setdefault(uuid, 1)
+            if not points or points[-1].samples == stride:
+                if len(points) == self._most:
+                    points[:] = [first.merged(second) for first, second in zip(points[::2], points[1::2], strict=True)]
+                    self._stride[uuid] = 2 * stride
+                points.append(_Point())
+            points[-1].add((t_s, reading.utilization, reading.memory_used_mib, reading.power_w))
 
     def as_dict(self) -> dict[str, dict[str, list[float | None]]]:
         """UUID -> t_s, utilization (percent), memory_mib, power_w: lists of equal length, None where nothing was told."""
-        return {
-            uuid: {column: [point.means[number].value() for point in points] for number, column in enumerate(_COLUMNS)} for uuid, points in self._points.items()
-        }
+        with self._lock:
+            return {
+                uuid: {column: [point.means[number].value() for point in points] for number, column in enumerate(_COLUMNS)}
+                for uuid, points in self._points.items()
+            }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -238,6 +239,7 @@ class Elsewhere:
     def __init__(self, controller: Controller, hosts: Mapping[str, Away], laid: Sequence[Lane]) -> None:
         self._controller, self._hosts = controller, hosts
         self._lanes = {lane.name: lane for lane in laid}
+        self._lock = threading.Lock()  # workers of several jobs say at the same time what they have
         self._receiver = Receiver(controller.session_dir, controller.fail)
 
     def host_of(self, lane: str) -> str:
@@ -275,8 +277,9 @@ class Elsewhere:
 
     def _gpus_of(self, lane: str, gpus: Sequence[Mapping[str, Any]]) -> None:
         """A worker says which GPUs the job has that it runs in."""
-        self._lanes[lane] = replace(self._lanes[lane], gpus=tuple(Device(**device) for device in gpus))
-        self._controller.lay(list(self._lanes.values()))
+        with self._lock:
+            self._lanes[lane] = replace(self._lanes[lane], gpus=tuple(Device(**device) for device in gpus))
+            self._controller.lay(list(self._lanes.values()))
 
     def changed(self, run_id: str) -> None:
         """A run's directory, and the list of its attempts, were changed here."""

@@ -39,6 +39,7 @@ from .forecast import Forecast
 from .listeners import Listeners
 from .messages import user_errors
 from .page_reader import Reader
+from .register import Register
 from .rows import label, row, summary_or_none, told
 from .settings import Settings
 from .worker import Orders
@@ -64,7 +65,7 @@ class Controller:
         self.code = provenance.code_state(settings.root)
         self.session_dir = session_dir.named(settings, suites, redactor)
         self.data = data.words(suites)
-        self.runs: dict[str, SessionRun] = {}
+        self.runs = Register()
         self.error: GpuevalError | None = None
         self.warnings: list[str] = []
         self.retiring: set[str] = set()
@@ -94,7 +95,7 @@ class Controller:
             argv=redact.arguments(["pytest", *config.invocation_params.args], self.redactor),
             suites=[suite.name for suite in suites],
             data=self.data,
-            lanes=[lane.as_dict() for lane in allocation.lanes],
+            lanes=[],  # they may become known later: see `_redacted`
             cuts=earlier["cuts"],
             shard=SessionShard(index=settings.part[0], count=settings.part[1]) if settings.part else None,
             merged_from=earlier["merged_from"],
@@ -144,10 +145,10 @@ class Controller:
             known = {key: message[key] for key in ("run_id", "nodeid", "suite", "case", "worker", "runtime")}
             begin_s = round(self._begun[run_id] - self._started, 3)
             self._run_of[message["nodeid"]] = run_id
-            self.runs[run_id] = SessionRun(**known, gpu=self._gpu_name(message["worker"]), begin_s=begin_s, status=None, ok=None)
+            self.runs.add(SessionRun(**known, gpu=self._gpu_name(message["worker"]), begin_s=begin_s, status=None, ok=None))
         elif event == "end" and run_id in self.runs:
             changes = {key: message[key] for key in ("status", "ok", "seconds", "reused", "rows", "samples_per_s", "startup_s") if key in message}
-            self.runs[run_id] = self.runs[run_id].model_copy(update=changes)
+            self.runs.change(run_id, changes)
         self.display.hear(message)
         summary = summary_or_none(self.session_dir / run_id) if event == "end" else None
         if summary is not None:
@@ -171,7 +172,6 @@ class Controller:
     def lay(self, laid: Sequence[Lane]) -> None:
         """More is known of the lanes."""
         self._allocation = replace(self._allocation, lanes=laid)
-        self._record = self._record.model_copy(update={"lanes": [lane.as_dict() for lane in laid]})
 
     def _stop_early(self, message: Mapping[str, Any]) -> None:
         """Tell the workers of a row that is hopeless; the one that runs it ends it."""
@@ -331,7 +331,7 @@ class Controller:
 
     def _finish(self, session: pytest.Session) -> None:
         self.display.close()
-        for run_id, run in list(self.runs.items()):
+        for run_id, run in self.runs.items():
             if run.status is None and not run.reused:
                 self.conclude(run_id, Summary(run_id=run_id, ok=False, status="interrupted", reason="the session ended before this run did"))
         self._record = self._record.model_copy(
@@ -423,7 +423,7 @@ class Controller:
         directory = RunDirectory(self.session_dir / run_id, self.redactor)
         if not directory.path.is_dir() or summary_or_none(directory.path) is not None:
             return
-        self.runs[run_id] = self.runs[run_id].model_copy(update={"status": summary.status, "ok": False})
+        run = self.runs.change(run_id, {"status": summary.status, "ok": False})
         try:
             summary = summary.model_copy(update={"rows": _counted(directory.results_path)})
         except Conflict as error:  # the results are not ours: say so, and still say how the run ended
@@ -432,7 +432,7 @@ class Controller:
             directory.finish(summary)
         except GpuevalError as error:
             self.error = error
-        self.listeners.ended(self.runs[run_id])
+        self.listeners.ended(run)
 
     def _claim_junit(self) -> bool:
         """Have pytest write its JUnit XML into the session's directory, unless the user wants it elsewhere. True if it is ours."""
@@ -453,7 +453,7 @@ class Controller:
 
     def _redacted(self) -> dict[str, Any]:
         """The record without secrets. The plan is added last: it is the largest part, and was made public when it was made."""
-        told = self._record.model_dump(mode="json")
+        told = self._record.model_dump(mode="json") | {"lanes": [lane.as_dict() for lane in self._allocation.lanes]}
         runs = told.pop("runs")
         record: dict[str, Any] = self.redactor.value(told)
         record["runs"] = self.redactor.records(runs)
