@@ -31,6 +31,8 @@ RELEASE = -1
 _LAUNCH_TRIES = 3
 _LAUNCH_PAUSE_S = 0.5
 _GONE_S = 30.0
+# How long the end of a session waits for workers of this machine that are only just starting, to end them.
+_LATE_S = 5.0
 
 
 class Node(Protocol):
@@ -169,6 +171,7 @@ class Launcher:
         self._failed = failed
         self._arguments = arguments
         self._launches: set[_Launch] = set()
+        self._here: list[threading.Thread] = []  # those that start workers of this machine
         self._wanted: list[XSpec] = []
         self._names: dict[int, tuple[str, int]] = {}
         self._dsession: Any = None
@@ -197,10 +200,14 @@ class Launcher:
         while not self._ended.wait(_TICK_S):
             self._dsession.queue.put(("gpueval_tick", {}))
 
-    @pytest.hookimpl
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """No more ticks."""
+        """No more ticks, and no worker that starts once xdist has ended all: execnet would come upon it at exit, where Python 3.12 starts no threads."""
         self._ended.set()
+        self.cancel()
+        end = time.monotonic() + _LATE_S
+        for thread in self._here:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def replace(self, node: Any) -> None:
         """Start a worker on the lane of one that ended. Its environment is the lane's, its id is new: xdist never uses one twice."""
@@ -234,7 +241,10 @@ class Launcher:
         launch = _Launch(spec)
         self._launches.add(launch)
         self._dsession._active_nodes.add(launch)  # noqa: SLF001
-        threading.Thread(target=self._start, args=(launch, after), name=f"gpueval-start-{spec.id}", daemon=True).start()
+        thread = threading.Thread(target=self._start, args=(launch, after), name=f"gpueval-start-{spec.id}", daemon=True)
+        if self._arguments(self._names[id(spec)][0]) is None:
+            self._here = [other for other in self._here if other.is_alive()] + [thread]
+        thread.start()
 
     def _start(self, launch: _Launch, after: Any) -> None:
         """In a thread of its own: make the gateway, then let xdist's event loop have it."""
@@ -253,7 +263,10 @@ class Launcher:
                 for dead in [gateway for gateway in group if gateway.id == launch.spec.id]:
                     dead.exit()
             else:
-                self._dsession.queue.put(("gpueval_started", {"launch": launch, "gateway": gateway}))
+                if launch.cancelled.is_set():
+                    gateway.exit()
+                else:
+                    self._dsession.queue.put(("gpueval_started", {"launch": launch, "gateway": gateway}))
                 return
         self._dsession.queue.put(("gpueval_not_started", {"launch": launch, "problem": problem}))
 

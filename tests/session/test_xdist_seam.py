@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import queue
 import textwrap
+import threading
+from types import SimpleNamespace
 
 import pytest
 from execnet import multi
 from xdist import dsession, workermanage
 
 from pytest_gpueval.session import xdist_seam
+from tests.waiting import SESSION_S
 
 NAMES = [(dsession.DSession, "_clone_node"), (workermanage.WorkerController, "ensure_teardown"), (multi.Group, "makegateway")]
 
@@ -89,3 +93,40 @@ def test_workers_that_collect_other_items(toy):
     alone = toy.finish({**environment, "crash": "1"}, "--gpus", "0", "test_own.py", "--gpueval-session", "alone", expect=2)
     assert "no worker is left" in alone
     assert "Different tests were collected between the first worker and gpu0" in alone
+
+
+class LateGateway:
+    """A worker whose process takes its time to start."""
+
+    def __init__(self, at_last: threading.Event) -> None:
+        assert at_last.wait(SESSION_S)
+        self.ended = False
+
+    def _rinfo(self) -> None:
+        """It answers."""
+
+    def exit(self) -> None:
+        self.ended = True
+
+
+def test_a_worker_that_starts_as_the_session_ends_is_ended_with_it(pytestconfig, monkeypatch):
+    """Whoever it is that xdist no longer ends, nobody else would: it is ended, and that before the session goes on."""
+    at_last, made = threading.Event(), []
+    group = SimpleNamespace(makegateway=lambda _: made.append(LateGateway(at_last)) or made[-1])
+    session = SimpleNamespace(nodemanager=SimpleNamespace(group=group, specs=[]), queue=queue.SimpleQueue(), _active_nodes=set())
+    monkeypatch.setattr(pytestconfig.pluginmanager, "getplugin", lambda _: session)
+    launcher = xdist_seam.Launcher(pytestconfig, failed=lambda lane, problem: pytest.fail(f"{lane}: {problem}"))
+    launcher.pytest_xdist_setupnodes([SimpleNamespace(id="gpu0")])
+    launcher.take_over(tick=lambda: None)
+    assert len(session._active_nodes) == 1
+    cancel = launcher.cancel
+    monkeypatch.setattr(launcher, "cancel", lambda: (cancel(), at_last.set()))
+    launcher.pytest_sessionfinish()
+    assert [gateway.ended for gateway in made] == [True]
+    assert session._active_nodes == set()
+    assert {name for name, _ in iter_queue(session.queue)} <= {"gpueval_tick"}
+
+
+def iter_queue(full: queue.SimpleQueue):
+    while not full.empty():
+        yield full.get()
