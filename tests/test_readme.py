@@ -56,6 +56,14 @@ def test_every_option_of_a_task_is_in_the_table_with_its_own_words():
     assert {(name, task): words for name, task, words in told if task in TASK_OPTIONS} == fields
 
 
+def test_links_within_it_lead_somewhere():
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(#([^)]*)\)", README)
+    assert len(links) > 15
+    assert [link for link in links if link not in anchors] == []
+
+
 def test_the_first_two_commands_are_targets_of_make():
     first = commands()[:3]
     assert first[1:] == ["make eval", "make test"]
