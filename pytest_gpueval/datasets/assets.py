@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,7 @@ from .hub import Hub, Repository
 from .mirror import MANIFEST, MODELS, FileEntry, Manifest, SplitEntry, open_mirror
 from .parquet import ParquetSplit, file_hash
 from .remote import RemoteFile, RemoteSplit, folder_of
+from .side_by_side import side_by_side
 from .writing import write_whole
 
 _FETCHING = ".fetching"
@@ -76,14 +77,16 @@ def download(hub: Hub, directory: Path, assets: Sequence[Asset], wanted: Sequenc
     anything is fetched, if it does not fit; DataError for what is not what the Hub says; AccessDenied, Unreachable.
     """
     _require_room(directory, wanted)
-    with _alone(directory), ThreadPoolExecutor(_AT_ONCE) as pool:
-        futures = {pool.submit(_fetch, hub, directory, asset): asset for asset in wanted}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                tell(futures[future])
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+    def fetch(asset: Asset) -> None:
+        _fetch(hub, directory, asset)
+
+    def ended(asset: Asset, future: Future[None]) -> None:
+        future.result()
+        tell(asset)
+
+    with _alone(directory):
+        side_by_side(fetch, wanted, _AT_ONCE, ended)
         shutil.rmtree(directory / _FETCHING, ignore_errors=True)
     return _write_manifest(directory, assets)
 

@@ -128,7 +128,7 @@ class Usage:
 
     def _peak(self) -> int | None:
         """The peak with the moment that is complete now; within one, old and new values must not be summed."""
-        known = [track.memory_mib for track in self._tracks.values() if track.memory_mib is not None]
+        known = [track.memory_mib for track in list(self._tracks.values()) if track.memory_mib is not None]
         return max(sum(known), self._memory_peak_mib or 0) if known else self._memory_peak_mib
 
     def as_dict(self) -> dict[str, float] | None:
@@ -144,8 +144,8 @@ class Usage:
             "memory_peak_mib": None if peak is None else float(peak),
             "utilization_mean": self._rate_sum / self._rates if self._rates else None,
             "utilization_peak": float(self._rate_peak) if self._rates else None,
-            "power_mean_w": _sum([track.power_mean_w() for track in self._tracks.values()]),
-            "energy_j": _sum([track.energy_j() for track in self._tracks.values()]),
+            "power_mean_w": _sum([track.power_mean_w() for track in list(self._tracks.values())]),
+            "energy_j": _sum([track.energy_j() for track in list(self._tracks.values())]),
             "samples": float(self._samples),
         }
         return {key: value for key, value in found.items() if value is not None}

@@ -37,8 +37,6 @@ class Keeper:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for stream in (self._process.stdout, self._process.stderr):
-            _close(stream)  # not before: it is being read
 
 
 def keep(
@@ -137,7 +135,7 @@ def _close(stream: IO[bytes] | None) -> None:
 
 
 def _read(stream: Any, take: Callable[[bytes], None]) -> None:
-    with suppress(ValueError, OSError):  # closed on our side
+    with suppress(OSError), stream:  # what the process has left behind may keep the other end: nobody but this thread waits for that
         for line in stream:
             take(line)
     take(b"")  # its end

@@ -212,7 +212,8 @@ class RemoteHost(ABC):
             self._running.add(program)
             try:
                 self._count(-1)
-                yield program
+                if not self._interrupted:  # it may take longer to begin than `interrupt` waits
+                    yield program
                 if self._interrupted:
                     raise Unreachable(f"{self.name}: interrupted.")
             finally:

@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from pytest_gpueval import __version__
-from pytest_gpueval.errors import Conflict, GpuevalError
+from pytest_gpueval.errors import Conflict, GpuevalError, RuntimeFault
 from pytest_gpueval.gpus.nvml import Reading
 from pytest_gpueval.gpus.sampling import Series
 from pytest_gpueval.planning.dispatch import Job, Slot
@@ -37,7 +37,7 @@ from .cutting import Collected, Cutting
 from .display import Display, shown
 from .forecast import Forecast
 from .listeners import Listeners
-from .messages import user_errors
+from .messages import taken_in, user_errors
 from .page_reader import Reader
 from .register import Register
 from .rows import label, row, summary_or_none, told
@@ -246,6 +246,10 @@ class Controller:
         self.error = self.error or error
         self.display.note(str(error))
 
+    def _not_heard(self, problem: str) -> None:
+        """In a worker's thread. The display may be what cannot take it in, so it is said at the end."""
+        self.error = self.error or RuntimeFault(self.redactor.text(problem))
+
     # xdist.
 
     @pytest.hookimpl(optionalhook=True)
@@ -259,7 +263,7 @@ class Controller:
         node.workerinput["gpueval_suites"] = self._handed_over
         node.workerinput["gpueval_channel"] = channel
         away = self.elsewhere.configure(node, self.lane_of(node), channel.send) if self.elsewhere else None
-        channel.setcallback(away or self.hear)
+        channel.setcallback(taken_in(away or self.hear, self._not_heard))
 
     def pytest_keyboard_interrupt(self) -> None:
         """Stop the workers at once; xdist alone would wait for their items."""
@@ -360,8 +364,8 @@ class Controller:
             terminalreporter.write_line(line)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logreport(self) -> None:
-        """The main thread has a moment: hooks hear of runs that ended."""
+    def pytest_runtest_logfinish(self) -> None:
+        """The main thread has a moment: hooks hear of runs that ended. Not within a report, which holds the display until all have seen it."""
         self.listeners.tell()
 
     def pytest_unconfigure(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from pytest_gpueval.errors import GpuevalError, RuntimeFault
 from pytest_gpueval.gpus.keeper import KEPT
 from pytest_gpueval.hosts.detached.incoming import problem
-from pytest_gpueval.runs.directory import LOG, RESULTS, SUMMARY
+from pytest_gpueval.runs.directory import COMPARED, LOG, RESULTS, SUMMARY
 from pytest_gpueval.runs.files import back_up, storage
 
 from . import attempts
@@ -96,19 +96,23 @@ class Sender:
                 raise RuntimeFault(f"{', '.join(names)} cannot be brought here: {message['fault']}")
             for name in message.get("gone", ()):
                 (self._session_dir / name).unlink(missing_ok=True)
-            for name, offset, data, _ in message["pieces"]:
-                path = self._session_dir / name
-                with storage(path):
-                    _write(path, offset, data)
-                self._is_there(path, offset, data)
+            for piece in message["pieces"]:
+                self._take(*piece)
             if message["last"]:
                 return
 
-    def _is_there(self, path: Path, offset: int, data: bytes) -> None:
-        """What came from home need not go back."""
-        copy = self._copies[path] = _Copy() if offset == 0 else self._copies[path]
-        copy.digest.update(data)
-        copy.size, copy.state = offset + len(data), _state(path.stat())
+    def _take(self, name: str, offset: int, data: bytes, end: bool) -> None:  # noqa: FBT001 - a Piece
+        """A piece of a file from home, which need not go back. Other workers of this host may be reading the file as it was."""
+        path = self._session_dir / name
+        half = path.with_name(f".{path.name}.{os.getpid()}.part")
+        with storage(path):
+            _write(half, offset, data)
+            copy = self._copies[path] = _Copy() if offset == 0 else self._copies[path]
+            copy.digest.update(data)
+            copy.size = offset + len(data)
+            if end:
+                copy.state = _state(half.stat())
+                half.replace(path)
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """What comes from home, in the thread that receives it."""
@@ -231,7 +235,8 @@ class Receiver:
         pieces: list[Piece] = []
         gone: list[str] = []
         try:
-            for name in (name for name in names if self._last.get(name) != host):
+            # A host's workers all ask for what they are compared with: that it was sent to one of them does not say that it is there.
+            for name in (name for name in names if name == COMPARED or self._last.get(name) != host):
                 place = self._path(name)
                 found = [path for path, _ in _files(place)]
                 there = {str(path.relative_to(self._session_dir)) for path in found}
@@ -252,12 +257,15 @@ class Receiver:
         name, offset = path.relative_to(self._session_dir).as_posix(), 0
         copy = self._digests[name] = _Copy()
         with path.open("rb") as file:
-            while (data := file.read(_PIECE)) or offset == 0:
-                yield name, offset, data, False
-                if not data:
-                    break
+            size = os.fstat(file.fileno()).st_size
+            while True:
+                data = file.read(min(_PIECE, size - offset))
+                end = not data or offset + len(data) == size
+                yield name, offset, data, end
                 copy.digest.update(data)
                 offset = copy.size = offset + len(data)
+                if end:
+                    break
 
     def _path(self, name: Any) -> Path:
         """What a host may name. Raises RuntimeFault."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_gpueval.datasets import locks, mirror, sources
 from pytest_gpueval.datasets.parquet import ParquetSplit
 from pytest_gpueval.datasets.remote import MAIN, RemoteSplit
+from pytest_gpueval.datasets.side_by_side import side_by_side
 from pytest_gpueval.errors import DataError, GpuevalError, MissingExtra, UsageProblem, valid_values
 from pytest_gpueval.runtimes.inprocess import load_file
 from pytest_gpueval.suites import load
@@ -238,8 +238,7 @@ def _key(case: Case) -> Key:
 
 def _at_once(call: Any, given: Sequence[Any]) -> list[Any]:
     """The results in order, several calls at a time. Raises the first error of ours with a count of those like it."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        futures = [pool.submit(call, one) for one in given]
+    futures = side_by_side(call, given, _AT_ONCE)
     errors = [error for future in futures if (error := future.exception()) is not None]
     if not errors:
         return [future.result() for future in futures]

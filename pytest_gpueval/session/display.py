@@ -69,6 +69,20 @@ def fitted(name: str, room: int) -> str:
     return name if len(name) <= room else f"{name[: room - kept - 1]}…{name[-kept:]}"
 
 
+class _Screen:
+    """A file for rich, which raises at what the file's encoding lacks: that is a `?` here."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> Any:
+        encoding = getattr(self._file, "encoding", None) or "utf-8"
+        return self._file.write(text.encode(encoding, "replace").decode(encoding))
+
+
 def gpu_words(readings: Sequence[Mapping[str, Any]]) -> str:
     """`97 %  41.2 GiB`: the mean utilisation and all memory of a worker's GPUs, as far as the driver tells."""
     rates = [reading["utilization"] for reading in readings if reading["utilization"] is not None]
@@ -251,4 +265,5 @@ class Display:
 
     def _console(self) -> Console:
         writer = self._reporter._tw  # noqa: SLF001 - the only way to write where the reporter writes
-        return Console(file=writer._file, force_terminal=bool(writer.hasmarkup) or None, highlight=False, soft_wrap=False, width=None if self._tty() else 120)  # noqa: SLF001
+        screen: Any = _Screen(writer._file)  # noqa: SLF001
+        return Console(file=screen, force_terminal=bool(writer.hasmarkup) or None, highlight=False, soft_wrap=False, width=None if self._tty() else 120)

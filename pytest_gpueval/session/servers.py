@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -135,6 +136,11 @@ def lent(
     finally:
         for note in server.notes:
             worker.warn(note)
+
+
+def logs(session_dir: Path, worker: str) -> list[str]:
+    """Of one worker's servers: below the session's directory, where those of its neighbours grow too."""
+    return sorted(f"{FOLDER}/{log.name}" for log in (session_dir / FOLDER).glob(f"{escape(worker)}-*.log"))
 
 
 def triton_server(settings: Settings, log: Path, redactor: Redactor, changes: Mapping[str, Any], watch: Watch | None = None) -> TritonServer:

@@ -136,8 +136,9 @@ class Worker:
     def baseline_of(self, case: Case) -> Baseline | None:
         """What a case is compared with; None where it is not. The last one is kept: shards of a case follow each other. Raises UsageProblem, DataError."""
         key = (case.suite, case.whole_id)
+        if self._baseline is None:
+            self.bring([COMPARED])  # all of it, which stays as it is
         if self._baseline is None or self._baseline[0] != key:
-            self.bring([COMPARED])
             self._baseline = key, comparison.baseline_of(case, self.settings, self.session_dir)
         return self._baseline[1]
 
@@ -348,7 +349,8 @@ class Worker:
             self._left = False
             if self._courier is not None:
                 self._courier.end(run.directory.run_id)
-                self._courier.whole(servers.FOLDER)
+                for log in servers.logs(self.session_dir, self.name):
+                    self._courier.whole(log)
             known = summary.model_dump(include={"status", "ok", "seconds", "samples_per_s", "startup_s"}) | {"rows": summary.rows.scored} if summary else {}
             if run.unit.parts > 1:  # its shards have told what was measured
                 known.pop("samples_per_s", None)

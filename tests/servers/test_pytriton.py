@@ -120,3 +120,19 @@ def test_sockets_have_room(directory, monkeypatch, tmp_path):
     finally:
         kind.clean(launch)
     assert not launch.made[0].exists()
+
+
+def test_what_goes_wrong_at_its_end_is_said(fresh, monkeypatch):
+    """Whatever it is: each of its servers is stopped in a thread of its own."""
+
+    class Full:
+        notes = ()
+
+        def stop(self, *, hurry):
+            raise OSError(28, "No space left on device")
+
+    server = fresh()
+    monkeypatch.setitem(server._models, "full", Full())
+    with pytest.raises(RuntimeFault, match="No space left on device"):
+        server.stop()
+    monkeypatch.undo()

@@ -1,10 +1,13 @@
 """Files between a worker on another host and home, without a host between them."""
 
 import hashlib
+import threading
+from queue import SimpleQueue
 
 import pytest
 
 from pytest_gpueval.errors import RuntimeFault
+from pytest_gpueval.session import courier, servers
 from pytest_gpueval.session.courier import FILES, Receiver, Sender
 
 
@@ -111,6 +114,71 @@ def test_who_wrote_a_run_last_has_it_until_home_changes_it(pair):
     pair.receiver.changed("run")
     pair.sender.bring(["run"])
     assert (pair.there / "run/results.jsonl").read_bytes() == b"1\n"
+
+
+@pytest.fixture
+def compared(pair):
+    """What a session is compared with, at home: files of several pieces and of none."""
+    files = {"suite/case.json": b"{}", "suite/case.parquet": b"x" * (3 << 20), "suite/none": b"", "suite/exact": b"y" * (1 << 20)}
+    for name, data in files.items():
+        path = pair.home / "compared" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return pair
+
+
+def test_two_workers_of_a_host_ask_for_the_same(compared):
+    """The first one's answer is still under way when the second has its own: each has all of it when it goes on."""
+    pair, slow = compared, SimpleQueue()
+    first = Sender(pair.there, lambda message: pair.receiver.hear(message, "a", slow.put), pair.kept.append)
+    waiting = threading.Thread(target=first.bring, args=(["compared"],), daemon=True)
+    waiting.start()
+    answers = [slow.get(timeout=10)]
+    while not answers[-1]["last"]:
+        answers.append(slow.get(timeout=10))
+    pair.sender.bring(["compared"])
+    pair.same()
+    for answer in answers:
+        first.hear(answer)
+    waiting.join(10)
+    pair.same()
+
+
+def test_what_another_worker_reads_stays_whole(compared, monkeypatch):
+    pair = compared
+    pair.sender.bring(["compared"])
+    read = []
+    write = courier._write
+
+    def writing(path, offset, data):
+        write(path, offset, data)
+        read.append((pair.there / "compared/suite/case.parquet").read_bytes() == b"x" * (3 << 20))
+
+    monkeypatch.setattr(courier, "_write", writing)
+    second = Sender(pair.there, lambda message: pair.receiver.hear(message, "a", second.hear), pair.kept.append)
+    second.bring(["compared"])
+    assert len(read) > 4 and all(read)
+    pair.same()
+
+
+def test_what_was_brought_does_not_go_back(compared):
+    pair = compared
+    pair.sender.bring(["compared"])
+    pair.sent()
+    pair.sender.whole("compared")
+    assert pair.sent() == 0
+    pair.same()
+
+
+def test_each_worker_sends_the_logs_of_its_own_servers(pair):
+    """Those of a neighbour are being written: it sends them itself."""
+    for name in ("gpu1@[a]-triton.log", "gpu1@[a]-openai.log", "gpu10@[a]-triton.log", "gpu1@a-triton.log"):
+        pair.write(f"servers/{name}", b"1\n")
+    assert servers.logs(pair.there, "gpu1@[a]") == ["servers/gpu1@[a]-openai.log", "servers/gpu1@[a]-triton.log"]
+    assert servers.logs(pair.there / "none", "gpu1") == []
+    for log in servers.logs(pair.there, "gpu1@[a]"):
+        pair.sender.whole(log)
+    assert sorted(path.name for path in (pair.home / "servers").iterdir()) == ["gpu1@[a]-openai.log", "gpu1@[a]-triton.log"]
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "run/../../x", "", ".lock", ".owner.json", "run/a\nb", "run\\x", "a/" * 40 + "x", 7, "linked/x"])

@@ -10,6 +10,9 @@ import pexpect
 import pytest
 
 from pytest_gpueval.session import display
+from pytest_gpueval.session.failures import INFRASTRUCTURE_EXIT
+
+from .conftest import rows
 
 
 def test_the_header_says_what_runs_on_what(toy):
@@ -81,6 +84,45 @@ def test_a_terminal_shows_live_progress_and_clears_it(toy, xdist):
     table = end[end.index("= gpueval =") :]
     assert "ETA" not in table
     assert "2 passed" in table
+
+
+def test_a_terminal_without_unicode(toy):
+    """Long names are shortened by a sign that it does not have."""
+    name = "a-dataset-whose-name-does-not-fit-into-the-line-of-a-worker"
+    toy.append(f"[datasets.{name}]\nsplits.fast = {{}}\n")
+    toy.split(rows(50), name)
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "pytest", "--gpueval-suite", "toy", "-k", "does-not-fit", "-n", "1"],
+        cwd=str(toy.root),
+        env={**os.environ, "TOY_SECONDS": "0.06", "TERM": "xterm-256color", "PYTHONIOENCODING": "koi8-r"},
+        dimensions=(40, 80),
+        encoding="koi8-r",
+        timeout=60,
+    )
+    child.expect(r"gw0 +\S*\?\S*-fast ")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_a_message_that_cannot_be_taken_in_is_an_error_of_the_session(toy):
+    """Not an interrupt that nobody made; and what was measured is kept."""
+    toy.pytester.makeconftest(
+        """
+        from pytest_gpueval.session.display import Display
+        def hear(self, message):
+            if message["event"] == "end":
+                raise ZeroDivisionError("a bug")
+        Display.hear = hear
+        """
+    )
+    result = toy.spawn("--gpueval-suite", "toy", "-n", "1", "--gpueval-session", "it")
+    assert result.ret == INFRASTRUCTURE_EXIT
+    result.stdout.fnmatch_lines(["*: a message (end) could not be taken in: ZeroDivisionError: a bug"])
+    result.stdout.no_fnmatch_line("*eyboard*")
+    result.assert_outcomes(passed=2)
+    assert toy.summary("toy-one-fast", "it")["status"] == "passed"
 
 
 def test_progress_in_a_log_comes_in_whole_lines(toy, monkeypatch):

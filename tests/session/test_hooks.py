@@ -109,3 +109,27 @@ def test_a_hook_that_raises_is_a_line_and_takes_nothing_from_the_others(toy, mon
 def test_without_loggers_no_files_are_read_for_them(toy, monkeypatch):
     monkeypatch.setattr("pytest_gpueval.session.listeners._finished", lambda *_: pytest.exit("nobody listens", 99))
     assert toy.run("--gpueval-suite", "toy").ret == 0
+
+
+def test_nobody_waits_for_a_logger(toy):
+    """While it runs, what workers say is heard, and shown."""
+    toy.datasets({f"d{number}": "pass" for number in range(4)})
+    toy.pytester.makeconftest(
+        """
+        import threading
+        def pytest_gpueval_run_finished(run, config):
+            if hasattr(config, "workerinput"):
+                return
+            display, heard = config.pluginmanager.getplugin("gpueval-display"), []
+            def hear():
+                display.hear({"event": "progress", "worker": "none"})
+                heard.append(run.case)
+            worker = threading.Thread(target=hear, daemon=True)
+            worker.start()
+            worker.join(30)
+            with open("shown.txt", "a") as file:
+                file.writelines(f"{case}\\n" for case in heard)
+        """
+    )
+    toy.finish(toy.on_gpus(2), "--gpus", "0-1")
+    assert sorted((toy.root / "shown.txt").read_text().split()) == [f"d{number}-fast" for number in range(4)]

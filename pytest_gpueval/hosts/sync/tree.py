@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -205,7 +206,7 @@ class _Known:
         """For the next time; without it hashes are made anew."""
         if self._after == self._before:
             return
-        beside = self._file.with_suffix(f".{os.getpid()}.tmp")
+        beside = self._file.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")  # several hosts get it at the same time
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             beside.write_text(json.dumps(self._after))
