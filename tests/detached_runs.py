@@ -47,11 +47,11 @@ def nonce_of(agent, run_id="one"):
 
 
 def ended(agent, run_id="one"):
-    """The run, once it has ended."""
+    """The run, once it has ended and its runner, which writes log.md last, is gone."""
 
     def look():
         (run,) = agent.status([run_id], tail_lines=100)
-        return run if run.state.ended and not run.processes else None
+        return run if run.state.ended and not run.processes and not carriers(nonce_of(agent, run_id)) else None
 
     return wait_for(look)
 

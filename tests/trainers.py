@@ -12,6 +12,18 @@ from pathlib import Path
 SUITES = Path(__file__).resolve().parents[1] / "suites"
 PENDULUM = SUITES / "pendulum" / "train.py"
 FINEWEB10B = SUITES / "fineweb10B" / "train.py"
+# Runs a program that waits once it has printed a line that begins so: however late the signal comes, it comes in time.
+_HALTED = """
+import builtins, os, runpy, signal, sys
+line, said = sys.argv[1], builtins.print
+def told(*words, **more):
+    said(*words, **more)
+    if words and str(words[0]).startswith(line):
+        signal.pause()
+builtins.print, sys.argv = told, sys.argv[2:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def environment(run_dir: Path, **more: str) -> dict[str, str]:
@@ -30,7 +42,8 @@ def train(program: Path, run_dir: Path, *arguments: str, **more: str) -> subproc
 def train_until(line: str, program: Path, run_dir: Path, *arguments: str) -> None:
     """Killed as soon as it has printed a line that begins so."""
     run_dir.parent.mkdir(parents=True, exist_ok=True)
-    with subprocess.Popen([sys.executable, program, *arguments], cwd=run_dir.parent, env=environment(run_dir), stdout=subprocess.PIPE, text=True) as running:
+    command = [sys.executable, "-c", _HALTED, line, program, *arguments]
+    with subprocess.Popen(command, cwd=run_dir.parent, env=environment(run_dir), stdout=subprocess.PIPE, text=True) as running:
         found = any(said.startswith(line) for said in running.stdout)
         running.kill()
     assert found, f"ended before it said {line!r}"

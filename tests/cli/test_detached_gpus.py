@@ -36,11 +36,12 @@ def smi(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def hasty(monkeypatch):
-    """What waits for nvidia-smi, or for memory, gives up soon."""
+def hasty(monkeypatch, request):
+    """What waits for memory gives up soon, and what waits for an nvidia-smi that hangs."""
     source = bundle.source()
     assert source.count("ASKED_S = 5.0\n") == source.count("FREE_S = 10.0 ") == 1
-    text = source.replace("ASKED_S = 5.0\n", "ASKED_S = 1.0\n").replace("FREE_S = 10.0 ", "FREE_S = 0.5 ")
+    asked_s = 1.0 if "hangs" in request.node.name else 60.0
+    text = source.replace("ASKED_S = 5.0\n", f"ASKED_S = {asked_s}\n").replace("FREE_S = 10.0 ", "FREE_S = 0.5 ")
     monkeypatch.setattr(bundle, "source", lambda: text)
 
 
@@ -110,7 +111,9 @@ def test_without_nvidia_smi_nothing_is_said(tmp_path):
     assert (json.loads(stopped.stdout)["gpu_memory"], json.loads(stopped.stdout)["notes"], stopped.stderr) == (None, [], "")
 
 
-@pytest.mark.parametrize(("state", "why"), [({"hangs": True}, "nvidia-smi: no answer within 1 s"), ({"fails": "no driver"}, "nvidia-smi: no driver")])
+@pytest.mark.parametrize(
+    ("state", "why"), [({"hangs": True}, "nvidia-smi: no answer within 1 s"), ({"fails": "no driver"}, "nvidia-smi: no driver")], ids=["hangs", "fails"]
+)
 def test_one_that_hangs_or_fails_makes_it_unknown(smi, hasty, tmp_path, state, why):
     submitted(tmp_path)
     smi.set(**state)

@@ -59,11 +59,19 @@ def taken():
         yield server.getsockname()[1]
 
 
+@contextmanager
+def kept():
+    """A port that nobody else is given: bound here, where a server may listen all the same."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
 @pytest.fixture
 def port():
-    with taken() as number:
-        pass
-    return number
+    with kept() as number:
+        yield number
 
 
 def test_a_real_server_from_start_to_stop(tmp_path, port):
@@ -288,14 +296,13 @@ def test_a_host_that_is_reached_by_ssh(tmp_path, monkeypatch, port):
         (one,) = json.loads(gpueval("status", "--host", "gpu-a", "--json").stdout)
         assert (one["state"], one["gpus"]) == ("serving", "2")
         tunnel = re.search("reach it from here: (.*)", done.stdout)[1]
-        with taken() as other:
-            pass
-        words = [word.replace(f"{port}:127.0.0.1", f"{other}:127.0.0.1") for word in shlex.split(tunnel)]
-        with subprocess.Popen([*words[:1], "-o", "BatchMode=yes", *words[1:]]) as ssh:
-            try:
-                wait_for(lambda: lists(other) == ["m"])
-            finally:
-                ssh.terminate()
+        with kept() as other:
+            words = [word.replace(f"{port}:127.0.0.1", f"{other}:127.0.0.1") for word in shlex.split(tunnel)]
+            with subprocess.Popen([*words[:1], "-o", "BatchMode=yes", *words[1:]]) as ssh:
+                try:
+                    wait_for(lambda: lists(other) == ["m"])
+                finally:
+                    ssh.terminate()
         assert f"port {port} is free" in gpueval("stop", "--host", "gpu-a").stdout
     assert gpueval("status", "--host", "gpu-a").exit_code == 3, "it answers no more"
 

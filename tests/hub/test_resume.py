@@ -17,7 +17,7 @@ from pytest_gpueval.datasets.download import half_of
 from pytest_gpueval.datasets.remote import RemoteFile
 from tests.hub import cards
 from tests.hub.server import FakeHub
-from tests.waiting import wait_for
+from tests.waiting import SESSION_S, wait_for
 
 PIECE = 10 << 20  # what the client writes at a time
 WEIGHTS, SPLIT = "weights/model.safetensors", "data/fast-00000-of-00001.parquet"
@@ -70,7 +70,7 @@ class Machine:
 
     def finish(self):
         process = self.start()
-        text, _ = process.communicate(timeout=60)
+        text, _ = process.communicate(timeout=SESSION_S)
         return process.returncode, text
 
     def kill_in_the_middle(self):
@@ -81,7 +81,7 @@ class Machine:
             wait_for(lambda: half.exists() and half.stat().st_size >= 2 * PIECE, 60)
         finally:
             process.send_signal(signal.SIGKILL)
-            process.communicate(timeout=60)
+            process.communicate(timeout=SESSION_S)
         assert half.stat().st_size == 2 * PIECE
         self.hub.forget_requests()
         return half
@@ -187,6 +187,6 @@ def test_two_downloads_into_one_directory(tmp_path):
             code, text = machine.finish()
         finally:
             first.kill()
-            first.communicate(timeout=60)
+            first.communicate(timeout=SESSION_S)
         assert (code, f"{machine.to}: another `gpueval assets download` writes there now" in text) == (5, True)
         assert machine.finish()[0] == 0

@@ -146,6 +146,7 @@ def test_files_that_dead_sessions_left_are_removed(tmp_path, monkeypatch):
         (shared / name).touch()
     (shared / f"{dead}.segments").write_text(f"{(shared / 'psm_theirs').stat().st_ino} psm_theirs\n1 psm_of_another_since\n1 ../{temporary.name}\n1\n")
     monkeypatch.setattr(leftovers, "SHARED_MEMORY", shared)
+    monkeypatch.setattr(leftovers, "processes", list)  # those of other tests are theirs
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(temporary))
     assert len(leftovers.end()) == 4
     assert list(Path(temporary).iterdir()) == []

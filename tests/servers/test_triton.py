@@ -191,7 +191,7 @@ def test_it_ends_with_a_session_that_is_killed(directory, tmp_path, engine):
         session.kill()
     wait_for(lambda: not any(map(alive, pids)))
     leftovers.end()
-    assert not [path for path in left if Path(path).exists()] and not triton.segments(prefix)
+    wait_for(lambda: not [path for path in left if Path(path).exists()] and not triton.segments(prefix))  # another session may be at it
 
 
 # Who reaches it.

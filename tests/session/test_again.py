@@ -83,8 +83,8 @@ def test_force_backs_up_and_runs_again(toy):
 @pytest.mark.parametrize("xdist", [(), ("-n", "2")], ids=["one process", "xdist"])
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=["KILL", "INT", "TERM"])
 def test_stopped_in_mid_dataset_and_continued(toy, killer, xdist):
-    # Ten batches; a second each where a busy machine may take its time to pass the signal on.
-    process = start(toy, *IT, "-k", "one", "--gpueval-workers", "5", *xdist, seconds=1.0 if xdist else 0.1)
+    # Ten batches of a second: a busy machine may take its time to pass the signal on.
+    process = start(toy, *IT, "-k", "one", "--gpueval-workers", "5", *xdist, seconds=1.0)
     results = toy.output / "it/toy-one-fast/results.jsonl"
     wait_for(lambda: count_lines(results) >= 15)
     process.send_signal(killer)

@@ -18,7 +18,7 @@ from .test_again import count_lines
 # A child in a session of its own, which ignores what asks it to end.
 GRANDCHILD = (
     "subprocess.Popen([sys.executable, '-c', 'import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)'], "
-    "start_new_session=True, env={**os.environ, 'TOY_MARK': 'grandchild'}); "
+    "start_new_session=True, env={**os.environ, 'TOY_MARK': 'grandchild of ' + os.environ['TOY_MARK']}); "
 )
 
 
@@ -64,9 +64,10 @@ def test_what_a_dead_worker_started_is_gone_before_its_lane_goes_on(toy):
     toy.pytester.makeconftest(
         """
         import json, os, pathlib
+        mark = f"TOY_MARK=grandchild of {os.environ['TOY_MARK']}".encode()
         def is_grandchild(path):
             try:
-                return b"TOY_MARK=grandchild" in path.read_bytes().split(b"\\0")
+                return mark in path.read_bytes().split(b"\\0")
             except OSError:
                 return False
         alive = [str(path) for path in pathlib.Path("/proc").glob("[0-9]*/environ") if is_grandchild(path)]

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_gpueval.session import display
 from pytest_gpueval.session.failures import INFRASTRUCTURE_EXIT
+from tests.waiting import SESSION_S
 
 from .conftest import rows
 
@@ -74,7 +75,7 @@ def test_a_terminal_shows_live_progress_and_clears_it(toy, xdist):
         env={**os.environ, "TOY_SECONDS": "0.06", "TERM": "xterm-256color"},
         dimensions=(40, 130),
         encoding="utf-8",
-        timeout=60,
+        timeout=SESSION_S,
     )
     child.expect(r"one-fast +\d+/50 +\d+/s +ETA 0:0\d")
     child.expect(pexpect.EOF)
@@ -98,7 +99,7 @@ def test_a_terminal_without_unicode(toy):
         env={**os.environ, "TOY_SECONDS": "0.06", "TERM": "xterm-256color", "PYTHONIOENCODING": "koi8-r"},
         dimensions=(40, 80),
         encoding="koi8-r",
-        timeout=60,
+        timeout=SESSION_S,
     )
     child.expect(r"gw0 +\S*\?\S*-fast ")
     child.expect(pexpect.EOF)

@@ -349,7 +349,7 @@ def test_an_interrupted_session_ends_its_workers_there(hosts, number):
     process = toy.start(hosts.here, "--gpueval-hosts", "a", "--gpus", "0", "--gpueval-workers", "1")
     wait_for(lambda: len(toy.events("begin")) == 2)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=SESSION_S)
     assert process.returncode == 2, said
     hosts.nothing_is_left()
     assert toy.summary("toy-d0-fast", "it")["status"] == "interrupted" and "predicting" in (toy.session("it") / "toy-d0-fast/stdout.log").read_text()

@@ -15,7 +15,7 @@ from .test_hosts import Hosts
 
 NAMES = ("gpu-a", "gpu-b")
 # A server that ends what nobody is connected to any more, as a cable that is pulled leaves it.
-LIVELY = ("ClientAliveInterval 1", "ClientAliveCountMax 3")
+LIVELY = ("ClientAliveInterval 1", "ClientAliveCountMax 15")
 
 if not networks.possible():
     pytest.skip("the kernel, or the container, allows no networks of our own", allow_module_level=True)

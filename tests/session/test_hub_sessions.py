@@ -21,6 +21,7 @@ from tests.hub.endpoints import refusing, silent
 from tests.hub.server import FakeHub
 from tests.reports import pages
 from tests.session.conftest import SUITE, rows
+from tests.waiting import SESSION_S
 
 REPOS = {"one": "acme/one", "two": "acme/two"}
 
@@ -60,7 +61,7 @@ class Place:
             base += f'[datasets.{name}]\nrepo = "{repo}"\n' + "".join(f"splits.{split} = {{}}\n" for split in splits) + extra
         self.toy.suite("toy", base)
 
-    def run(self, *args, token="own", home="home", data="hub", timeout=120, program=("-m", "pytest"), cache=("-p", "no:cacheprovider"), **changes):
+    def run(self, *args, token="own", home="home", data="hub", timeout=SESSION_S, program=("-m", "pytest"), cache=("-p", "no:cacheprovider"), **changes):
         environment = {
             **self.hub.environment(self.token if token == "own" else token, home=self.toy.root / home),
             "XDG_CACHE_HOME": str(self.toy.root / home / "cache"),
@@ -382,7 +383,7 @@ def test_node_ids_choose_what_must_be_there(place):
     (directory / "one/fast.parquet").unlink()
     (directory / "two/fast.parquet").unlink()
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--gpueval-data={directory}", "--gpus", "none", TWO]
-    done = subprocess.run(command, cwd=place.toy.root, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=place.toy.root, capture_output=True, text=True, timeout=SESSION_S, check=False)
     assert (done.returncode, "1 of 1 splits cannot be used:\n  two-fast: " in done.stderr) == (4, True), done.stdout + done.stderr
 
 
@@ -431,7 +432,7 @@ def test_a_merge_finds_rows_that_sessions_have_fetched_and_asks_nobody(place, lo
     for home in ("home", "elsewhere"):
         merge = ["-c", "from pytest_gpueval.cli.main import run; run()", "runs", "merge", str(output / home), *(str(output / f"m-{name}") for name in REPOS)]
         environment = {**place.hub.environment(place.token, home=place.toy.root / home), "XDG_CACHE_HOME": str(place.toy.root / home / "cache")}
-        done = subprocess.run([sys.executable, *merge], cwd=place.toy.root, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([sys.executable, *merge], cwd=place.toy.root, env=environment, capture_output=True, text=True, timeout=SESSION_S, check=False)
         assert done.returncode == 0, done.stderr
     assert not place.hub.requests
     for home, texts in (("home", 5), ("elsewhere", 0)):

@@ -44,7 +44,8 @@ def test_a_session_tells_how_far_it_is(toy, agent, words):
     submit(agent, toy, *words)
     seen = []
     for done in range(3):
-        found = until(agent, lambda now, done=done: now.done == done and now.note)
+        names = {note.partition(" ")[0] for note in seen}  # for a moment the last one may still be named
+        found = until(agent, lambda now, done=done, names=names: now.done == done and now.note and now.note.partition(" ")[0] not in names)
         assert (found.total, found.unit) == (3, "items")
         seen.append(found.note)
         begun = wait_for(lambda done=done: [line["id"] for line in toy.events("begin")][done:])[0]

@@ -181,7 +181,7 @@ def test_killed_in_mid_shard_and_continued(cut):
     """On two lanes; gone on with in one process, in a suite that would be cut otherwise by now."""
     meet = cut.root / "suites/toy/meet"
     meet.write_text("2")
-    process = start(cut, *IT, *LANES, "-k", "one", "--gpueval-workers", "2", seconds=0.3)
+    process = start(cut, *IT, *LANES, "-k", "one", "--gpueval-workers", "2", seconds=1.0)
     parts = [cut.output / f"it/toy-one-fast-{number}of3/results.jsonl" for number in (1, 2, 3)]
     wait_for(lambda: sum(count_lines(part) >= 4 for part in parts) >= 2)
     process.send_signal(signal.SIGKILL)

@@ -18,7 +18,7 @@ from pytest_gpueval.cli.main import app
 from pytest_gpueval.runs import validate
 from pytest_gpueval.session.failures import INFRASTRUCTURE_EXIT
 from tests import memory_group
-from tests.waiting import alive, wait_for
+from tests.waiting import SESSION_S, alive, wait_for
 
 SUITE = """
 kind = "sweep"
@@ -136,8 +136,11 @@ ENDS = {
 
 def test_how_a_program_ends_is_told_apart(sweep):
     first = "(here / 'model.bin').touch(); "
-    sweep.make({name: {"do": first + do} for name, (do, *_) in ENDS.items()}, 'timeout_s = 3\ngrace_s = 1\nexpected = ["model.bin"]\n')
-    sweep.run().assert_outcomes(passed=1, failed=len(ENDS) - 1)
+    rows, more = {name: {"do": first + do} for name, (do, *_) in ENDS.items()}, 'grace_s = 1\nexpected = ["model.bin"]\n'
+    sweep.make(rows, f"timeout_s = 120\n{more}")
+    sweep.run("-k", "not timeout").assert_outcomes(passed=1, failed=len(ENDS) - 2, deselected=1)
+    sweep.make(rows, f"timeout_s = 3\n{more}")
+    sweep.run("-k", "timeout").assert_outcomes(failed=1, deselected=len(ENDS) - 1)
     found = {name: sweep.summary(name) for name in ENDS}
     assert {name: (summary["status"], summary["ends"][0]["outcome"]) for name, summary in found.items()} == {
         name: (status, outcome) for name, (_, status, outcome, _) in ENDS.items()
@@ -155,7 +158,7 @@ if memory_group.possible():  # elsewhere the kernel's own count is read from fil
         sweep.make({"a": {"do": hungry}, "b": {}, "c": {"do": "os.kill(os.getpid(), signal.SIGKILL)"}})
         with memory_group.group(f"gpueval-test-{os.getpid()}", mib=700) as place:
             joined = sweep.start("-p", "no:xdist", preexec_fn=lambda: (place / "cgroup.procs").write_text(str(os.getpid())))
-            told, _ = joined.communicate(timeout=120)
+            told, _ = joined.communicate(timeout=SESSION_S)
         assert joined.returncode == INFRASTRUCTURE_EXIT, told
         found = {name: sweep.summary(name) for name in "abc"}
         assert {name: (found[name]["status"], found[name]["ends"][0]["outcome"]) for name in found} == {
@@ -274,7 +277,7 @@ def test_ctrl_c_ends_the_tree_and_says_interrupted(sweep):
     process = sweep.start("-p", "no:xdist")
     wait_for((sweep.path("a") / "up").exists)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=SESSION_S)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert sweep.summary("a")["status"] == "interrupted"
     assert not alive(int((sweep.path("a") / "child").read_text()))
@@ -379,7 +382,7 @@ def test_two_lanes_run_rows_side_by_side(sweep):
     meet = "[time.sleep(0.01) for _ in range(6000) if len(set(line.split('\"pid\": ')[1] for line in open('ran.jsonl'))) < 2]"
     sweep.make({"a": {"do": meet}, "b": {"do": meet}})
     process = sweep.start("--gpus", "none", "-n", "2")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=SESSION_S)
     assert process.returncode == 0, output
     assert "plan: 2 rows, predicted 1:00" in output
     record = json.loads((sweep.session / "session.json").read_text())
@@ -427,7 +430,7 @@ def test_a_program_that_is_not_there(sweep):
 def test_a_full_disk_ends_the_row_and_says_where(sweep):
     sweep.make({"a": {"do": "[print('x' * 1000) for _ in range(5000)]; time.sleep(1000)"}})
     process = sweep.start("-p", "no:xdist", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)))
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=SESSION_S)
     assert process.returncode == 10, output
     assert f"{sweep.path('a') / 'stdout.log'}: cannot be written: " in output
     assert "--gpueval-output-dir" in output
@@ -463,7 +466,7 @@ def test_rows_on_several_workers_are_compared_with_each_other(sweep):
     )
     rows = {**{f"good{number}": {"loss": 1.0 + number / 10} for number in range(3)}, "bad": {"loss": 9.0}}
     sweep.make(rows, '[early_stop]\nrule = "median"\nmin_rows = 3\nwarmup_steps = 10\n')
-    output, _ = sweep.start("--gpus", "none", "-n", "2").communicate(timeout=120)
+    output, _ = sweep.start("--gpus", "none", "-n", "2").communicate(timeout=SESSION_S)
     assert "3 passed, 1 skipped" in output
     assert sweep.summary("bad")["ends"][0]["outcome"] == "stopped"
 

@@ -47,10 +47,18 @@ def test_workers_start_side_by_side(toy):
 
 
 def test_a_worker_that_cannot_be_started_is_said_and_the_others_go_on(toy):
-    tries = toy.root / "tries"
-    # Else all is run, and nobody waits for it any more, before the last try has failed.
-    toy.datasets({"d0": f"wait_for(lambda: os.path.exists({str(tries)!r}) and len(open({str(tries)!r}).readlines()) == 3, 'the last try')", "d1": "pass"})
-    spec_hook(toy, f"specs[1].python = 'sh -c \"echo >> {tries}; exit 7\"'")
+    tries, heard = toy.root / "tries", toy.root / "heard"
+    # Else all is run, and nobody waits for it any more, before it is known that the last try has failed.
+    toy.datasets({"d0": f"wait_for(lambda: os.path.exists({str(heard)!r}), 'the last try')", "d1": "pass"})
+    spec_hook(
+        toy,
+        f"""
+        from pytest_gpueval.session.xdist_seam import Launcher
+        said = Launcher._not_started
+        Launcher._not_started = lambda self, **more: (said(self, **more), open({str(heard)!r}, "w").close())
+        specs[1].python = 'sh -c "echo >> {tries}; exit 7"'
+        """,
+    )
     output = toy.finish(toy.on_gpus(2), "--gpus", "0-1", expect=10)
     assert "2 passed" in output
     assert "ERROR: worker gpu1 could not be started: " in output

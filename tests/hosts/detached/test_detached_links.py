@@ -19,7 +19,8 @@ from tests.waiting import wait_for
 SLOW = """def step(name):
     if name == "started":
         open({answering!r}, "w").close()
-        time.sleep(2)
+        while os.path.exists({answering!r}):
+            time.sleep(0.01)
 """
 
 
@@ -50,9 +51,10 @@ def test_a_black_hole_during_status_harms_no_run(agent, far, link, tmp_path):
 def test_a_link_that_breaks_between_launch_and_answer(agent, sshd, link, tmp_path, how):
     (tmp_path / "go").touch()
     request = what("echo started >> starts; while [ -e go ]; do sleep 0.05; done", directory=str(tmp_path))
-    slow = SLOW.format(answering=str(tmp_path / "answering"))
+    answering = tmp_path / "answering"
+    slow = SLOW.format(answering=str(answering))
     with sshd.host(port=link.port, patience=SHORT) as host:
-        breaking = threading.Thread(target=lambda: (wait_for((tmp_path / "answering").exists), link.cut() if how == "cut" else link.stall()))
+        breaking = threading.Thread(target=lambda: (wait_for(answering.exists), link.cut() if how == "cut" else link.stall(), answering.unlink()))
         breaking.start()
         with pytest.raises(Unreachable, match=r"nobody knows whether it was started\. Submit it again with --run-id one: it starts once"):
             Agent(host, agent.root, source=bundle.source().replace(NO_STEP, slow)).submit(request, {}, tmux=False)

@@ -79,8 +79,11 @@ def test_no_gpus(smi):
 def test_one_that_hangs_is_left_and_ended(smi, tmp_path):
     smi(f"echo $$ >> {tmp_path}/pids; {sys.executable} -c 'import time; time.sleep(600)'")
     begin = time.monotonic()
-    answer = there.GpuLook(0.5).answer()
-    assert answer == {**there.UNASKED, "why": "nvidia-smi: no answer within 0.5 s"}
+    for limit_s in (0.5, 5, 60):  # the first one that lets it begin at all
+        answer = there.GpuLook(limit_s).answer()
+        assert answer == {**there.UNASKED, "why": f"nvidia-smi: no answer within {limit_s:g} s"}
+        if (tmp_path / "pids").exists():
+            break
     assert time.monotonic() - begin < 300
     pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
     wait_for(lambda: gone(pids))

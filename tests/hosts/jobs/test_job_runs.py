@@ -211,6 +211,7 @@ def test_a_job_that_vanishes_is_lost_and_starts_again_by_force_alone(jobs, clust
     command = f"echo x >> {tmp_path}/starts; exec sleep 1000"
     jobs(shards=1).submit(what(command), {})
     pod_of(cluster, 0)
+    wait_for(lambda: lines_of(tmp_path / "starts") == ["x"])
     cluster.forget_job(job_name("one"))
     assert state(jobs()) == Outcome(State.LOST, GONE)
     (run,) = jobs().look().runs
@@ -222,7 +223,8 @@ def test_a_job_that_vanishes_is_lost_and_starts_again_by_force_alone(jobs, clust
         jobs(shards=1).submit(what("true"), {})
     assert not jobs(shards=1).submit(what(command), {}, force=True).again
     pod_of(cluster, 0)
-    assert state(jobs()).state is State.RUNNING and lines_of(tmp_path / "starts") == ["x", "x"]
+    wait_for(lambda: lines_of(tmp_path / "starts") == ["x", "x"])
+    assert state(jobs()).state is State.RUNNING
 
 
 @pytest.mark.parametrize(("command", "outcome"), [("true", Outcome(State.PASSED)), ("exit 3", Outcome(State.FAILED, "by index: 0 (exit code 3)"))])
