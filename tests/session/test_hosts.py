@@ -206,13 +206,14 @@ def test_shards_on_several_hosts_are_joined(hosts):
 
 
 def test_a_baseline_is_compared_with_there(hosts):
+    """By two workers of one host, who ask for it at the same time."""
     toy = hosts.toy
     toy.edit("[policies.closed]", '[[gates]]\nmetric = "strict.f1"\nmax_drop = 0.5\n[policies.closed]')
     toy.finish(hosts.here, "--gpus", "none", "-n", "0", "--gpueval-session", "home", "--gpueval-update-baseline")
     hosts.add("a")
-    said = hosts.finish("a", "--gpus", "none", "-n", "1", "--gpueval-baseline", "baselines")
+    said = hosts.finish("a", "--gpus", "none", "-n", "2", "--gpueval-baseline", "baselines")
     assert "vs baseline" in said and "3 passed" in said, said  # the last one is the correction over the suite
-    assert toy.summary("toy-one-fast", "it")["gates"][0]["outcome"] == "pass"
+    assert [toy.summary(f"toy-{name}-fast", "it")["gates"][0]["outcome"] for name in ("one", "two")] == ["pass", "pass"]
 
 
 def test_an_item_whose_worker_dies_is_tried_again_with_what_it_had(hosts):
