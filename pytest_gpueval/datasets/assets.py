@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -78,15 +79,12 @@ def download(hub: Hub, directory: Path, assets: Sequence[Asset], wanted: Sequenc
     """
     _require_room(directory, wanted)
 
-    def fetch(asset: Asset) -> None:
-        _fetch(hub, directory, asset)
-
     def ended(asset: Asset, future: Future[None]) -> None:
         future.result()
         tell(asset)
 
     with _alone(directory):
-        side_by_side(fetch, wanted, _AT_ONCE, ended)
+        side_by_side(partial(_fetch, hub, directory), wanted, _AT_ONCE, ended)
         shutil.rmtree(directory / _FETCHING, ignore_errors=True)
     return _write_manifest(directory, assets)
 

@@ -93,9 +93,10 @@ class _Track:
 
 
 class Usage:
-    """What a run used of its GPUs. Readings of one moment carry the same `monotonic_s`; time does not run backwards."""
+    """What a run used of its GPUs. Readings of one moment carry the same `monotonic_s`; time does not run backwards. Another thread may add them."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.reset()
 
     def reset(self) -> None:
@@ -110,25 +111,26 @@ class Usage:
 
     def add(self, uuid: str, monotonic_s: float, reading: Reading) -> None:
         """Count one GPU's reading."""
-        if monotonic_s != self._at_s:
-            self._memory_peak_mib = self._peak()
-            self._at_s = monotonic_s
-        track = self._tracks.setdefault(uuid, _Track())
-        self._samples += 1
-        if reading.memory_used_mib is not None:
-            track.memory_mib = reading.memory_used_mib
-        if reading.utilization is not None:
-            self._rates += 1
-            self._rate_sum += reading.utilization
-            self._rate_peak = max(self._rate_peak, reading.utilization)
-        if reading.power_w is not None:
-            track.add_power(monotonic_s, reading.power_w)
-        if reading.energy_j is not None:
-            track.add_energy(monotonic_s, reading.energy_j)
+        with self._lock:
+            if monotonic_s != self._at_s:
+                self._memory_peak_mib = self._peak()
+                self._at_s = monotonic_s
+            track = self._tracks.setdefault(uuid, _Track())
+            self._samples += 1
+            if reading.memory_used_mib is not None:
+                track.memory_mib = reading.memory_used_mib
+            if reading.utilization is not None:
+                self._rates += 1
+                self._rate_sum += reading.utilization
+                self._rate_peak = max(self._rate_peak, reading.utilization)
+            if reading.power_w is not None:
+                track.add_power(monotonic_s, reading.power_w)
+            if reading.energy_j is not None:
+                track.add_energy(monotonic_s, reading.energy_j)
 
     def _peak(self) -> int | None:
         """The peak with the moment that is complete now; within one, old and new values must not be summed."""
-        known = [track.memory_mib for track in list(self._tracks.values()) if track.memory_mib is not None]
+        known = [track.memory_mib for track in self._tracks.values() if track.memory_mib is not None]
         return max(sum(known), self._memory_peak_mib or 0) if known else self._memory_peak_mib
 
     def as_dict(self) -> dict[str, float] | None:
@@ -137,17 +139,18 @@ class Usage:
         memory_peak_mib: highest sum over the GPUs; utilization_mean and _peak: percent, over all readings; power_mean_w and energy_j:
         summed over the GPUs, left out if one of them tells nothing; samples: readings.
         """
-        if not self._samples:
-            return None
-        peak = self._peak()
-        found: dict[str, float | None] = {
-            "memory_peak_mib": None if peak is None else float(peak),
-            "utilization_mean": self._rate_sum / self._rates if self._rates else None,
-            "utilization_peak": float(self._rate_peak) if self._rates else None,
-            "power_mean_w": _sum([track.power_mean_w() for track in list(self._tracks.values())]),
-            "energy_j": _sum([track.energy_j() for track in list(self._tracks.values())]),
-            "samples": float(self._samples),
-        }
+        with self._lock:
+            if not self._samples:
+                return None
+            peak = self._peak()
+            found: dict[str, float | None] = {
+                "memory_peak_mib": None if peak is None else float(peak),
+                "utilization_mean": self._rate_sum / self._rates if self._rates else None,
+                "utilization_peak": float(self._rate_peak) if self._rates else None,
+                "power_mean_w": _sum([track.power_mean_w() for track in self._tracks.values()]),
+                "energy_j": _sum([track.energy_j() for track in self._tracks.values()]),
+                "samples": float(self._samples),
+            }
         return {key: value for key, value in found.items() if value is not None}
 
 

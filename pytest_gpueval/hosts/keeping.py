@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, Queue
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from pytest_gpueval.errors import AccessDenied, Conflict, GpuevalError, RuntimeFault, StorageError, Unreachable, UsageProblem
 
@@ -31,7 +31,9 @@ class Keeper:
 
     def close(self, wait_s: float = _END_S) -> None:
         """Give it all back; again is harmless. A host that has not done so after `wait_s` will when it finds that we are gone."""
-        _close(self._process.stdin)
+        with suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
         try:
             self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
@@ -126,12 +128,6 @@ def _why(name: str, python: Sequence[str], directory: str, said: str, code: int)
     if code == 255:
         return Unreachable(f"{name}: {last}")
     return RuntimeFault(f"{name}: it did not say which GPUs it has: {last}")
-
-
-def _close(stream: IO[bytes] | None) -> None:
-    with suppress(OSError):
-        if stream is not None:
-            stream.close()
 
 
 def _read(stream: Any, take: Callable[[bytes], None]) -> None:

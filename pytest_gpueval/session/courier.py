@@ -49,6 +49,11 @@ class _Copy:
     size: int = 0
     digest: Any = field(default_factory=hashlib.sha256)
 
+    def grown(self, offset: int, data: bytes) -> None:
+        """Now a piece at `offset` is, too."""
+        self.digest.update(data)
+        self.size = offset + len(data)
+
 
 class Sender:
     """In a worker on another host. `send` raises KeyboardInterrupt where nobody hears; `kept` hears of files that are too large to come home."""
@@ -108,8 +113,7 @@ class Sender:
         with storage(path):
             _write(half, offset, data)
             copy = self._copies[path] = _Copy() if offset == 0 else self._copies[path]
-            copy.digest.update(data)
-            copy.size = offset + len(data)
+            copy.grown(offset, data)
             if end:
                 copy.state = _state(half.stat())
                 half.replace(path)
@@ -167,8 +171,8 @@ class Sender:
         with path.open("rb") as file:
             file.seek(copy.size)
             while (data := file.read(min(_PIECE, max(0, status.st_size - copy.size)))) or copy.size == 0:
-                copy.digest.update(data)
-                offset, copy.size = copy.size, copy.size + len(data)
+                offset = copy.size
+                copy.grown(offset, data)
                 self._pieces.append((name, offset, data, not data or copy.size >= status.st_size))
                 if sum(len(piece[2]) for piece in self._pieces) >= _PIECE:
                     self._flush()
@@ -220,8 +224,7 @@ class Receiver:
             _write(part, offset, data)
             if end and part != path:
                 part.replace(path)
-        copy.digest.update(data)
-        copy.size = offset + len(data)
+        copy.grown(offset, data)
 
     def _check(self, files: Mapping[str, Sequence[Any]], host: str) -> None:
         """That what came is what was sent. Raises RuntimeFault."""
@@ -262,8 +265,8 @@ class Receiver:
                 data = file.read(min(_PIECE, size - offset))
                 end = not data or offset + len(data) == size
                 yield name, offset, data, end
-                copy.digest.update(data)
-                offset = copy.size = offset + len(data)
+                copy.grown(offset, data)
+                offset = copy.size
                 if end:
                     break
 

@@ -25,6 +25,7 @@ from pytest_gpueval.hosts.detached.states import State
 from tests import llama
 from tests.detached_runs import ROOT, runs_in
 from tests.fake_smi import FakeSmi
+from tests.ports import kept
 from tests.sshd import running
 from tests.waiting import DEADLINE_S, wait_for
 
@@ -57,15 +58,6 @@ def taken():
     """A port that somebody else listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-@contextmanager
-def kept():
-    """A port that nobody else is given: bound here, where a server may listen all the same."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_gpueval.gpus import nvml
 from pytest_gpueval.gpus.nvml import Reading
-from pytest_gpueval.gpus.sampling import Sampler, Series, Usage
+from pytest_gpueval.gpus.sampling import Sampler, Series, Usage, _Track
 from tests import fake_gpus
 
 SILENT = Reading("GPU-0", None, None, None, None, None, None, None)
@@ -122,6 +122,25 @@ def test_curves_stay_short_and_true(count, most):
     stride = round(2 * times[0]) + 1
     whole = len(times) - 1
     assert math.isclose(sum(curves["utilization"][:whole]) * stride, sum(at % 101 for at in range(whole * stride)), abs_tol=1e-6)
+
+
+def test_a_reading_that_comes_while_a_run_ends(monkeypatch):
+    """The first one of another GPU waits until the sums are taken."""
+    usage = Usage()
+    usage.add("GPU-0", 0.0, reading(power_w=5.0))
+    other = threading.Thread(target=usage.add, args=("GPU-1", 1.0, reading("GPU-1", power_w=7.0)))
+    mean = _Track.power_mean_w
+
+    def slow(track):
+        if other.ident is None:
+            other.start()
+            other.join(0.2)
+        return mean(track)
+
+    monkeypatch.setattr(_Track, "power_mean_w", slow)
+    assert usage.as_dict()["power_mean_w"] == 5.0
+    other.join()
+    assert usage.as_dict()["power_mean_w"] == 12.0
 
 
 def test_curves_of_several_gpus_are_their_own():

@@ -6,13 +6,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.ports import kept
+
 
 @contextmanager
 def refusing() -> Iterator[str]:
     """Where nothing listens: connections are refused at once. The port stays taken."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+    with kept() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager

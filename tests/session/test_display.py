@@ -66,17 +66,22 @@ def test_a_log_gets_no_escape_codes(toy):
     assert "\r" not in result.stdout.str()
 
 
-@pytest.mark.parametrize("xdist", [[], ["-n", "2"]], ids=["one process", "xdist"])
-def test_a_terminal_shows_live_progress_and_clears_it(toy, xdist):
-    child = pexpect.spawn(
+def terminal(toy, *args: str, width: int = 130, encoding: str = "utf-8") -> pexpect.spawn:
+    """A session on a terminal, slow enough to be watched."""
+    return pexpect.spawn(
         sys.executable,
-        ["-m", "pytest", "--gpueval-suite", "toy", "--gpueval-workers", "2", *xdist],
+        ["-m", "pytest", "--gpueval-suite", "toy", *args],
         cwd=str(toy.root),
-        env={**os.environ, "TOY_SECONDS": "0.06", "TERM": "xterm-256color"},
-        dimensions=(40, 130),
-        encoding="utf-8",
+        env={**os.environ, "TOY_SECONDS": "0.06", "TERM": "xterm-256color", "PYTHONIOENCODING": encoding},
+        dimensions=(40, width),
+        encoding=encoding,
         timeout=SESSION_S,
     )
+
+
+@pytest.mark.parametrize("xdist", [[], ["-n", "2"]], ids=["one process", "xdist"])
+def test_a_terminal_shows_live_progress_and_clears_it(toy, xdist):
+    child = terminal(toy, "--gpueval-workers", "2", *xdist)
     child.expect(r"one-fast +\d+/50 +\d+/s +ETA 0:0\d")
     child.expect(pexpect.EOF)
     child.close()
@@ -92,15 +97,7 @@ def test_a_terminal_without_unicode(toy):
     name = "a-dataset-whose-name-does-not-fit-into-the-line-of-a-worker"
     toy.append(f"[datasets.{name}]\nsplits.fast = {{}}\n")
     toy.split(rows(50), name)
-    child = pexpect.spawn(
-        sys.executable,
-        ["-m", "pytest", "--gpueval-suite", "toy", "-k", "does-not-fit", "-n", "1"],
-        cwd=str(toy.root),
-        env={**os.environ, "TOY_SECONDS": "0.06", "TERM": "xterm-256color", "PYTHONIOENCODING": "koi8-r"},
-        dimensions=(40, 80),
-        encoding="koi8-r",
-        timeout=SESSION_S,
-    )
+    child = terminal(toy, "-k", "does-not-fit", "-n", "1", width=80, encoding="koi8-r")
     child.expect(r"gw0 +\S*\?\S*-fast ")
     child.expect(pexpect.EOF)
     child.close()
