@@ -1,6 +1,7 @@
 """The command: what it prints, and the codes it leaves with."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -101,3 +102,21 @@ def test_init_without_pyarrow(monkeypatch, tmp_path):
     assert done.exit_code == 2
     assert "pytest-gpueval[data]" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminal_without_unicode(tmp_path):
+    """What it cannot show is escaped, as on stderr; what a program reads is the same."""
+    gpueval("init", "toy")
+    file = tmp_path / "suites/toy/suite.toml"
+    text = file.read_text(encoding="utf-8")
+    assert "What this suite measures" in text
+    file.write_text(text.replace("What this suite measures", "Привет"), encoding="utf-8")
+
+    def said(*words):
+        command = [sys.executable, "-c", "from pytest_gpueval.cli.main import run; run()", "suites", *words]
+        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert r"\u041f\u0440\u0438\u0432\u0435\u0442" in said()
+    assert "Привет" in [suite["description"] for suite in json.loads(said("--json"))]
